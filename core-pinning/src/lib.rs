@@ -1,0 +1,1 @@
+//! Shards: one pinned reactor a core, with its sockets, files, timers and messages

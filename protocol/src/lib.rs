@@ -1,0 +1,1 @@
+//! Apache Kafka's messages, generated from its own schemas

@@ -1,0 +1,1 @@
+//! Replicates opaque batches: openraft over core-pinning and storage

@@ -1,0 +1,1 @@
+//! Tests of the corelane binary against real Kafka clients
