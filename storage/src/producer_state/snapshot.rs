@@ -1,0 +1,72 @@
+//! The producer table as bytes, for the snapshot beside each segment.
+
+use hashbrown::HashMap;
+
+use super::{BATCHES_KEPT, Entry, KeptBatch, ProducerTable};
+use crate::model::{ProducerEpoch, ProducerId};
+use crate::sealed::{self, SealError};
+
+const PRODUCERS: [u8; 4] = *b"CLPT";
+const VERSION: u16 = 0;
+const ENTRY_BYTES: usize = 8 + 2 + 4 + 8 + 8 + 1;
+
+impl ProducerTable {
+    /// Appends the table to `out`, sorted by producer id. Big-endian, framed with magic, version and CRC; each entry is
+    /// id `i64`, epoch `i16`, coordinator epoch `i32`, last timestamp `i64`, first offset of the open transaction `i64`
+    /// (-1: none), then a count `u8` of batches: last sequence `i32`, delta `u32`, last offset `i64`, timestamp `i64`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut entries: Vec<(&ProducerId, &Entry)> = self.entries.iter().collect();
+        entries.sort_unstable_by_key(|(id, _)| **id);
+        let mut payload = Vec::with_capacity(4 + entries.len() * (ENTRY_BYTES + BATCHES_KEPT * 24));
+        payload.extend_from_slice(&(entries.len() as u32).to_be_bytes());
+        for (id, entry) in entries {
+            payload.extend_from_slice(&id.0.to_be_bytes());
+            payload.extend_from_slice(&entry.epoch.0.to_be_bytes());
+            payload.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
+            payload.extend_from_slice(&entry.last_timestamp.to_be_bytes());
+            payload.extend_from_slice(&entry.txn_first_offset.to_be_bytes());
+            payload.push(entry.kept);
+            for batch in entry.batches() {
+                payload.extend_from_slice(&batch.last_sequence.to_be_bytes());
+                payload.extend_from_slice(&batch.delta.to_be_bytes());
+                payload.extend_from_slice(&batch.last_offset.to_be_bytes());
+                payload.extend_from_slice(&batch.timestamp.to_be_bytes());
+            }
+        }
+        sealed::seal(PRODUCERS, VERSION, &payload, out);
+    }
+
+    /// Takes a table off the front of `bytes`.
+    pub fn decode(bytes: &mut &[u8]) -> Result<ProducerTable, SealError> {
+        let (_, mut fields) = sealed::open(PRODUCERS, VERSION, bytes)?;
+        let count = u32::from_be_bytes(fields.array()?) as usize;
+        if count > fields.room_for(ENTRY_BYTES) {
+            return Err(SealError::Contents);
+        }
+        let mut entries = HashMap::with_capacity(count);
+        for _ in 0..count {
+            let id = ProducerId(i64::from_be_bytes(fields.array()?));
+            let mut entry = Entry::new(ProducerEpoch(i16::from_be_bytes(fields.array()?)));
+            entry.coordinator_epoch = i32::from_be_bytes(fields.array()?);
+            entry.last_timestamp = i64::from_be_bytes(fields.array()?);
+            entry.txn_first_offset = i64::from_be_bytes(fields.array()?);
+            let [kept] = fields.array::<1>()?;
+            if usize::from(kept) > BATCHES_KEPT {
+                return Err(SealError::Contents);
+            }
+            for _ in 0..kept {
+                entry.push(KeptBatch {
+                    last_sequence: i32::from_be_bytes(fields.array()?),
+                    delta: u32::from_be_bytes(fields.array()?),
+                    last_offset: i64::from_be_bytes(fields.array()?),
+                    timestamp: i64::from_be_bytes(fields.array()?),
+                });
+            }
+            if entries.insert(id, entry).is_some() {
+                return Err(SealError::Contents);
+            }
+        }
+        fields.end()?;
+        Ok(ProducerTable { entries })
+    }
+}
