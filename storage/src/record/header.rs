@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::codec::Codec;
 use crate::model::{Offset, ProducerEpoch, ProducerId, Sequence, Term, TimestampType};
 
 /// Bytes before the records of a batch.
@@ -15,7 +16,6 @@ const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 pub(crate) const ATTRIBUTES_AT: usize = 21;
 
-const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
@@ -39,53 +39,6 @@ pub enum BatchError {
     Crc { stored: u32, computed: u32 },
     #[error("compression codec {0}")]
     Codec(i16),
-}
-
-/// How the records of a batch are compressed (bits 0-2 of its attributes).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Codec {
-    #[default]
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-impl Codec {
-    pub const ALL: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
-
-    pub fn from_attributes(attributes: i16) -> Result<Codec, BatchError> {
-        match attributes & CODEC_MASK {
-            0 => Ok(Codec::None),
-            1 => Ok(Codec::Gzip),
-            2 => Ok(Codec::Snappy),
-            3 => Ok(Codec::Lz4),
-            4 => Ok(Codec::Zstd),
-            other => Err(BatchError::Codec(other)),
-        }
-    }
-
-    pub fn bits(self) -> i16 {
-        match self {
-            Codec::None => 0,
-            Codec::Gzip => 1,
-            Codec::Snappy => 2,
-            Codec::Lz4 => 3,
-            Codec::Zstd => 4,
-        }
-    }
-
-    /// Kafka's name of it (`none`, `gzip`, ...).
-    pub fn name(self) -> &'static str {
-        match self {
-            Codec::None => "none",
-            Codec::Gzip => "gzip",
-            Codec::Snappy => "snappy",
-            Codec::Lz4 => "lz4",
-            Codec::Zstd => "zstd",
-        }
-    }
 }
 
 /// A batch's header, as it stands in its first 61 bytes.
@@ -227,6 +180,13 @@ impl BatchHeader {
 
     pub fn timestamp_type(&self) -> TimestampType {
         if self.attributes & LOG_APPEND_TIME != 0 { TimestampType::LogAppendTime } else { TimestampType::CreateTime }
+    }
+
+    pub(crate) fn set_timestamp_type(&mut self, timestamps: TimestampType) {
+        match timestamps {
+            TimestampType::CreateTime => self.attributes &= !LOG_APPEND_TIME,
+            TimestampType::LogAppendTime => self.attributes |= LOG_APPEND_TIME,
+        }
     }
 
     pub fn is_transactional(&self) -> bool {

@@ -2,10 +2,24 @@
 //! on disk. Headers are read and patched in place; records are looked at only where they must be.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod body;
+mod builder;
+pub mod codec;
 mod header;
 pub mod internal;
+mod iter;
+mod validate;
+mod varint;
 
+pub use body::Malformed;
+pub use builder::{BatchBuilder, BuildError, TransactionMarker};
+pub use codec::{Codec, CodecError, Compression};
 pub use header::{
-    BASE_OFFSET_SPAN, BatchError, BatchHeader, Batches, Codec, HEADER_BYTES, MAGIC, patch_base_offset_and_epoch,
+    BASE_OFFSET_SPAN, BatchError, BatchHeader, Batches, HEADER_BYTES, MAGIC, patch_base_offset_and_epoch,
 };
 pub use internal::{BatchKind, classify};
+pub use iter::{Headers, Record, RecordIter, RecordsError};
+pub use validate::{
+    CompressionTarget, RECORD_ERRORS_MAX, RecordError, RecordErrorCode, RecordErrors, Validated, ValidationContext,
+    validate,
+};

@@ -1,0 +1,119 @@
+use super::*;
+use proptest::prelude::*;
+
+fn sample(len: usize) -> Vec<u8> {
+    (0..len).map(|i| if i % 7 < 4 { (i / 97) as u8 } else { (i.wrapping_mul(2_654_435_761) >> 13) as u8 }).collect()
+}
+
+#[test]
+fn every_codec_reads_back_what_it_wrote() {
+    for codec in Codec::ALL {
+        for len in [0, 1, 100, 32 << 10, (64 << 10) + 1, 1 << 20] {
+            let raw = sample(len);
+            let mut packed = b"before".to_vec();
+            compress(codec.into(), &raw, &mut packed).unwrap();
+            let packed = packed.strip_prefix(b"before").unwrap();
+            assert_eq!(decompress(codec, packed, len), Ok(raw.clone()), "{codec:?} {len}");
+            assert_eq!(with_decompressed(codec, packed, len, |r| r == raw), Ok(true));
+            if len > 0 {
+                assert_eq!(with_decompressed(codec, packed, len - 1, |_| ()), Err(CodecError::TooLarge(len - 1)));
+            }
+        }
+    }
+}
+
+#[test]
+fn levels_are_taken_and_moved_into_range() {
+    let raw = sample(200 << 10);
+    for (codec, levels) in [
+        (Codec::Gzip, &[-1, 0, 1, 9, 99][..]),
+        (Codec::Lz4, &[0, 1, 9, 12, 17, 99]),
+        (Codec::Zstd, &[-7, 1, 3, 19, 22]),
+    ] {
+        let sizes: Vec<usize> = levels
+            .iter()
+            .map(|&level| {
+                let mut packed = Vec::new();
+                compress(Compression { codec, level }, &raw, &mut packed).unwrap();
+                assert_eq!(decompress(codec, &packed, raw.len()), Ok(raw.clone()));
+                packed.len()
+            })
+            .collect();
+        assert!(sizes.iter().any(|s| *s != sizes[0]), "{codec:?}: levels make no difference: {sizes:?}");
+    }
+}
+
+#[test]
+fn bombs_are_refused_within_the_limit() {
+    let limit = 1 << 20;
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let mut bomb = Vec::new();
+        compress(codec.into(), &vec![0; 64 << 20], &mut bomb).unwrap();
+        let mut buffer = Vec::new();
+        assert_eq!(fill(codec, &bomb, limit, &mut buffer), Err(CodecError::TooLarge(limit)), "{codec:?}");
+        assert!(buffer.capacity() <= 2 * limit + (4 << 20), "{codec:?} took {} bytes", buffer.capacity());
+    }
+}
+
+#[test]
+fn snappy_takes_raw_blocks_and_streams_in_a_row() {
+    let raw = sample(50_000);
+    let block = snap::raw::Encoder::new().compress_vec(&raw).unwrap();
+    assert_eq!(decompress(Codec::Snappy, &block, raw.len()), Ok(raw.clone()));
+    let mut twice = Vec::new();
+    snappy::compress(&raw, &mut twice).unwrap();
+    snappy::compress(&raw, &mut twice).unwrap();
+    assert_eq!(decompress(Codec::Snappy, &twice, 100_000).map(|r| r.len()), Ok(100_000));
+}
+
+#[test]
+fn lying_sizes_take_no_memory() {
+    // A raw snappy block that declares 4 GiB - 1, and an xerial block as long.
+    let claims = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
+    let mut buffer = Vec::new();
+    assert!(fill(Codec::Snappy, &claims, usize::MAX, &mut buffer).is_err());
+    let framed = [&b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\x7f\xff\xff\xff"[..], &claims].concat();
+    assert!(fill(Codec::Snappy, &framed, usize::MAX, &mut buffer).is_err());
+    assert_eq!(buffer.capacity(), 0);
+}
+
+#[test]
+fn lz4_checks_what_kafka_checks() {
+    let mut packed = Vec::new();
+    lz4::compress(9, b"hello hello hello hello", &mut packed).unwrap();
+    assert_eq!(twox_hash::XxHash32::oneshot(0, &packed[4..6]) >> 8 & 0xff, u32::from(packed[6]));
+    for (at, what) in [(0, "no frame"), (4, "unknown frame flags"), (5, "block size"), (6, "header checksum")] {
+        let mut bad = packed.clone();
+        bad[at] ^= 0x80;
+        assert_eq!(decompress(Codec::Lz4, &bad, 100), Err(CodecError::Corrupt(Codec::Lz4, what)));
+    }
+    // With block and content checksums and a content size, as other clients write them.
+    let mut full = packed[..4].to_vec();
+    let descriptor = [0x7c, 0x40, 5, 0, 0, 0, 0, 0, 0, 0];
+    full.extend_from_slice(&descriptor);
+    full.push((twox_hash::XxHash32::oneshot(0, &descriptor) >> 8) as u8);
+    full.extend_from_slice(&(5 | 1u32 << 31).to_le_bytes());
+    full.extend_from_slice(b"abcde");
+    full.extend_from_slice(&twox_hash::XxHash32::oneshot(0, b"abcde").to_le_bytes());
+    full.extend_from_slice(&[0; 8]);
+    assert_eq!(decompress(Codec::Lz4, &full, 100).as_deref(), Ok(&b"abcde"[..]));
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics_on_random_bytes(codec in 1usize..5, bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = decompress(Codec::ALL[codec], &bytes, 1 << 16);
+    }
+
+    #[test]
+    fn nothing_panics_on_damaged_data(codec in 1usize..5, cut in 0usize..3000, flips in prop::collection::vec((0usize..3000, 1u8..), 0..4)) {
+        let mut packed = Vec::new();
+        compress(Codec::ALL[codec].into(), &sample(2500), &mut packed).unwrap();
+        for (at, bits) in flips {
+            let at = at % packed.len();
+            packed[at] ^= bits;
+        }
+        packed.truncate(packed.len() - cut % packed.len());
+        let _ = decompress(Codec::ALL[codec], &packed, 1 << 16);
+    }
+}
