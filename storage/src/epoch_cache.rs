@@ -115,3 +115,6 @@ impl EpochCache {
         Ok(EpochCache { entries })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ impl KeptBatch {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     /// The max timestamp of the last batch, by which the entry expires, ms.
     last_timestamp: i64,
@@ -110,6 +110,15 @@ impl Entry {
         }
     }
 }
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        let own = |e: &Entry| (e.epoch, e.coordinator_epoch, e.last_timestamp, e.txn_first_offset);
+        own(self) == own(other) && self.batches() == other.batches()
+    }
+}
+
+impl Eq for Entry {}
 
 /// What is known of one producer, for DescribeProducers and the tools.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -227,3 +236,6 @@ fn info(id: ProducerId, e: &Entry) -> ProducerInfo {
         txn_first_offset: Offset(e.txn_first_offset).known(),
     }
 }
+
+#[cfg(test)]
+mod tests;

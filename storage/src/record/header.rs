@@ -290,3 +290,6 @@ impl Iterator for Batches {
         Some(Err(bad))
     }
 }
+
+#[cfg(test)]
+mod tests;

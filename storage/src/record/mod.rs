@@ -5,6 +5,7 @@
 mod body;
 mod builder;
 pub mod codec;
+pub mod dump;
 mod header;
 pub mod internal;
 mod iter;

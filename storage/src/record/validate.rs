@@ -401,3 +401,6 @@ fn stamp(validated: &mut Validated, max_timestamp: i64, ctx: &ValidationContext)
         header.crc = crc32c::crc32c_append(crc, validated.batch.get(HEADER_BYTES..).unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests;
