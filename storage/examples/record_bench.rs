@@ -1,0 +1,95 @@
+//! What a batch costs on the produce path, on one core: `cargo run --release -p corelane-storage --example record_bench`
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use corelane_storage::model::{Offset, ProducerEpoch, ProducerId, Sequence, Term};
+use corelane_storage::producer_state::ProducerTable;
+use corelane_storage::record::{
+    BatchBuilder, BatchHeader, Codec, CompressionTarget, RecordIter, ValidationContext, validate,
+};
+
+const NOW: i64 = 1_700_000_000_000;
+const SHAPES: [(usize, usize); 3] = [(1, 1024), (64, 1024), (1000, 100)];
+
+/// Nanoseconds a call, the best of seven rounds.
+fn time<R>(mut call: impl FnMut() -> R) -> f64 {
+    let begin = Instant::now();
+    let mut calls = 0u32;
+    while begin.elapsed() < Duration::from_millis(30) {
+        black_box(call());
+        calls += 1;
+    }
+    let round = || {
+        let begin = Instant::now();
+        (0..calls).for_each(|_| {
+            black_box(call());
+        });
+        begin.elapsed().as_nanos() as f64 / f64::from(calls)
+    };
+    std::iter::repeat_with(round).take(7).fold(f64::INFINITY, f64::min)
+}
+
+/// Values of which about half is random: compresses about 2:1.
+fn batch(codec: Codec, records: usize, size: usize) -> Bytes {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut builder = BatchBuilder::new(codec).producer(ProducerId(1), ProducerEpoch(0), Sequence(0));
+    for i in 0..records {
+        let value: Vec<u8> = (0..size)
+            .map(|at| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                if at / 16 % 2 == 0 { (state >> 56) as u8 } else { b'x' }
+            })
+            .collect();
+        builder.push(NOW + i as i64, Some(&(i as u64).to_be_bytes()), Some(&value));
+    }
+    builder.build().expect("a batch of a few KiB")
+}
+
+fn main() {
+    let context = ValidationContext { now_ms: NOW, ..Default::default() };
+    println!("uncompressed, ns a batch (ns a record, GB/s)");
+    for (records, size) in SHAPES {
+        let bytes = batch(Codec::None, records, size);
+        let header = BatchHeader::parse(&bytes).expect("our own batch");
+        let mut out = vec![0; bytes.len()];
+        let report = |what: &str, ns: f64| {
+            let (each, speed) = (ns / records as f64, bytes.len() as f64 / ns);
+            println!("  {records:>4} x {size:>4} B  {what:<22} {ns:>10.1}  ({each:>7.1}, {speed:>6.2})");
+        };
+        report("parse header", time(|| BatchHeader::parse(black_box(&bytes))));
+        report("CRC-32C", time(|| header.verify_crc(black_box(&bytes))));
+        report("validate", time(|| validate(black_box(&bytes), &context)));
+        let validated = validate(&bytes, &context).expect("our own batch");
+        report("write_to", time(|| validated.write_to(Offset(7), Term(1), black_box(&mut out))));
+        report("validate + place", time(|| validate(&bytes, &context).map(|v| v.place(Offset(7), Term(1)))));
+        let iterate = || RecordIter::new(&bytes, usize::MAX).map(|records| records.flatten().count());
+        report("RecordIter", time(iterate));
+    }
+    println!("compressed, 64 x 1024 B, us a batch");
+    for codec in Codec::ALL {
+        let bytes = batch(codec, 64, 1024);
+        let plain = batch(Codec::None, 64, 1024);
+        let target = ValidationContext { compression: CompressionTarget::Codec(codec.into()), ..context };
+        let check = time(|| validate(&bytes, &context)) / 1000.0;
+        let rebuild = time(|| validate(&plain, &target)) / 1000.0;
+        println!("  {:<7} {:>6} B  validate {check:>8.2}  recompress to it {rebuild:>8.2}", codec.name(), bytes.len());
+    }
+    let header = BatchHeader::parse(&batch(Codec::None, 1, 100)).expect("our own batch");
+    let mut table = ProducerTable::new();
+    for id in 0..10_000 {
+        table.update(&BatchHeader { producer_id: ProducerId(id), ..header }, Offset(0));
+    }
+    let mut id = 0;
+    let mut next = header;
+    let ns = time(|| {
+        id = (id + 7919) % 10_000;
+        next.producer_id = ProducerId(id);
+        next.base_sequence = table.get(next.producer_id).map_or(Sequence(0), |p| p.last_sequence.next());
+        let fresh = table.check(&next);
+        table.update(&next, Offset(1));
+        fresh
+    });
+    println!("producer table of 10,000: look, check and update {ns:.1} ns");
+}
