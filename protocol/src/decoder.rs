@@ -12,6 +12,8 @@ use crate::{DecodeError, Str, Uuid};
 const MEMORY_PER_BYTE: usize = 32;
 /// Decoded memory allowed to any input, however short.
 const MEMORY_FLOOR: usize = 64 << 10;
+/// The boxed vector of the first unknown tagged field of a struct.
+const FIRST_TAGGED: usize = 4 * size_of::<TaggedField>() + size_of::<Vec<TaggedField>>();
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -277,8 +279,8 @@ impl Decoder {
 
     /// Ends an unknown tagged field: what is in it goes to `fields` undecoded.
     pub fn keep_tagged(&mut self, scope: TaggedScope, fields: &mut TaggedFields) -> Result<()> {
-        // Twice the size, for the vector grows by doubling.
-        self.charge(2 * size_of::<TaggedField>() + if fields.is_empty() { 192 } else { 0 })?;
+        // The vector grows by doubling: up to twice what is in it, and the half that it is moved from.
+        self.charge(3 * size_of::<TaggedField>() + if fields.is_empty() { FIRST_TAGGED } else { 0 })?;
         let data = self.take(self.remaining())?;
         fields.push(scope.tag, data);
         self.end = scope.outer_end;
@@ -296,4 +298,109 @@ impl Decoder {
 
 fn present(length: Option<usize>, nullable: bool) -> Result<Option<usize>> {
     if length.is_none() && !nullable { Err(DecodeError::UnexpectedNull) } else { Ok(length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest};
+    use crate::{Encoder, Message};
+
+    fn decoder(bytes: &[u8]) -> Decoder {
+        Decoder::new(Bytes::copy_from_slice(bytes))
+    }
+
+    #[test]
+    fn varints_are_of_32_bits() {
+        assert_eq!(decoder(&[0]).varint(), Ok(0));
+        assert_eq!(decoder(&[0xac, 0x02]).varint(), Ok(300));
+        assert_eq!(decoder(&[0xff, 0xff, 0xff, 0xff, 0x0f]).varint(), Ok(u32::MAX));
+        assert_eq!(decoder(&[0xff, 0xff, 0xff, 0xff, 0x1f]).varint(), Err(DecodeError::InvalidVarint));
+        assert_eq!(decoder(&[0x80; 5]).varint(), Err(DecodeError::InvalidVarint));
+        assert_eq!(decoder(&[0x80]).varint(), Err(DecodeError::Truncated { needed: 1, remaining: 0 }));
+    }
+
+    #[test]
+    fn strings_are_slices_of_the_frame() {
+        let frame = Bytes::from_static(b"\x00\x05topic\x00");
+        let mut d = Decoder::new(frame.clone());
+        let topic = d.string(false).unwrap();
+        assert_eq!(topic, "topic");
+        assert_eq!(topic.as_ptr(), frame.slice(2..).as_ptr());
+        assert_eq!(d.finish(), Err(DecodeError::TrailingBytes(1)));
+    }
+
+    #[test]
+    fn bad_strings_are_refused() {
+        assert_eq!(decoder(&[0, 2, b'a']).string(false), Err(DecodeError::Truncated { needed: 2, remaining: 1 }));
+        assert_eq!(decoder(&[0, 1, 0xff]).string(false), Err(DecodeError::InvalidUtf8));
+        assert_eq!(decoder(&[0xff, 0xff]).string(false), Err(DecodeError::UnexpectedNull));
+        assert_eq!(decoder(&[0xff, 0xff]).opt_string(false, true), Ok(None));
+        assert_eq!(decoder(&[0]).opt_string(true, true), Ok(None));
+        let too_long = decoder(&[0x81, 0x80, 0x02]).string(true);
+        assert_eq!(too_long, Err(DecodeError::InvalidLength(32_768)));
+        let beyond_i32 = decoder(&[0xff, 0xff, 0xff, 0xff, 0x0f]).bytes(true);
+        assert_eq!(beyond_i32, Err(DecodeError::InvalidLength(u32::MAX - 1)));
+    }
+
+    #[test]
+    fn arrays_are_checked_against_what_is_left() {
+        let announced = i32::MAX.to_be_bytes();
+        let error = decoder(&announced).array::<i64>(false);
+        assert_eq!(error, Err(DecodeError::ArrayTooLong { announced: i32::MAX as usize, remaining: 0 }));
+        assert_eq!(decoder(&[0, 0, 0, 2, 0, 1, 0, 2]).array::<i16>(false), Ok(vec![1, 2]));
+        // One element more than bytes for them.
+        let error = decoder(&[0, 0, 0, 2, 0, 1, 0]).array::<i16>(false);
+        assert_eq!(error, Err(DecodeError::ArrayTooLong { announced: 2, remaining: 3 }));
+    }
+
+    #[test]
+    fn memory_is_limited() {
+        let topics = vec![Default::default(); 100];
+        let request = FetchRequest { topics, ..FetchRequest::default() };
+        let bytes = request.to_bytes(4).unwrap();
+        let mut d = Decoder::new(bytes.clone());
+        assert_eq!(FetchRequest::decode(&mut d, 4), Ok(FetchRequest { session_epoch: -1, ..request }));
+        let mut d = Decoder::new(bytes);
+        d.set_memory_limit(1000);
+        assert_eq!(FetchRequest::decode(&mut d, 4), Err(DecodeError::MemoryLimit));
+    }
+
+    #[test]
+    fn tagged_fields_end_where_they_say() {
+        // No topics, three false flags, then one tagged field with tag 5 and three bytes.
+        let bytes = [0, 1, 0, 1, 5, 3, 1, 2, 3];
+        let request = MetadataRequest::decode(&mut decoder(&bytes), 11).unwrap();
+        assert_eq!(request.topics, None);
+        let field = request.unknown_tagged_fields.as_slice().first().unwrap();
+        assert_eq!((field.tag, field.data.as_ref()), (5, [1, 2, 3].as_slice()));
+        assert_eq!(request.to_bytes(11).unwrap(), bytes.as_slice());
+
+        let twice = [0, 1, 0, 2, 5, 0, 5, 0];
+        assert_eq!(MetadataRequest::decode(&mut decoder(&twice), 11), Err(DecodeError::DuplicateTag { tag: 5 }));
+        let descending = [0, 1, 0, 2, 6, 0, 5, 0];
+        let request = MetadataRequest::decode(&mut decoder(&descending), 11).unwrap();
+        assert_eq!(request.to_bytes(11).unwrap(), [0, 1, 0, 2, 5, 0, 6, 0].as_slice());
+        let short = [0, 1, 0, 1, 5, 9, 0];
+        let error = MetadataRequest::decode(&mut decoder(&short), 11);
+        assert_eq!(error, Err(DecodeError::Truncated { needed: 9, remaining: 1 }));
+    }
+
+    #[test]
+    fn a_known_tagged_field_must_fill_its_size() {
+        // FetchRequest v12: the cluster id is tag 0; here its size is one more than the string.
+        let mut e = Encoder::new();
+        FetchRequest::default().encode(&mut e, 12).unwrap();
+        let mut bytes = e.into_bytes().to_vec();
+        assert_eq!(bytes.pop(), Some(0));
+        bytes.extend([1, 0, 3, 2, b'a', 0]);
+        let error = FetchRequest::decode(&mut decoder(&bytes), 12);
+        assert_eq!(error, Err(DecodeError::TaggedFieldSize { tag: 0 }));
+    }
+
+    #[test]
+    fn versions_are_checked() {
+        let error = ApiVersionsRequest::decode(&mut decoder(&[]), 99);
+        assert_eq!(error, Err(DecodeError::UnsupportedVersion { message: "ApiVersionsRequest", version: 99 }));
+    }
 }

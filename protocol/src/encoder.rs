@@ -361,3 +361,100 @@ impl Encoder {
 fn check_null(nullable: bool, field: &'static str) -> Result<()> {
     if nullable { Ok(()) } else { Err(EncodeError::UnexpectedNull { field }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{FetchResponse, FetchResponseFetchableTopicResponse, FetchResponsePartitionData};
+    use crate::{Decoder, Message};
+
+    fn fetch_response(records: Vec<Bytes>) -> FetchResponse {
+        let partition = |(index, records)| FetchResponsePartitionData {
+            partition_index: index as i32,
+            records: Some(records),
+            ..FetchResponsePartitionData::default()
+        };
+        let partitions = records.into_iter().enumerate().map(partition).collect();
+        let topic = FetchResponseFetchableTopicResponse { partitions, ..Default::default() };
+        FetchResponse { responses: vec![topic], ..FetchResponse::default() }
+    }
+
+    #[test]
+    fn records_are_passed_on_not_copied() {
+        let batches: Vec<Bytes> = (1..=3u8).map(|fill| Bytes::from(vec![fill; SLICE_THRESHOLD])).collect();
+        let mut e = Encoder::framed(64);
+        fetch_response(batches.clone()).encode(&mut e, 12).unwrap();
+        let length = e.len();
+        let slices = e.finish();
+        assert_eq!(slices.iter().map(Bytes::len).sum::<usize>(), length);
+        for batch in &batches {
+            assert_eq!(slices.iter().filter(|slice| slice.as_ptr() == batch.as_ptr()).count(), 1);
+        }
+        // Frame start, then small bytes between the batches and after the last.
+        assert_eq!(slices.len(), 7);
+        assert_eq!(slices.first().unwrap().first_chunk::<4>(), Some(&(length as u32 - 4).to_be_bytes()));
+    }
+
+    #[test]
+    fn short_records_are_copied() {
+        let mut e = Encoder::new();
+        fetch_response(vec![Bytes::from(vec![7; SLICE_THRESHOLD - 1])]).encode(&mut e, 12).unwrap();
+        assert_eq!(e.finish().len(), 1);
+    }
+
+    #[test]
+    fn slices_and_whole_are_the_same() {
+        let response = fetch_response(vec![Bytes::from(vec![1; 5000]), Bytes::from(vec![2; 10])]);
+        for version in FetchResponse::MIN_VERSION..=FetchResponse::MAX_VERSION {
+            let mut e = Encoder::new();
+            response.encode(&mut e, version).unwrap();
+            let slices = e.finish();
+            let whole = response.to_bytes(version).unwrap();
+            assert_eq!(slices.concat(), whole);
+            assert_eq!(FetchResponse::decode(&mut Decoder::new(whole), version), Ok(response.clone()));
+        }
+    }
+
+    #[test]
+    fn sizes_of_tagged_fields_grow_as_needed() {
+        for length in [0, 127, 128, 1023, 1024, 20_000] {
+            let data = Bytes::from(vec![9; length]);
+            let mut e = Encoder::new();
+            e.i8(-1);
+            let mark = e.begin_tagged(3);
+            e.raw(&data);
+            e.i8(7);
+            e.raw(&data);
+            e.end_tagged(mark).unwrap();
+            e.i8(-2);
+            let mut d = Decoder::new(e.into_bytes());
+            assert_eq!(d.i8(), Ok(-1));
+            let scope = d.enter_tagged().unwrap();
+            assert_eq!(scope.tag(), 3);
+            assert_eq!(d.remaining(), 2 * length + 1);
+            assert_eq!(d.take(length), Ok(data.clone()));
+            assert_eq!(d.i8(), Ok(7));
+            assert_eq!(d.take(length), Ok(data));
+            d.leave_tagged(scope).unwrap();
+            assert_eq!((d.i8(), d.finish()), (Ok(-2), Ok(())));
+        }
+    }
+
+    #[test]
+    fn what_has_no_form_is_refused() {
+        let mut e = Encoder::new();
+        let long = Str::from("x".repeat(32_768));
+        assert_eq!(e.string(&long, true), Err(EncodeError::TooLong { length: 32_768 }));
+        assert_eq!(e.opt_string(&None, true, false, "name"), Err(EncodeError::UnexpectedNull { field: "name" }));
+        let error = fetch_response(vec![]).to_bytes(3);
+        assert_eq!(error, Err(EncodeError::UnsupportedVersion { message: "FetchResponse", version: 3 }));
+        let mut tagged = fetch_response(vec![]);
+        tagged.unknown_tagged_fields.insert(9, Bytes::new());
+        assert_eq!(tagged.to_bytes(11), Err(EncodeError::TaggedFieldsUnsupported { version: 11 }));
+        tagged.unknown_tagged_fields.insert(0, Bytes::new());
+        assert_eq!(tagged.to_bytes(16), Err(EncodeError::DuplicateTag { tag: 0 }));
+        let session = FetchResponse { error_code: 1, session_id: 5, ..FetchResponse::default() };
+        let error = session.to_bytes(4);
+        assert_eq!(error, Err(EncodeError::UnsupportedField { field: "session_id", version: 4 }));
+    }
+}

@@ -75,3 +75,71 @@ pub fn request<R: Request>(
 pub fn decode_response_header(d: &mut Decoder, api: ApiKey, version: i16) -> Result<ResponseHeader, DecodeError> {
     ResponseHeader::decode(d, api.response_header_version(version))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{ApiVersionsResponse, HeartbeatRequest, HeartbeatResponse};
+
+    #[test]
+    fn a_request_comes_back() {
+        let body = HeartbeatRequest { group_id: "g".into(), generation_id: 3, ..Default::default() };
+        for version in 0..=4 {
+            let slices = request(version, 77, Some("client".into()), &body).unwrap();
+            let frame = Bytes::from(slices.concat());
+            assert_eq!(frame.first_chunk::<4>(), Some(&(frame.len() as u32 - 4).to_be_bytes()));
+            let mut d = Decoder::new(frame.slice(4..));
+            let (api, header) = decode_request_header(&mut d).unwrap();
+            assert_eq!((api, header.request_api_version, header.correlation_id), (ApiKey::Heartbeat, version, 77));
+            assert_eq!(header.client_id, Some("client".into()));
+            assert_eq!(decode_any_request(api, version, d.rest()), Ok(body.clone().into()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_version_has_the_newest_header() {
+        let mut e = Encoder::new();
+        RequestHeader { request_api_key: 18, request_api_version: 99, correlation_id: 5, ..Default::default() }
+            .encode(&mut e, 2)
+            .unwrap();
+        e.i32(12345);
+        let mut d = Decoder::new(e.into_bytes());
+        let (api, header) = decode_request_header(&mut d).unwrap();
+        assert_eq!((api, header.request_api_version, header.correlation_id), (ApiKey::ApiVersions, 99, 5));
+        assert_eq!(d.remaining(), 4);
+    }
+
+    #[test]
+    fn unknown_apis_and_short_headers_are_refused() {
+        let mut d = Decoder::new(Bytes::from_static(&[0x7f, 0xff, 0, 0, 0, 0, 0, 1]));
+        assert_eq!(decode_request_header(&mut d), Err(DecodeError::UnknownApiKey(0x7fff)));
+        let mut d = Decoder::new(Bytes::from_static(&[0, 18, 0, 0, 0]));
+        assert!(decode_request_header(&mut d).is_err());
+        // LeaderAndIsr: Kafka 4 has no version of it.
+        let mut d = Decoder::new(Bytes::from_static(&[0, 4, 0, 0, 0, 0, 0, 1, 0, 0]));
+        assert_eq!(decode_request_header(&mut d), Err(DecodeError::UnknownApiKey(4)));
+    }
+
+    #[test]
+    fn responses_have_the_right_header() {
+        let flexible = encode_response(ApiKey::Heartbeat, 4, 9, &HeartbeatResponse::default()).unwrap().concat();
+        assert_eq!(flexible, [0, 0, 0, 12, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let plain = encode_response(ApiKey::Heartbeat, 1, 9, &HeartbeatResponse::default()).unwrap().concat();
+        assert_eq!(plain, [0, 0, 0, 10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0]);
+        let versions = encode_response(ApiKey::ApiVersions, 4, 9, &ApiVersionsResponse::default()).unwrap().concat();
+        // No tagged fields in the header: the error code follows at once.
+        assert_eq!(versions.get(4..10), Some([0, 0, 0, 9, 0, 0].as_slice()));
+        let mut d = Decoder::new(Bytes::from(versions).slice(4..));
+        assert_eq!(decode_response_header(&mut d, ApiKey::ApiVersions, 4).unwrap().correlation_id, 9);
+        assert_eq!(ApiVersionsResponse::decode(&mut d, 4), Ok(ApiVersionsResponse::default()));
+    }
+
+    #[test]
+    fn versions_served() {
+        assert_eq!(ApiKey::Produce.valid_versions(), 3..=13);
+        assert_eq!(ApiKey::Produce.advertised_versions(), 0..=13);
+        // Version 6 of the schema is not finished.
+        assert_eq!(ApiKey::InitProducerId.valid_versions(), 0..=5);
+        assert_eq!(ApiKey::OffsetDelete.flexible_from(), None);
+    }
+}

@@ -27,6 +27,8 @@ mod message;
 pub mod messages;
 pub mod record_frame;
 pub mod records;
+#[cfg(feature = "reflect")]
+mod schemas;
 mod str;
 mod tagged;
 mod uuid;
@@ -39,7 +41,9 @@ pub use error_code::ErrorCode;
 pub use message::{Element, Message, Request, Struct};
 pub use messages::{RequestKind, ResponseKind};
 #[cfg(feature = "reflect")]
-pub use reflect::{Random, Reflect};
+pub use reflect::{Random, Reflect, Schema};
+#[cfg(feature = "reflect")]
+pub use schemas::SCHEMAS;
 pub use str::Str;
 pub use tagged::{TaggedField, TaggedFields};
 pub use uuid::{ParseUuidError, Uuid};

@@ -147,7 +147,7 @@ def min_struct(struct, message, version):
 def read_value(field, message, current):
     versions = field.versions.meet(current)
     flex = flexible_flag(field, message, versions)
-    null = "true" if field.element == "records" and field.nullable.empty() else flag(field.nullable, versions)
+    null = flag(field.nullable, versions)
     kind = element_type(field, message)
     if field.array:
         if field.is_struct:
@@ -167,7 +167,7 @@ def read_value(field, message, current):
 def write_value(field, message, current):
     versions = field.versions.meet(current)
     flex = flexible_flag(field, message, versions)
-    null = "true" if field.element == "records" and field.nullable.empty() else flag(field.nullable, versions)
+    null = flag(field.nullable, versions)
     place = f"self.{ident(field)}"
     name = f'"{ident(field).removeprefix("r#")}"'
     if field.array:
@@ -355,9 +355,8 @@ def span(versions, current):
 def emit_reflect(struct, message, flexible, out):
     fields = []
     for field in struct.fields:
-        nullable = field.versions if field.element == "records" and field.nullable.empty() else field.nullable
         fields.append(f"{ident(field)}({span(field.versions, struct.versions)}, "
-                      f"{span(nullable.meet(field.versions), struct.versions)})")
+                      f"{span(field.nullable.meet(field.versions), struct.versions)})")
     if flexible is not False:
         fields.append(f"unknown_tagged_fields({span(message.flexible, struct.versions)}, 1, 0)")
     # rustfmt leaves macros with braces inside alone.

@@ -271,3 +271,14 @@ def metadata_kinds(messages, enum):
     for name, m in names:
         out.append(f"impl From<{m.name}> for {enum} {{ fn from(record: {m.name}) -> Self {{ Self::{name}(record) }} }}\n")
     return "\n".join(out)
+
+
+def schemas(messages):
+    """`SCHEMAS`: (Rust path, Java class) of every message."""
+    out = ["//! [`SCHEMAS`]: every message there is, with its type erased.\n",
+           "use crate::reflect::{Schema, schema};\n",
+           "/// Every request, response, header and record.",
+           "pub const SCHEMAS: &[Schema] = &["]
+    out += [f'schema::<crate::{path}>("{java}"),' for path, java in messages]
+    out.append("];")
+    return "\n".join(out)

@@ -107,7 +107,7 @@ impl Struct for FetchSnapshotResponsePartitionSnapshot {
         let mut current_leader = FetchSnapshotResponseLeaderIdAndEpoch::default();
         let size = d.i64()?;
         let position = d.i64()?;
-        let unaligned_records = d.opt_bytes(true, true)?;
+        let unaligned_records = d.opt_bytes(true, false)?;
         let mut unknown_tagged_fields = TaggedFields::default();
         for _ in 0..d.tagged_count()? {
             let scope = d.enter_tagged()?;
@@ -138,7 +138,7 @@ impl Struct for FetchSnapshotResponsePartitionSnapshot {
         self.snapshot_id.write(e, ver)?;
         e.i64(self.size);
         e.i64(self.position);
-        e.opt_bytes(&self.unaligned_records, true, true, "unaligned_records")?;
+        e.opt_bytes(&self.unaligned_records, true, false, "unaligned_records")?;
         let mut count = self.unknown_tagged_fields.len() as u32;
         if self.current_leader != Default::default() {
             count += 1;
@@ -159,7 +159,7 @@ impl Struct for FetchSnapshotResponsePartitionSnapshot {
 
 reflect!(FetchSnapshotResponsePartitionSnapshot {
     index(0, 1, 1, 0), error_code(0, 1, 1, 0), snapshot_id(0, 1, 1, 0), current_leader(0, 1, 1, 0), size(0, 1, 1,
-    0), position(0, 1, 1, 0), unaligned_records(0, 1, 0, 1), unknown_tagged_fields(0, 1, 1, 0)
+    0), position(0, 1, 1, 0), unaligned_records(0, 1, 1, 0), unknown_tagged_fields(0, 1, 1, 0)
 });
 
 #[derive(Clone, Debug, PartialEq, Default)]
