@@ -5,6 +5,11 @@
 //! record is walked, decompressed if need be, for its structure, its key on compacted topics and its timestamp. The
 //! walk allocates nothing. A batch is rebuilt if the topic wants another codec, or if its offset deltas are not
 //! 0, 1, 2, ... (Kafka repairs those in compressed batches only). Otherwise at most its header changes.
+//!
+//! Stricter than Kafka 4.3.1, for batches that no client sends: one that claims LogAppendTime is refused on every topic
+//! (Kafka takes it on a CreateTime topic if its max timestamp is in the window, and its records then go unchecked).
+//! Two of Kafka's UNKNOWN_SERVER_ERRORs have a name: a codec that does not exist is UNSUPPORTED_COMPRESSION_TYPE, and records
+//! that do not decompress are INVALID_RECORD. Records that decompress to more than the limit are MESSAGE_TOO_LARGE.
 
 use std::fmt;
 

@@ -55,6 +55,27 @@ fn bombs_are_refused_within_the_limit() {
     }
 }
 
+/// 32 KiB that stand for 1 GiB: a zstd frame of run-length blocks, 128 KiB in 4 bytes.
+fn gibibyte_bomb() -> Vec<u8> {
+    let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38];
+    for i in 0..8192u32 {
+        let block = u32::from(i == 8191) | 1 << 1 | (128 << 10) << 3;
+        bomb.extend_from_slice(&block.to_le_bytes()[..3]);
+        bomb.push(0);
+    }
+    bomb
+}
+
+#[test]
+fn a_gibibyte_in_32_kib_is_refused_within_the_limit() {
+    let bomb = gibibyte_bomb();
+    assert!(bomb.len() < 33 << 10);
+    let (limit, mut buffer) = (4 << 20, Vec::new());
+    assert_eq!(fill(Codec::Zstd, &bomb, limit, &mut buffer), Err(CodecError::TooLarge(limit)));
+    assert!(buffer.capacity() <= limit + 1, "{} bytes", buffer.capacity());
+    assert_eq!(with_decompressed(Codec::Zstd, &bomb, limit, |_| ()), Err(CodecError::TooLarge(limit)));
+}
+
 #[test]
 fn snappy_takes_raw_blocks_and_streams_in_a_row() {
     let raw = sample(50_000);
