@@ -1,1 +1,42 @@
-//! Shards: one pinned reactor a core, with its sockets, files, timers and messages
+//! Shards: one pinned reactor a core, with its sockets, files, timers and messages.
+//!
+//! A *shard* is a thread with an executor (glommio, named only under `rt/`) and one io_uring of its own beside it that
+//! carries sockets and files alike (`reactor/`). Everything but [`mesh`], [`shard::Inbox`], [`metrics`] and the buffers
+//! of [`buf`] stays on the shard that made it (`!Send`); shards talk through the mesh only.
+//!
+//! What glommio still does: task queues with shares, and sleeping. Timers, disk, sockets and wake-ups from other cores
+//! are seen by the pump (one task per shard) at each of its turns, because a busy glommio executor looks at its own
+//! rings only when its queues run dry or its preempt timer (100 ms) fires.
+//!
+//! Deliberately absent: work stealing, cross-shard futures, and any way to block a shard.
+
+pub mod budget;
+pub mod buf;
+pub mod checks;
+mod clock;
+pub mod disk;
+pub mod fault;
+pub mod gate;
+mod iobuf;
+pub mod mesh;
+pub mod metrics;
+pub mod net;
+mod reactor;
+mod rt;
+pub mod shard;
+mod slab;
+pub mod stall;
+pub mod sync;
+pub mod task;
+pub mod time;
+pub mod topology;
+
+pub use budget::{Budget, BudgetUnits};
+pub use buf::{AlignedBuf, BLOCK};
+pub use disk::{File, IoBuf, OpenOptions, fs};
+pub use gate::{Gate, GateGuard};
+pub use mesh::MeshEnd;
+pub use shard::{
+    Inbox, InboxReceiver, ShardContext, ShardId, ShardPanic, ShardPool, ShardPoolOptions, current_shard, run_local,
+};
+pub use task::{Queue, Task, spawn, spawn_here, yield_if_needed, yield_now};

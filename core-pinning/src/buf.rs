@@ -1,0 +1,288 @@
+//! Page aligned buffers for direct I/O, recycled per thread by power-of-two size class.
+#![allow(unsafe_code)]
+
+use bytes::Bytes;
+use std::{
+    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    cell::RefCell,
+    fmt,
+    ops::{Deref, DerefMut},
+    ptr::NonNull,
+};
+
+/// Alignment of direct I/O: positions, lengths and addresses are multiples of it.
+pub const BLOCK: usize = 4096;
+
+/// Buffers above this size are not recycled.
+const LARGEST_KEPT: usize = 4 << 20;
+/// Bytes of free buffers a thread keeps.
+const KEPT_BYTES: usize = 16 << 20;
+const CLASSES: usize = LARGEST_KEPT.ilog2() as usize - BLOCK.ilog2() as usize + 1;
+
+/// Owned bytes at a page aligned address; the capacity is a multiple of [`BLOCK`].
+///
+/// The whole capacity is always initialised (a recycled buffer holds what it held before), so [`set_len`] is safe.
+/// May be moved to and dropped on another thread; it then joins that thread's free list.
+///
+/// [`set_len`]: AlignedBuf::set_len
+pub struct AlignedBuf {
+    ptr: NonNull<u8>,
+    cap: usize,
+    len: usize,
+}
+
+// SAFETY: exclusively owned plain memory.
+unsafe impl Send for AlignedBuf {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for AlignedBuf {}
+
+#[derive(Default)]
+struct FreeLists {
+    classes: [Vec<NonNull<u8>>; CLASSES],
+    bytes: usize,
+}
+
+impl Drop for FreeLists {
+    fn drop(&mut self) {
+        for (class, list) in self.classes.iter_mut().enumerate() {
+            for p in list.drain(..) {
+                // SAFETY: allocated with this class's layout, and nobody else holds it.
+                unsafe { dealloc(p.as_ptr(), layout(BLOCK << class)) }
+            }
+        }
+    }
+}
+
+thread_local! {
+    static FREE: RefCell<FreeLists> = RefCell::default();
+}
+
+fn layout(cap: usize) -> Layout {
+    Layout::from_size_align(cap, BLOCK).expect("buffer size fits the address space")
+}
+
+/// The size really allocated for `cap` bytes, and its class if that size is recycled.
+fn rounded(cap: usize) -> (usize, Option<usize>) {
+    if cap <= LARGEST_KEPT {
+        let cap = cap.max(BLOCK).next_power_of_two();
+        (cap, Some((cap.ilog2() - BLOCK.ilog2()) as usize))
+    } else {
+        (cap.next_multiple_of(BLOCK), None)
+    }
+}
+
+impl AlignedBuf {
+    /// An empty buffer for at least `cap` bytes.
+    pub fn new(cap: usize) -> AlignedBuf {
+        Self::take(cap).0
+    }
+
+    /// A buffer of exactly `len` zero bytes.
+    pub fn zeroed(len: usize) -> AlignedBuf {
+        let (mut buf, recycled) = Self::take(len);
+        buf.len = len;
+        if recycled {
+            buf.as_mut_slice().fill(0);
+        }
+        buf
+    }
+
+    /// A copy of `bytes`.
+    pub fn copy_from(bytes: &[u8]) -> AlignedBuf {
+        let mut buf = Self::new(bytes.len());
+        buf.extend_from_slice(bytes);
+        buf
+    }
+
+    fn take(cap: usize) -> (AlignedBuf, bool) {
+        let (cap, class) = rounded(cap);
+        let kept = class.and_then(|class| {
+            FREE.try_with(|f| {
+                let mut f = f.borrow_mut();
+                let p = f.classes[class].pop();
+                f.bytes -= if p.is_some() { cap } else { 0 };
+                p
+            })
+            .ok()
+            .flatten()
+        });
+        if let Some(ptr) = kept {
+            return (AlignedBuf { ptr, cap, len: 0 }, true);
+        }
+        // SAFETY: the layout has a size of at least one block.
+        let Some(ptr) = NonNull::new(unsafe { alloc_zeroed(layout(cap)) }) else { handle_alloc_error(layout(cap)) };
+        (AlignedBuf { ptr, cap, len: 0 }, false)
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A multiple of [`BLOCK`].
+    pub fn capacity(&self) -> usize {
+        self.cap
+    }
+
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        self.cap - self.len
+    }
+
+    pub fn as_ptr(&self) -> *const u8 {
+        self.ptr.as_ptr()
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `cap` bytes from `ptr` are ours and initialised, and `len <= cap`.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+
+    /// Grows over whatever the buffer held before, or shrinks. Panics beyond the capacity.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.cap, "length {len} beyond the capacity {}", self.cap);
+        self.len = len;
+    }
+
+    /// Shrinks to `len` bytes; does nothing if it is shorter already.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Appends; panics if there is not enough [`room`](AlignedBuf::room).
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let at = self.len;
+        self.set_len(at + bytes.len());
+        self.as_mut_slice()[at..].copy_from_slice(bytes);
+    }
+
+    /// Appends `n` zero bytes; panics if there is not enough room.
+    pub fn extend_zeroes(&mut self, n: usize) {
+        let at = self.len;
+        self.set_len(at + n);
+        self.as_mut_slice()[at..].fill(0);
+    }
+
+    /// Shared, immutable bytes over this buffer, which goes back to a free list with the last of them.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl Drop for AlignedBuf {
+    fn drop(&mut self) {
+        let class = rounded(self.cap).1;
+        let kept = class.is_some_and(|class| {
+            FREE.try_with(|f| {
+                let mut f = f.borrow_mut();
+                let keep = f.bytes + self.cap <= KEPT_BYTES;
+                if keep {
+                    f.bytes += self.cap;
+                    f.classes[class].push(self.ptr);
+                }
+                keep
+            })
+            .unwrap_or(false)
+        });
+        if !kept {
+            // SAFETY: allocated in `take` with this layout.
+            unsafe { dealloc(self.ptr.as_ptr(), layout(self.cap)) }
+        }
+    }
+}
+
+impl Deref for AlignedBuf {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl DerefMut for AlignedBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.as_mut_slice()
+    }
+}
+
+impl AsRef<[u8]> for AlignedBuf {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl fmt::Debug for AlignedBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AlignedBuf({} of {} bytes)", self.len, self.cap)
+    }
+}
+
+/// Gives the free buffers of this thread back to the allocator.
+pub fn trim() {
+    let _ = FREE.try_with(|f| f.take());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_and_recycled() {
+        trim();
+        let a = AlignedBuf::new(5000);
+        assert_eq!((a.capacity(), a.len(), a.as_ptr() as usize % BLOCK), (8192, 0, 0));
+        let p = a.as_ptr();
+        drop(a);
+        let b = AlignedBuf::new(8192);
+        assert_eq!(b.as_ptr(), p);
+        let big = AlignedBuf::new((4 << 20) + 1);
+        assert_eq!((big.capacity(), big.as_ptr() as usize % BLOCK), ((4 << 20) + BLOCK, 0));
+    }
+
+    #[test]
+    fn a_recycled_buffer_is_zeroed_on_request() {
+        let mut a = AlignedBuf::zeroed(BLOCK);
+        a.as_mut_slice().fill(7);
+        drop(a);
+        assert!(AlignedBuf::zeroed(BLOCK).iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn the_free_list_is_bounded() {
+        trim();
+        let many: Vec<_> = (0..10).map(|_| AlignedBuf::new(4 << 20)).collect();
+        drop(many);
+        FREE.with(|f| assert!(f.borrow().bytes <= KEPT_BYTES));
+    }
+
+    #[test]
+    fn frozen_bytes_may_be_dropped_on_another_thread() {
+        let mut a = AlignedBuf::copy_from(b"hello");
+        a.extend_zeroes(2);
+        let b = a.freeze();
+        let c = b.slice(1..3);
+        std::thread::spawn(move || assert_eq!(&b[..], b"hello\0\0")).join().unwrap();
+        assert_eq!(&c[..], b"el");
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the capacity")]
+    fn a_length_beyond_the_capacity_is_refused() {
+        AlignedBuf::new(1).set_len(BLOCK + 1);
+    }
+}

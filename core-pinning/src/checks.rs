@@ -1,0 +1,1 @@
+//! What an operator's `doctor` asks about this machine.

@@ -1,0 +1,1 @@
+//! Per-shard numbers, registered by name and read from any thread.

@@ -1,0 +1,157 @@
+//! Sockets of one shard, on its ring: multishot accept, multishot receive into the shard's receive memory, and sends
+//! that carry everything queued on a connection.
+//!
+//! One task reads a connection and one waits for its sends (they may be the same). Back-pressure both ways: who does
+//! not read stops its peer at [`NetOptions::rx_limit`], and who sends waits in [`Conn::flushed`].
+
+mod address;
+mod area;
+mod conn;
+mod listener;
+mod recv;
+mod send;
+
+pub(crate) use area::Area;
+pub use conn::{Conn, connect};
+pub use listener::{Listener, listen};
+pub use recv::RecvBuf;
+
+use crate::{
+    reactor::{Kind, Reactor},
+    shard::lane,
+    slab::Slab,
+};
+use conn::Slot;
+use listener::Acceptor;
+use send::Batch;
+use std::{io, rc::Rc, task::Waker};
+
+/// How a shard's sockets use memory. Set once, before the shard's first socket, with [`configure`].
+#[derive(Clone, Debug)]
+pub struct NetOptions {
+    /// Receive memory of the shard: this many buffers (a power of two) of `receive_buffer_bytes`.
+    pub receive_buffers: u16,
+    pub receive_buffer_bytes: usize,
+    /// Let the kernel put several receives into one buffer, where it can (Linux 6.12).
+    pub incremental: bool,
+    /// Received bytes a connection may queue before its receive is stopped until its task catches up. The kernel may
+    /// deliver more until it sees that: such pieces are copied out, so that nobody else starves.
+    pub rx_limit: usize,
+}
+
+impl Default for NetOptions {
+    fn default() -> Self {
+        NetOptions { receive_buffers: 16, receive_buffer_bytes: 256 << 10, incremental: true, rx_limit: 256 << 10 }
+    }
+}
+
+/// Pieces a connection may queue, whatever their size.
+const RX_PIECES: usize = 64;
+
+#[derive(Default)]
+pub(crate) struct NetState {
+    options: NetOptions,
+    conns: Slab<Slot>,
+    acceptors: Slab<Acceptor>,
+    /// Connections with something to send and no send under way.
+    dirty: Vec<u32>,
+    /// Connections whose receive ended for want of a buffer.
+    starved: Vec<u32>,
+    spare: Vec<Box<Batch>>,
+}
+
+/// What a shard's sockets hold now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetStats {
+    pub connections: usize,
+    /// Receive buffers in all, and those the kernel can receive into.
+    pub receive_buffers: u16,
+    pub receive_buffers_free: u16,
+}
+
+/// Sets the calling shard's options. Fails once the shard has had a socket.
+pub fn configure(o: NetOptions) -> io::Result<()> {
+    let reactor = lane::current().reactor.clone();
+    if reactor.area.borrow().is_some() {
+        return Err(io::Error::other("the shard has sockets already"));
+    }
+    reactor.net.borrow_mut().options = o;
+    Ok(())
+}
+
+/// Of the calling shard.
+pub fn stats() -> NetStats {
+    let reactor = lane::current().reactor.clone();
+    let area = reactor.area.borrow();
+    NetStats {
+        connections: reactor.net.borrow().conns.len(),
+        receive_buffers: area.as_ref().map_or(0, Area::count),
+        receive_buffers_free: area.as_ref().map_or(0, Area::free),
+    }
+}
+
+/// The reactor of the calling shard, its receive memory set up.
+fn reactor() -> io::Result<Rc<Reactor>> {
+    let reactor = lane::current().reactor.clone();
+    if reactor.area.borrow().is_none() {
+        let options = reactor.net.borrow().options.clone();
+        let area = reactor.with_ring(|ring| Area::new(&ring.uring.submitter(), &options))?;
+        *reactor.area.borrow_mut() = Some(area);
+    }
+    Ok(reactor)
+}
+
+impl NetState {
+    /// The kernel still holds something of a socket that is going.
+    pub fn in_flight(&self) -> bool {
+        self.conns.iter().any(|(_, c)| c.is_leaving()) || self.acceptors.iter().any(|(_, a)| a.is_leaving())
+    }
+
+    fn conn(&mut self, i: u32) -> &mut Slot {
+        self.conns.get_mut(i).expect("a connection keeps its slot")
+    }
+
+    /// Frees the slot once its `Conn` is dropped and the kernel holds nothing of it.
+    fn release(&mut self, i: u32) -> Option<Slot> {
+        if self.conns.get(i).is_some_and(Slot::is_free) { self.conns.remove(i) } else { None }
+    }
+}
+
+/// Before the pump submits: receives that waited for memory, and everything queued for sending.
+pub(crate) fn prepare(reactor: &Rc<Reactor>) {
+    let mut st = reactor.net.borrow_mut();
+    if !st.starved.is_empty() {
+        recv::resume_starved(reactor, &mut st);
+    }
+    if !st.dirty.is_empty() {
+        let mut dirty = std::mem::take(&mut st.dirty);
+        for i in dirty.drain(..) {
+            send::start(reactor, &mut st, i);
+        }
+        if st.dirty.is_empty() {
+            st.dirty = dirty; // keeps its memory
+        }
+    }
+}
+
+/// A completion that is the sockets'.
+pub(crate) fn completed(reactor: &Rc<Reactor>, user_data: u64, result: i32, flags: u32, wake: &mut Vec<Waker>) {
+    let (kind, i) = ((user_data >> 32) as u32, user_data as u32);
+    let mut st = reactor.net.borrow_mut();
+    if kind == Kind::Accept as u32 {
+        let gone = listener::accepted(&mut st, i, result, flags, wake);
+        drop(st);
+        drop(gone);
+        return;
+    }
+    if kind == Kind::Recv as u32 {
+        recv::received(reactor, &mut st, i, result, flags, wake);
+    } else if kind == Kind::Send as u32 {
+        send::sent(reactor, &mut st, i, result, flags, wake);
+    } else {
+        return;
+    }
+    let gone = st.release(i);
+    drop(st);
+    drop(gone);
+}

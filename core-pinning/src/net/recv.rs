@@ -1,0 +1,175 @@
+//! Receiving: one multishot request per connection, pieces of the shard's receive memory.
+#![allow(unsafe_code)]
+
+use super::{NetState, RX_PIECES, area::GROUP, conn::Rx};
+use crate::reactor::{Kind, Reactor, tag};
+use io_uring::{cqueue, opcode, types::Fd};
+use std::{ops::Deref, os::fd::AsRawFd, rc::Rc, task::Waker};
+
+/// Received bytes, still in the shard's receive memory: copy them where they belong and drop this soon.
+pub struct RecvBuf {
+    from: Source,
+    at: *const u8,
+    len: usize,
+}
+
+enum Source {
+    Area {
+        reactor: Rc<Reactor>,
+        id: u16,
+    },
+    /// Outside the receive memory, for a task that is not reading.
+    Heap {
+        _bytes: Box<[u8]>,
+    },
+}
+
+impl RecvBuf {
+    /// The same bytes outside the receive memory.
+    fn detach(self) -> RecvBuf {
+        if let Source::Heap { .. } = self.from {
+            return self;
+        }
+        let bytes: Box<[u8]> = (*self).into();
+        RecvBuf { at: bytes.as_ptr(), len: bytes.len(), from: Source::Heap { _bytes: bytes } }
+    }
+}
+
+impl Deref for RecvBuf {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the kernel wrote `len` bytes there and does not touch them again before `done`; or our own heap.
+        unsafe { std::slice::from_raw_parts(self.at, self.len) }
+    }
+}
+
+impl AsRef<[u8]> for RecvBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for RecvBuf {
+    fn drop(&mut self) {
+        if let Source::Area { reactor, id } = &self.from {
+            let wanted = reactor.area.borrow_mut().as_mut().is_some_and(|a| a.done(*id));
+            if wanted {
+                reactor.kick();
+            }
+        }
+    }
+}
+
+/// Asks the kernel for whatever comes, unless it has been asked.
+pub(super) fn arm(reactor: &Reactor, st: &mut NetState, i: u32) {
+    let Some(c) = st.conns.get_mut(i) else { return };
+    if c.rx != Rx::Off || c.eof.is_some() || !c.owned || c.starved {
+        return;
+    }
+    c.rx = Rx::Armed;
+    reactor.submit(opcode::RecvMulti::new(Fd(c.fd.as_raw_fd()), GROUP).build().user_data(tag(Kind::Recv, i)));
+}
+
+/// Receives that found no buffer go on, if there is one now. If there is none, what connections have queued is copied
+/// out of the receive memory: tasks that do not read must not stop those that do.
+pub(super) fn resume_starved(reactor: &Rc<Reactor>, st: &mut NetState) {
+    let free = || reactor.area.borrow().as_ref().map_or(0, |a| a.free());
+    if free() == 0 {
+        for (_, c) in st.conns.iter_mut() {
+            for piece in std::mem::take(&mut c.got) {
+                c.got.push_back(piece.detach());
+            }
+        }
+        if free() == 0 {
+            return; // all of it is in the hands of tasks; the drop of a piece kicks the pump
+        }
+    }
+    if let Some(a) = reactor.area.borrow_mut().as_mut() {
+        a.starved = false;
+    }
+    for i in std::mem::take(&mut st.starved) {
+        if let Some(c) = st.conns.get_mut(i) {
+            c.starved = false;
+        }
+        arm(reactor, st, i);
+    }
+}
+
+pub(super) fn received(
+    reactor: &Rc<Reactor>,
+    st: &mut NetState,
+    i: u32,
+    result: i32,
+    flags: u32,
+    wake: &mut Vec<Waker>,
+) {
+    let limit = st.options.rx_limit;
+    let Some(c) = st.conns.get_mut(i) else { return };
+    let more = cqueue::more(flags);
+    if !more {
+        c.rx = Rx::Off;
+    }
+    let piece = cqueue::buffer_select(flags).map(|id| {
+        let len = result.max(0) as usize;
+        let mut area = reactor.area.borrow_mut();
+        let at = area.as_mut().expect("receive memory is set up before any socket");
+        RecvBuf {
+            at: at.filled(id, len, cqueue::buffer_more(flags)),
+            len,
+            from: Source::Area { reactor: reactor.clone(), id },
+        }
+    });
+    match result {
+        1.. => {
+            if let Some(piece) = piece
+                && c.owned
+            {
+                let full = c.is_full(limit);
+                c.got_bytes += piece.len();
+                c.got.push_back(if full { piece.detach() } else { piece });
+            }
+            let full = c.is_full(limit);
+            if full && c.rx == Rx::Armed {
+                c.rx = Rx::Cancelling;
+                let cancel = opcode::AsyncCancel::new(tag(Kind::Recv, i)).build();
+                reactor.submit(cancel.user_data(tag(Kind::Ignored, i)));
+            } else if !more && !full {
+                arm(reactor, st, i);
+            }
+        }
+        0 => c.eof = Some(0),
+        e if e == -libc::ENOBUFS => {
+            reactor.count(|s| s.starved += 1);
+            if c.owned {
+                c.starved = true;
+                st.starved.push(i);
+                if let Some(a) = reactor.area.borrow_mut().as_mut() {
+                    a.starved = true;
+                }
+                reactor.kick();
+            }
+        }
+        e if e == -libc::ECANCELED || e == -libc::EINTR || e == -libc::EAGAIN => {
+            if c.may_resume(limit) {
+                arm(reactor, st, i);
+            }
+        }
+        e => c.eof = Some(-e),
+    }
+    if let Some(c) = st.conns.get_mut(i)
+        && (!c.got.is_empty() || c.eof.is_some())
+    {
+        wake.extend(c.rx_waker.take());
+    }
+}
+
+impl super::conn::Slot {
+    fn is_full(&self, limit: usize) -> bool {
+        self.got_bytes >= limit || self.got.len() >= RX_PIECES
+    }
+
+    /// Enough has been read for the receive to go on.
+    pub(super) fn may_resume(&self, limit: usize) -> bool {
+        self.got_bytes <= limit / 2 && self.got.len() <= RX_PIECES / 2
+    }
+}

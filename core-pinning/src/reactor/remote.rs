@@ -1,0 +1,98 @@
+//! How other threads reach a shard: mail bits, and one eventfd write when it sleeps.
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering, fence},
+};
+
+/// Kinds of mail; each has an event on the shard.
+pub(crate) mod mail {
+    /// A message in a ring of the mesh.
+    pub const MESH: u32 = 1;
+    /// Something in the inbox.
+    pub const INBOX: u32 = 1 << 1;
+    /// Room in a ring of the mesh that was full.
+    pub const ROOM: u32 = 1 << 2;
+    /// A job that was given to the helper thread is done.
+    pub const OFFLOAD: u32 = 1 << 3;
+    /// The pool wants the shard to end.
+    pub const STOP: u32 = 1 << 4;
+    pub const KINDS: usize = 5;
+}
+
+pub(crate) struct Remote {
+    bits: AtomicU32,
+    sleeping: AtomicBool,
+    wake_fd: OwnedFd,
+}
+
+impl Remote {
+    pub fn new() -> io::Result<Remote> {
+        // Blocking on purpose: io_uring answers a read of an O_NONBLOCK eventfd with EAGAIN at once.
+        // SAFETY: makes a fresh descriptor, owned from here on.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, and nobody else has it.
+        let wake_fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Remote { bits: AtomicU32::new(0), sleeping: AtomicBool::new(false), wake_fd })
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.wake_fd.as_fd()
+    }
+
+    /// After publishing something (a push into a ring): tells the shard to look. Any thread.
+    ///
+    /// Against the shard's `take`: our push, a full fence, our look at the bits; its clearing of the bits, a full fence,
+    /// its look at the ring. Either we see the bit cleared and set it again, or it sees our push. Likewise for `sleep`.
+    #[inline]
+    pub fn notify(&self, kinds: u32) {
+        fence(Ordering::SeqCst);
+        if self.bits.load(Ordering::Relaxed) & kinds == kinds {
+            return;
+        }
+        self.bits.fetch_or(kinds, Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
+            self.signal();
+        }
+    }
+
+    /// Makes the read of the eventfd complete.
+    pub fn signal(&self) {
+        // SAFETY: writes eight bytes from a live buffer to our descriptor.
+        unsafe {
+            libc::write(self.wake_fd.as_raw_fd(), [1u64].as_ptr().cast(), 8);
+        }
+    }
+
+    /// The shard: takes the mail bits; everything published before a bit was set can be seen afterwards.
+    #[inline]
+    pub fn take(&self) -> u32 {
+        if self.bits.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        let bits = self.bits.swap(0, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        bits
+    }
+
+    /// The shard, before it sleeps: true if it must not, because there is mail.
+    pub fn going_to_sleep(&self) -> bool {
+        self.sleeping.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.bits.load(Ordering::SeqCst) != 0
+    }
+
+    pub fn awake(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+    }
+
+    /// True while the shard sleeps (a hint, for the stall detector).
+    pub fn is_sleeping(&self) -> bool {
+        self.sleeping.load(Ordering::Relaxed)
+    }
+}

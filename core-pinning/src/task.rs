@@ -1,0 +1,315 @@
+//! Tasks of one shard: spawned into a queue with a share of the core, named, cancellable.
+
+use crate::{
+    clock, rt,
+    shard::lane::{self, Lane},
+};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+/// A task that has run longer than this yields in [`yield_if_needed`].
+const LONG_RUN_US: u64 = 500;
+
+/// Scheduling class. While several have work, the core is divided by their shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Produce, fetch, connections, and the shard's pump.
+    Serve,
+    /// Replication and consensus.
+    Replicate,
+    /// Write-back, compaction, retention, recovery.
+    Background,
+    /// Everything an operator asks for.
+    Admin,
+}
+
+impl Queue {
+    pub const ALL: [Queue; 4] = [Queue::Serve, Queue::Replicate, Queue::Background, Queue::Admin];
+
+    pub const fn shares(self) -> usize {
+        match self {
+            Queue::Serve => 1000,
+            Queue::Replicate => 500,
+            Queue::Background => 100,
+            Queue::Admin => 200,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Queue::Serve => "serve",
+            Queue::Replicate => "replicate",
+            Queue::Background => "background",
+            Queue::Admin => "admin",
+        }
+    }
+}
+
+/// What a task and its handle share.
+struct Shared<T> {
+    /// Number of `name` at the stall detector.
+    name: u16,
+    queue: Queue,
+    /// Place in the lane's list of tasks.
+    slot: Cell<u32>,
+    cancelled: Cell<bool>,
+    finished: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    output: RefCell<Option<T>>,
+    joiner: RefCell<Option<Waker>>,
+}
+
+/// A task as its lane sees it.
+pub(crate) trait Cancel {
+    fn cancel(&self);
+}
+
+impl<T> Cancel for Shared<T> {
+    fn cancel(&self) {
+        self.cancelled.set(true);
+        let waker = self.waker.borrow().clone();
+        if let Some(w) = waker {
+            w.wake();
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn finish(&self, lane: &Lane, output: Option<T>) {
+        *self.output.borrow_mut() = output;
+        self.finished.set(true);
+        let waker = self.waker.borrow_mut().take();
+        let joiner = self.joiner.borrow_mut().take();
+        if let Some(w) = joiner {
+            w.wake();
+        }
+        lane.deregister(self.slot.get());
+        drop(waker);
+    }
+}
+
+/// Handle of a spawned task; awaiting it gives the task's output. Dropping it lets the task go on by itself.
+///
+/// If the task panics the whole shard ends (see [`crate::shard::ShardPool::join`]), and the handle never completes.
+pub struct Task<T>(Rc<Shared<T>>);
+
+impl<T> Task<T> {
+    /// Lets the task go on by itself.
+    pub fn detach(self) {}
+
+    /// Drops the task's future at its next turn and waits for that. The output, if it had completed before.
+    pub async fn cancel(self) -> Option<T> {
+        if !self.0.finished.get() {
+            self.0.cancel();
+        }
+        std::future::poll_fn(|cx| if self.0.finished.get() { Poll::Ready(()) } else { self.0.join(cx) }).await;
+        self.0.output.borrow_mut().take()
+    }
+
+    /// True once the task has completed or was cancelled.
+    pub fn is_finished(&self) -> bool {
+        self.0.finished.get()
+    }
+}
+
+impl<T> Shared<T> {
+    fn join(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut joiner = self.joiner.borrow_mut();
+        if !joiner.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *joiner = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let output = self.0.output.borrow_mut().take();
+        match output {
+            Some(v) => Poll::Ready(v),
+            None => self.0.join(cx).map(|()| unreachable!("join only registers")),
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The future as the executor polls it: named for the stall detector, its panics caught.
+    struct Run<F: Future> {
+        #[pin]
+        fut: Option<F>,
+        shared: Rc<Shared<F::Output>>,
+        lane: Rc<Lane>,
+    }
+}
+
+impl<F: Future> Future for Run<F> {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let (shared, lane) = (&**this.shared, &**this.lane);
+        {
+            let mut waker = shared.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        lane.enter(shared.name, shared.queue);
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let polled = match this.fut.as_mut().as_pin_mut() {
+                Some(fut) if !shared.cancelled.get() => fut.poll(cx).map(Some),
+                _ => Poll::Ready(None),
+            };
+            if polled.is_ready() {
+                this.fut.set(None);
+            }
+            polled
+        }));
+        lane.leave();
+        match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => shared.finish(lane, output),
+            Err(panic) => {
+                lane.fail(shared.name, panic);
+                shared.finish(lane, None);
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Schedules `fut` on this shard; it is never polled inside the call. `name` is for people: the stall detector's
+/// reports and panics.
+///
+/// Panics outside a shard.
+pub fn spawn<F>(queue: Queue, name: &'static str, fut: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let lane = lane::current();
+    let shared = Rc::new(Shared {
+        name: lane.name_number(name),
+        queue,
+        slot: Cell::new(0),
+        cancelled: Cell::new(false),
+        finished: Cell::new(false),
+        waker: RefCell::new(None),
+        output: RefCell::new(None),
+        joiner: RefCell::new(None),
+    });
+    shared.slot.set(lane.register(shared.clone()));
+    rt::spawn(queue, Run { fut: Some(fut), shared: shared.clone(), lane });
+    Task(shared)
+}
+
+/// [`spawn`] into the queue of the calling task.
+pub fn spawn_here<F>(name: &'static str, fut: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    spawn(current_queue(), name, fut)
+}
+
+/// The queue of the task that calls.
+pub fn current_queue() -> Queue {
+    lane::current().queue()
+}
+
+/// Lets the other tasks that are ready run first.
+pub async fn yield_now() {
+    rt::yield_queue().await
+}
+
+/// Yields if the calling task has run for more than half a millisecond. Costs about 10 ns otherwise.
+pub async fn yield_if_needed() {
+    if lane::current().running_ticks() > LONG_RUN_US * clock::ticks_per_us() {
+        rt::yield_queue().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{run_local, sync::Signal, time};
+    use std::time::Duration;
+
+    #[test]
+    fn spawn_only_schedules_and_a_dropped_handle_detaches() {
+        run_local(async || {
+            let ran = Rc::new(Cell::new(false));
+            let r = ran.clone();
+            spawn(Queue::Background, "t", async move { r.set(true) }).detach();
+            assert!(!ran.get(), "polled inside spawn");
+            while !ran.get() {
+                yield_now().await;
+            }
+            assert_eq!(spawn_here("u", async { 7 }).await, 7);
+        });
+    }
+
+    #[test]
+    fn cancel_drops_the_future_and_waits_for_that() {
+        struct Flag(Rc<Cell<bool>>);
+        impl Drop for Flag {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        run_local(async || {
+            let dropped = Rc::new(Cell::new(false));
+            let flag = Flag(dropped.clone());
+            let t = spawn(Queue::Replicate, "waits", async move {
+                let _flag = flag;
+                std::future::pending::<()>().await
+            });
+            yield_now().await;
+            assert_eq!(t.cancel().await, None);
+            assert!(dropped.get());
+            let t = spawn_here("done", async { 3 });
+            while !t.is_finished() {
+                yield_now().await;
+            }
+            assert_eq!(t.cancel().await, Some(3));
+        });
+    }
+
+    #[test]
+    fn a_spinning_background_task_leaves_room_for_the_others() {
+        run_local(async || {
+            let stop = Rc::new(Cell::new(false));
+            let s = stop.clone();
+            let spinner = spawn(Queue::Background, "spinner", async move {
+                let mut turns = 0u64;
+                while !s.get() {
+                    turns += 1;
+                    yield_if_needed().await;
+                    if turns % 100 == 0 {
+                        yield_now().await;
+                    }
+                }
+                turns
+            });
+            let (signal, t0) = (Rc::new(Signal::new()), time::now());
+            let s = signal.clone();
+            spawn(Queue::Serve, "ticker", async move {
+                for _ in 0..20 {
+                    time::sleep(Duration::from_millis(1)).await;
+                }
+                s.notify();
+            })
+            .detach();
+            signal.wait().await;
+            assert!(t0.elapsed() < Duration::from_millis(90), "timers ran late: {:?}", t0.elapsed());
+            stop.set(true);
+            assert!(spinner.await > 100);
+        });
+    }
+}
