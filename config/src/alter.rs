@@ -1,0 +1,296 @@
+//! Changes of configuration through the API: CreateTopics, AlterConfigs, IncrementalAlterConfigs.
+//! The steps and messages are those of Kafka's `ConfigurationControlManager`, `LogConfig.validate` and `DynamicBrokerConfig`.
+
+use crate::error::ConfigError;
+use crate::layers::{BrokerProperties, Overrides};
+use crate::nearest::nearest;
+use crate::table::{Scope, Setting, Update};
+use crate::topic::effective;
+use crate::value::{Value, permit};
+use std::collections::BTreeSet;
+
+/// Who asks. The broker's own topics may use what it does not yet offer to others (`cleanup.policy=compact`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    Client,
+    Broker,
+}
+
+/// Kafka's operations of IncrementalAlterConfigs, by their wire codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum Operation {
+    Set = 0,
+    Delete = 1,
+    Append = 2,
+    Subtract = 3,
+}
+
+impl TryFrom<i8> for Operation {
+    type Error = ConfigError;
+
+    fn try_from(code: i8) -> Result<Operation, ConfigError> {
+        match code {
+            0 => Ok(Operation::Set),
+            1 => Ok(Operation::Delete),
+            2 => Ok(Operation::Append),
+            3 => Ok(Operation::Subtract),
+            _ => Err(ConfigError::InvalidRequest(format!("Unknown config operation {code}"))),
+        }
+    }
+}
+
+/// One change of one property.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alteration {
+    pub name: String,
+    pub operation: Operation,
+    /// Must be there for every operation but delete.
+    pub value: Option<String>,
+}
+
+/// Checks the whole set of a topic's overrides, `next`, which takes the place of `present` (empty for a new topic).
+/// A value that stays as it is need only be valid.
+pub fn validate_topic_overrides(present: &Overrides, next: &Overrides, caller: Caller) -> Result<(), ConfigError> {
+    validate(Scope::Topic, present, next, caller)?;
+    let (min, max) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    let lag = |name: &str| -> Result<Option<Value>, ConfigError> {
+        let Some(setting) = Scope::Topic.find(name) else { return Ok(None) };
+        effective(setting, next, &BrokerProperties::default())
+    };
+    if let (Some(Value::Integer(low)), Some(Value::Integer(high))) = (lag(min)?, lag(max)?)
+        && low > high
+    {
+        let message = format!("conflict topic config setting {min} ({low}) > {max} ({high})");
+        return Err(ConfigError::InvalidConfig(message));
+    }
+    Ok(())
+}
+
+/// Checks the whole set of a group's or of a client metrics subscription's overrides.
+pub fn validate_overrides(scope: Scope, present: &Overrides, next: &Overrides) -> Result<(), ConfigError> {
+    validate(scope, present, next, Caller::Client)
+}
+
+/// Checks the whole set of dynamic properties of one broker, or of all (`one_broker` false). Kafka answers INVALID_REQUEST here.
+pub fn validate_broker_dynamic(set: &Overrides, one_broker: bool) -> Result<(), ConfigError> {
+    let invalid = |e: ConfigError| ConfigError::InvalidRequest(e.to_string());
+    let mut fixed = Vec::new();
+    let mut per_broker = Vec::new();
+    for (name, text) in set {
+        let setting = find(Scope::Broker, name).map_err(invalid)?;
+        match setting.update {
+            Update::ReadOnly => fixed.push(setting.name),
+            Update::PerBroker if !one_broker => per_broker.push(setting.name),
+            _ => Value::parse(setting, text).and_then(|v| permit(setting, &v)).map_err(invalid)?,
+        }
+    }
+    if !fixed.is_empty() {
+        let message = format!("Cannot update these configs dynamically: [{}]", fixed.join(", "));
+        return Err(ConfigError::InvalidRequest(message));
+    }
+    if !per_broker.is_empty() {
+        let message = format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: [{}]",
+            per_broker.join(", ")
+        );
+        return Err(ConfigError::InvalidRequest(message));
+    }
+    Ok(())
+}
+
+fn validate(scope: Scope, present: &Overrides, next: &Overrides, caller: Caller) -> Result<(), ConfigError> {
+    // Kafka looks at all names before it looks at any value.
+    for name in next.keys() {
+        find(scope, name)?;
+    }
+    for (name, text) in next {
+        let setting = find(scope, name)?;
+        let value = Value::parse(setting, text)?;
+        if caller == Caller::Client && present.get(name) != Some(text) {
+            permit(setting, &value)?;
+        }
+    }
+    Ok(())
+}
+
+fn find(scope: Scope, name: &str) -> Result<&'static Setting, ConfigError> {
+    let what = match scope {
+        Scope::Topic => "topic",
+        Scope::Broker => "broker",
+        Scope::Group => "group",
+        Scope::ClientMetrics => "client metrics",
+    };
+    scope.find(name).ok_or_else(|| {
+        let hint = nearest(name, scope.settings().iter().map(|s| s.name));
+        let hint = hint.map_or_else(String::new, |n| format!(" (did you mean {n}?)"));
+        ConfigError::InvalidConfig(format!("Unknown {what} config name: {name}{hint}"))
+    })
+}
+
+/// The overrides that CreateTopics or the older AlterConfigs sends as a whole. Kafka refuses null values and names given twice.
+pub fn collect<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Result<Overrides, ConfigError> {
+    let (mut all, mut nulls) = (Overrides::new(), Vec::new());
+    for (name, value) in pairs {
+        match value {
+            None => nulls.push(name),
+            Some(v) => {
+                if all.insert(name.to_owned(), v.to_owned()).is_some() {
+                    return Err(ConfigError::InvalidRequest("Error due to duplicate config keys".to_owned()));
+                }
+            }
+        }
+    }
+    if nulls.is_empty() {
+        return Ok(all);
+    }
+    Err(ConfigError::InvalidRequest(format!("Null value not supported for : {}", nulls.join(", "))))
+}
+
+/// Applies the operations to the present overrides; the result still has to be validated.
+///
+/// `broker` gives what APPEND and SUBTRACT start from when a topic has no override.
+pub fn apply(
+    scope: Scope,
+    present: &Overrides,
+    changes: &[Alteration],
+    broker: &BrokerProperties,
+) -> Result<Overrides, ConfigError> {
+    let names: BTreeSet<&str> = changes.iter().map(|c| c.name.as_str()).collect();
+    if names.len() < changes.len() {
+        return Err(ConfigError::InvalidRequest("Error due to duplicate config keys".to_owned()));
+    }
+    let nulls: Vec<&str> = changes
+        .iter()
+        .filter(|c| c.operation != Operation::Delete && c.value.is_none())
+        .map(|c| c.name.as_str())
+        .collect();
+    if !nulls.is_empty() {
+        return Err(ConfigError::InvalidRequest(format!("Null value not supported for : {}", nulls.join(", "))));
+    }
+    let mut next = present.clone();
+    for c in changes {
+        let given = c.value.as_deref().unwrap_or_default();
+        match c.operation {
+            Operation::Delete => {
+                next.remove(&c.name);
+            }
+            Operation::Set => {
+                next.insert(c.name.clone(), given.to_owned());
+            }
+            Operation::Append | Operation::Subtract => {
+                let list = amend(scope, &next, c, given, broker)?;
+                next.insert(c.name.clone(), list);
+            }
+        }
+    }
+    Ok(next)
+}
+
+fn amend(
+    scope: Scope,
+    present: &Overrides,
+    change: &Alteration,
+    given: &str,
+    broker: &BrokerProperties,
+) -> Result<String, ConfigError> {
+    let setting = find(scope, &change.name)?;
+    if setting.kind != crate::table::Kind::List {
+        let operation = if change.operation == Operation::Append { "APPEND" } else { "SUBTRACT" };
+        return Err(ConfigError::InvalidConfig(format!(
+            "Can't {operation} to key {} because its type is not LIST.",
+            change.name
+        )));
+    }
+    let now = match (present.get(&change.name), scope) {
+        (Some(text), _) => text.clone(),
+        (None, Scope::Topic) => effective(setting, present, broker)?.map(|v| v.to_string()).unwrap_or_default(),
+        (None, Scope::Broker) => broker.text(setting).unwrap_or_default().to_owned(),
+        (None, _) => setting.default.unwrap_or_default().to_owned(),
+    };
+    let mut items: Vec<&str> = now.split(',').map(str::trim).filter(|i| !i.is_empty()).collect();
+    for item in given.split(',').map(str::trim).filter(|i| !i.is_empty()) {
+        match change.operation {
+            Operation::Subtract => items.retain(|i| *i != item),
+            _ if items.contains(&item) => {}
+            _ => items.push(item),
+        }
+    }
+    Ok(items.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> Overrides {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn change(name: &str, operation: Operation, value: &str) -> Alteration {
+        Alteration { name: name.to_owned(), operation, value: Some(value.to_owned()) }
+    }
+
+    #[test]
+    fn unknown_names_and_bad_values_are_invalid_config() {
+        let check = |p: &[(&str, &str)]| validate_topic_overrides(&Overrides::new(), &map(p), Caller::Client);
+        check(&[("retention.ms", "5"), ("write.caching", "true"), ("flush.messages", "1")]).unwrap();
+        let e = check(&[("nope", "1"), ("retention.ms", "x")]).unwrap_err();
+        assert_eq!((e.code(), e.to_string().as_str()), (40, "Unknown topic config name: nope"));
+        let e = check(&[("retension.ms", "1")]).unwrap_err();
+        assert_eq!(e.to_string(), "Unknown topic config name: retension.ms (did you mean retention.ms?)");
+        assert_eq!(check(&[("retention.ms", "-5")]).unwrap_err().code(), 40);
+    }
+
+    #[test]
+    fn only_the_broker_itself_makes_compacted_topics() {
+        let compact = map(&[("cleanup.policy", "compact")]);
+        let none = Overrides::new();
+        validate_topic_overrides(&none, &compact, Caller::Broker).unwrap();
+        validate_topic_overrides(&compact, &compact, Caller::Client).unwrap();
+        let e = validate_topic_overrides(&none, &compact, Caller::Client).unwrap_err();
+        assert!(e.to_string().contains("compaction arrives in a later version"), "{e}");
+    }
+
+    #[test]
+    fn lists_grow_and_shrink_from_what_is_in_force() {
+        let broker = BrokerProperties::default();
+        let run = |present: &[(&str, &str)], c: Alteration| {
+            apply(Scope::Topic, &map(present), &[c], &broker).map(|o| o.get("cleanup.policy").cloned())
+        };
+        let set = |s: &str| Ok(Some(s.to_owned()));
+        assert_eq!(run(&[], change("cleanup.policy", Operation::Append, "compact")), set("delete,compact"));
+        assert_eq!(run(&[], change("cleanup.policy", Operation::Append, "delete")), set("delete"));
+        assert_eq!(
+            run(&[("cleanup.policy", "compact,delete")], change("cleanup.policy", Operation::Subtract, "compact")),
+            set("delete")
+        );
+        assert_eq!(run(&[], change("cleanup.policy", Operation::Subtract, "delete")), set(""));
+        let e = run(&[], change("retention.ms", Operation::Append, "5")).unwrap_err();
+        assert_eq!(e.to_string(), "Can't APPEND to key retention.ms because its type is not LIST.");
+    }
+
+    #[test]
+    fn twice_named_and_null_are_invalid_requests() {
+        let twice = [change("retention.ms", Operation::Set, "1"), change("retention.ms", Operation::Delete, "")];
+        let broker = BrokerProperties::default();
+        assert_eq!(apply(Scope::Topic, &Overrides::new(), &twice, &broker).unwrap_err().code(), 42);
+        let null = [Alteration { name: "retention.ms".into(), operation: Operation::Set, value: None }];
+        let e = apply(Scope::Topic, &Overrides::new(), &null, &broker).unwrap_err();
+        assert_eq!(e.to_string(), "Null value not supported for : retention.ms");
+        assert_eq!(collect([("a", None), ("b", Some("1"))]).unwrap_err().code(), 42);
+        assert_eq!(collect([("b", Some("2")), ("b", Some("1"))]).unwrap_err().code(), 42);
+    }
+
+    #[test]
+    fn dynamic_broker_properties_are_refused_as_kafka_refuses_them() {
+        let check =
+            |p: &[(&str, &str)], one| validate_broker_dynamic(&map(p), one).map_err(|e| (e.code(), e.to_string()));
+        check(&[("log.retention.ms", "5"), ("message.max.bytes", "9")], false).unwrap();
+        let e = check(&[("num.partitions", "3")], true).unwrap_err();
+        assert_eq!(e, (42, "Cannot update these configs dynamically: [num.partitions]".to_owned()));
+        let e = check(&[("log.retention.ms", "x")], false).unwrap_err();
+        assert_eq!(e.1, "Invalid value x for configuration log.retention.ms: Not a number of type LONG");
+        assert_eq!(check(&[("nope", "x")], false).unwrap_err().0, 42);
+    }
+}

@@ -1,0 +1,261 @@
+//! The typed settings of one broker process.
+
+use crate::error::{ConfigError, LoadError};
+use crate::layers::BrokerProperties;
+use crate::load::LoadOptions;
+use crate::units::{self, HostPort};
+use crate::value::Value;
+use std::path::PathBuf;
+
+/// What clients see: the process, or each of its cores, as a Kafka broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advertise {
+    Node,
+    Shard,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// In `shard` mode a broker id is `node id * SHARDS_PER_NODE + shard`.
+pub const SHARDS_PER_NODE: i32 = 1000;
+
+/// Everything `corelane start` needs to know. What AlterConfigs may change while the broker runs is not here but in
+/// [`crate::TopicConfig`], which is resolved from [`BrokerConfig::properties`] and the dynamic layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    pub data_dir: PathBuf,
+    pub listen: HostPort,
+    /// Where clients are told to connect; see [`BrokerConfig::advertised`].
+    pub advertised: Option<HostPort>,
+    pub advertise: Advertise,
+    pub node_id: i32,
+    pub rack: Option<String>,
+    /// `None`: every core the process may run on.
+    pub cores: Option<Vec<usize>>,
+    pub memory_bytes: u64,
+    pub auto_create_topics: bool,
+    pub delete_topics: bool,
+    pub default_partitions: i32,
+    pub retention_check_interval_ms: i64,
+    pub fetch_max_bytes: i32,
+    pub fetch_sessions_max: i32,
+    pub request_max_bytes: i32,
+    pub describe_partitions_max: i32,
+    pub listen_backlog: i32,
+    pub connections_max_idle_ms: i64,
+    pub connections_max: i32,
+    pub connections_max_per_ip: i32,
+    pub producer_expiration_ms: i32,
+    pub offsets: OffsetsSettings,
+    pub group: GroupSettings,
+    pub log_format: LogFormat,
+    /// A `tracing` filter: a level, or `target=level` directives.
+    pub log_level: String,
+    /// As Kafka sees it: the static layer.
+    pub properties: BrokerProperties,
+}
+
+/// Committed offsets and the topic they live in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetsSettings {
+    pub metadata_max_bytes: i32,
+    pub commit_timeout_ms: i32,
+    pub retention_ms: i64,
+    pub retention_check_interval_ms: i64,
+    pub topic_partitions: i32,
+    pub topic_segment_bytes: i32,
+}
+
+/// Bounds of the classic group protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    pub initial_rebalance_delay_ms: i32,
+    pub min_session_timeout_ms: i32,
+    pub max_session_timeout_ms: i32,
+    pub max_size: i32,
+}
+
+/// The name of the property that is wrong, and what is wrong with it.
+type Wrong = (String, String);
+
+impl BrokerConfig {
+    /// Flags over environment over file over defaults.
+    pub fn load(options: &LoadOptions) -> Result<BrokerConfig, LoadError> {
+        options.load()
+    }
+
+    pub(crate) fn from_properties(
+        properties: BrokerProperties,
+        log_format: Option<String>,
+        log_level: Option<String>,
+    ) -> Result<BrokerConfig, Wrong> {
+        let r = Reader { properties: &properties };
+        let listen = r.listener("listeners")?.ok_or_else(|| wrong("listeners", "one listener is needed"))?;
+        let advertised = r.listener("advertised.listeners")?;
+        if advertised.as_ref().is_some_and(HostPort::is_wildcard) {
+            return Err(wrong("advertised.listeners", "no client can connect to a wildcard address: name a host"));
+        }
+        let config = BrokerConfig {
+            data_dir: r.data_dir()?,
+            listen,
+            advertised,
+            advertise: match r.text("listeners.advertise")?.as_deref() {
+                Some("shard") => Advertise::Shard,
+                _ => Advertise::Node,
+            },
+            node_id: r.int("node.id")?,
+            rack: r.text("broker.rack")?.filter(|s| !s.is_empty()),
+            cores: match r.text("shard.cores")? {
+                Some(list) => Some(units::parse_cores(&list).map_err(|e| wrong("shard.cores", e))?),
+                None => None,
+            },
+            memory_bytes: match r.long("memory.bytes")? {
+                Some(n) => n.unsigned_abs(),
+                None => units::machine_memory().unwrap_or(2 << 30) / 2,
+            },
+            auto_create_topics: r.boolean("auto.create.topics.enable")?,
+            delete_topics: r.boolean("delete.topic.enable")?,
+            default_partitions: r.int("num.partitions")?,
+            retention_check_interval_ms: r.need("log.retention.check.interval.ms")?,
+            fetch_max_bytes: r.int("fetch.max.bytes")?,
+            fetch_sessions_max: r.int("max.incremental.fetch.session.cache.slots")?,
+            request_max_bytes: r.int("socket.request.max.bytes")?,
+            describe_partitions_max: r.int("max.request.partition.size.limit")?,
+            listen_backlog: r.int("socket.listen.backlog.size")?,
+            connections_max_idle_ms: r.need("connections.max.idle.ms")?,
+            connections_max: r.int("max.connections")?,
+            connections_max_per_ip: r.int("max.connections.per.ip")?,
+            producer_expiration_ms: r.int("producer.id.expiration.ms")?,
+            offsets: OffsetsSettings {
+                metadata_max_bytes: r.int("offset.metadata.max.bytes")?,
+                commit_timeout_ms: r.int("offsets.commit.timeout.ms")?,
+                retention_ms: r.need("offsets.retention.minutes")?.saturating_mul(60_000),
+                retention_check_interval_ms: r.need("offsets.retention.check.interval.ms")?,
+                topic_partitions: r.int("offsets.topic.num.partitions")?,
+                topic_segment_bytes: r.int("offsets.topic.segment.bytes")?,
+            },
+            group: GroupSettings {
+                initial_rebalance_delay_ms: r.int("group.initial.rebalance.delay.ms")?,
+                min_session_timeout_ms: r.int("group.min.session.timeout.ms")?,
+                max_session_timeout_ms: r.int("group.max.session.timeout.ms")?,
+                max_size: r.int("group.max.size")?,
+            },
+            log_format: match log_format.as_deref() {
+                None | Some("text") => LogFormat::Text,
+                Some("json") => LogFormat::Json,
+                Some(other) => return Err(wrong("log_format", format!("{other:?} is not text or json"))),
+            },
+            log_level: log_level.unwrap_or_else(|| "info".to_owned()),
+            properties: BrokerProperties::default(),
+        };
+        config.check()?;
+        Ok(BrokerConfig { properties, ..config })
+    }
+
+    /// What one property alone cannot tell.
+    fn check(&self) -> Result<(), Wrong> {
+        if self.group.min_session_timeout_ms > self.group.max_session_timeout_ms {
+            return Err(wrong("group.min.session.timeout.ms", "must not be above group.max.session.timeout.ms"));
+        }
+        if self.advertise == Advertise::Shard {
+            if self.node_id >= i32::MAX / SHARDS_PER_NODE {
+                let most = i32::MAX / SHARDS_PER_NODE - 1;
+                return Err(wrong(
+                    "node.id",
+                    format!("must be at most {most} where every core is a broker of its own"),
+                ));
+            }
+            let cores = self.cores.as_ref().map_or(1, Vec::len);
+            for (name, address) in
+                [("listeners", Some(&self.listen)), ("advertised.listeners", self.advertised.as_ref())]
+            {
+                if address.is_some_and(|a| usize::from(a.port) + cores > 65536) {
+                    return Err(wrong(
+                        name,
+                        format!("port + {cores} cores goes past 65535: every core has a port of its own"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where clients are told to connect: `advertised.listeners`, else the address listened on, with the name of this machine in
+    /// place of a wildcard. In `shard` mode shard n is at this port + n.
+    pub fn advertised(&self) -> HostPort {
+        match &self.advertised {
+            Some(a) => a.clone(),
+            None if self.listen.is_wildcard() => HostPort { host: units::host_name(), port: self.listen.port },
+            None => self.listen.clone(),
+        }
+    }
+}
+
+fn wrong(name: &str, message: impl Into<String>) -> Wrong {
+    (name.to_owned(), message.into())
+}
+
+struct Reader<'a> {
+    properties: &'a BrokerProperties,
+}
+
+impl Reader<'_> {
+    fn value(&self, name: &str) -> Result<Option<Value>, Wrong> {
+        self.properties.value(name).map_err(|e: ConfigError| wrong(name, e.to_string()))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Wrong> {
+        Ok(self.value(name)?.map(|v| v.to_string()))
+    }
+
+    fn long(&self, name: &str) -> Result<Option<i64>, Wrong> {
+        self.properties.integer(name).map_err(|e| wrong(name, e.to_string()))
+    }
+
+    fn need(&self, name: &str) -> Result<i64, Wrong> {
+        self.long(name)?.ok_or_else(|| wrong(name, "has no value"))
+    }
+
+    fn int(&self, name: &str) -> Result<i32, Wrong> {
+        i32::try_from(self.need(name)?).map_err(|_| wrong(name, "Not a number of type INT"))
+    }
+
+    fn boolean(&self, name: &str) -> Result<bool, Wrong> {
+        Ok(self.value(name)? == Some(Value::Boolean(true)))
+    }
+
+    fn listener(&self, name: &str) -> Result<Option<HostPort>, Wrong> {
+        let Some(value) = self.value(name)? else { return Ok(None) };
+        let [one] = value.items() else {
+            return Err(wrong(name, format!("exactly one listener is supported, not {}", value.items().len())));
+        };
+        match one.split_once("://") {
+            Some((protocol, address)) if protocol.eq_ignore_ascii_case("PLAINTEXT") => {
+                address.parse().map(Some).map_err(|e: String| wrong(name, e))
+            }
+            Some((protocol, _)) => Err(wrong(
+                name,
+                format!(
+                    "listener {protocol} is not supported: only PLAINTEXT is (TLS and authentication arrive later)"
+                ),
+            )),
+            None => Err(wrong(name, format!("{one:?} is not PLAINTEXT://HOST:PORT"))),
+        }
+    }
+
+    fn data_dir(&self) -> Result<PathBuf, Wrong> {
+        let value = match self.value("log.dirs")? {
+            Some(v) => Some(v),
+            None => self.value("log.dir")?,
+        };
+        match value.as_ref().map(Value::items) {
+            Some([one]) => Ok(PathBuf::from(one)),
+            _ => Err(wrong("log.dirs", "one data directory is needed (several disks: use a RAID or LVM volume)")),
+        }
+    }
+}

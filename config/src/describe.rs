@@ -1,0 +1,271 @@
+//! What DescribeConfigs answers: every property with its value, where that value comes from, and what stands behind it.
+//! The rules are those of Kafka's `ConfigHelper`, with one of its oddities: the synonyms of a property begin at the first one
+//! that carries the asked name, so a topic's `retention.ms` that comes from `log.retention.hours` has source DEFAULT_CONFIG.
+
+use crate::error::ConfigError;
+use crate::layers::{BrokerProperties, Overrides};
+use crate::table::{Kind, Scope, Setting, Update};
+use crate::topic::effective;
+use crate::value::Value;
+
+/// Kafka's `ConfigSource` of DescribeConfigs; `as i8` is the wire code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum ConfigSource {
+    Topic = 1,
+    DynamicBroker = 2,
+    DynamicDefaultBroker = 3,
+    StaticBroker = 4,
+    Default = 5,
+    ClientMetrics = 7,
+    Group = 8,
+}
+
+/// Kafka's `ConfigType` of DescribeConfigs; `as i8` is the wire code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum ConfigType {
+    Boolean = 1,
+    String = 2,
+    Int = 3,
+    Short = 4,
+    Long = 5,
+    Double = 6,
+    List = 7,
+    Class = 8,
+    Password = 9,
+}
+
+impl From<Kind> for ConfigType {
+    fn from(kind: Kind) -> ConfigType {
+        match kind {
+            Kind::Boolean => ConfigType::Boolean,
+            Kind::String => ConfigType::String,
+            Kind::Int => ConfigType::Int,
+            Kind::Short => ConfigType::Short,
+            Kind::Long => ConfigType::Long,
+            Kind::Double => ConfigType::Double,
+            Kind::List => ConfigType::List,
+            Kind::Class => ConfigType::Class,
+            Kind::Password => ConfigType::Password,
+        }
+    }
+}
+
+/// One value that stands behind a property, nearest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synonym {
+    pub name: &'static str,
+    pub value: Option<String>,
+    pub source: ConfigSource,
+}
+
+/// One property in the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigEntry {
+    pub name: &'static str,
+    /// `None` for null, and always for a sensitive property.
+    pub value: Option<String>,
+    pub source: ConfigSource,
+    pub is_default: bool,
+    pub is_sensitive: bool,
+    pub read_only: bool,
+    pub kind: ConfigType,
+    pub synonyms: Vec<Synonym>,
+    pub documentation: String,
+}
+
+/// Every property of a topic with these overrides.
+pub fn describe_topic(overrides: &Overrides, broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, ConfigError> {
+    let all = Scope::Topic.settings().iter();
+    all.map(|s| {
+        let value = effective(s, overrides, broker)?;
+        let mut synonyms = s.synonyms.first().map_or_else(Vec::new, |n| stack(n, s.synonyms, broker));
+        if overrides.contains_key(s.name) {
+            synonyms.insert(0, Synonym { name: s.name, value: text(s, value.as_ref()), source: ConfigSource::Topic });
+        }
+        Ok(entry(s, value.as_ref(), synonyms, false))
+    })
+    .collect()
+}
+
+/// Every property of this broker.
+pub fn describe_broker(broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, ConfigError> {
+    let all = Scope::Broker.settings().iter();
+    all.map(|s| {
+        let value = broker.value(s.name)?;
+        Ok(entry(s, value.as_ref(), stack(s.name, family(s.name), broker), s.update == Update::ReadOnly))
+    })
+    .collect()
+}
+
+/// What AlterConfigs has set for all brokers: the answer for the broker resource with the empty name.
+pub fn describe_broker_defaults(broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, ConfigError> {
+    let set = broker.dynamic_default.keys().filter_map(|n| Scope::Broker.find(n));
+    set.map(|s| {
+        let value = broker.dynamic_default.get(s.name).map(|t| Value::parse(s, t)).transpose()?;
+        let mut synonyms = stack(s.name, family(s.name), broker);
+        synonyms.retain(|x| x.source == ConfigSource::DynamicDefaultBroker);
+        Ok(entry(s, value.as_ref(), synonyms, s.update == Update::ReadOnly))
+    })
+    .collect()
+}
+
+/// Every property of a consumer, share or streams group.
+pub fn describe_group(overrides: &Overrides, broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, ConfigError> {
+    let all = Scope::Group.settings().iter();
+    all.map(|s| {
+        let inherited = Scope::Broker.find(&format!("group.{}", s.name)).and_then(|b| broker.text(b));
+        let value = overrides.get(s.name).map(String::as_str).or(inherited).or(s.default);
+        let value = value.map(|t| Value::parse(s, t)).transpose()?;
+        Ok(entry(s, value.as_ref(), own(s, overrides, value.as_ref(), ConfigSource::Group), false))
+    })
+    .collect()
+}
+
+/// Every property of a client metrics subscription.
+pub fn describe_client_metrics(overrides: &Overrides) -> Result<Vec<ConfigEntry>, ConfigError> {
+    let all = Scope::ClientMetrics.settings().iter();
+    all.map(|s| {
+        let value = overrides.get(s.name).map(String::as_str).or(s.default);
+        let value = value.map(|t| Value::parse(s, t)).transpose()?;
+        Ok(entry(s, value.as_ref(), own(s, overrides, value.as_ref(), ConfigSource::ClientMetrics), false))
+    })
+    .collect()
+}
+
+fn own(setting: &'static Setting, overrides: &Overrides, value: Option<&Value>, source: ConfigSource) -> Vec<Synonym> {
+    let default = setting.default.map(|d| Synonym {
+        name: setting.name,
+        value: Some(d.to_owned()),
+        source: ConfigSource::Default,
+    });
+    let set = overrides.get(setting.name).map(|_| Synonym { name: setting.name, value: text(setting, value), source });
+    set.into_iter().chain(default).collect()
+}
+
+fn entry(setting: &'static Setting, value: Option<&Value>, synonyms: Vec<Synonym>, read_only: bool) -> ConfigEntry {
+    let source = synonyms.first().map_or(ConfigSource::Default, |s| s.source);
+    ConfigEntry {
+        name: setting.name,
+        value: text(setting, value),
+        source,
+        is_default: source == ConfigSource::Default,
+        is_sensitive: setting.is_sensitive(),
+        read_only,
+        kind: setting.kind.into(),
+        synonyms,
+        documentation: setting.documentation(),
+    }
+}
+
+fn text(setting: &Setting, value: Option<&Value>) -> Option<String> {
+    if setting.is_sensitive() { None } else { value.map(ToString::to_string) }
+}
+
+/// Broker properties that stand in for one another (`DynamicBrokerConfig.brokerConfigSynonyms`).
+fn family(name: &'static str) -> &'static [&'static str] {
+    let families = Scope::Topic.settings().iter().map(|s| s.synonyms);
+    families.into_iter().find(|f| f.contains(&name)).unwrap_or(&[])
+}
+
+/// The values behind `name`, layer by layer, from the first that carries the name itself.
+fn stack(name: &'static str, family: &'static [&'static str], broker: &BrokerProperties) -> Vec<Synonym> {
+    let alone = [name];
+    let family = if family.is_empty() { &alone } else { family };
+    let mut all = Vec::new();
+    let layers = [
+        (&broker.dynamic_broker, ConfigSource::DynamicBroker),
+        (&broker.dynamic_default, ConfigSource::DynamicDefaultBroker),
+        (&broker.fixed, ConfigSource::StaticBroker),
+    ];
+    let settings: Vec<&'static Setting> = family.iter().filter_map(|n| Scope::Broker.find(n)).collect();
+    for (layer, source) in layers {
+        for s in &settings {
+            if let Some(v) = layer.get(s.name) {
+                let value = (!s.is_sensitive()).then(|| v.clone());
+                all.push(Synonym { name: s.name, value, source });
+            }
+        }
+    }
+    for s in &settings {
+        if let Some(d) = s.default {
+            let value = (!s.is_sensitive()).then(|| d.to_owned());
+            all.push(Synonym { name: s.name, value, source: ConfigSource::Default });
+        }
+    }
+    all.into_iter().skip_while(|s| s.name != name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> Overrides {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    /// As `kafka-configs.sh --describe` prints it.
+    fn line(entries: &[ConfigEntry], name: &str) -> String {
+        let e = entries.iter().find(|e| e.name == name).unwrap();
+        let synonyms: Vec<String> = e
+            .synonyms
+            .iter()
+            .map(|s| format!("{}:{}={}", s.source as i8, s.name, s.value.as_deref().unwrap_or("null")))
+            .collect();
+        format!("{} {} {{{}}}", e.source as i8, e.value.as_deref().unwrap_or("null"), synonyms.join(", "))
+    }
+
+    /// Kafka 4.3.1 with `log.retention.minutes=99` and `log.retention.hours=168` in its server.properties.
+    #[test]
+    fn topics_are_described_as_kafka_describes_them() {
+        let mut broker = BrokerProperties {
+            fixed: map(&[("log.retention.minutes", "99"), ("log.retention.hours", "168"), ("compression.type", "lz4")]),
+            ..Default::default()
+        };
+        let all = describe_topic(&map(&[("segment.ms", "5000")]), &broker).unwrap();
+        assert_eq!(line(&all, "retention.ms"), "5 5940000 {}");
+        assert_eq!(line(&all, "segment.ms"), "1 5000 {1:segment.ms=5000}");
+        assert_eq!(line(&all, "flush.ms"), "5 9223372036854775807 {}");
+        assert_eq!(line(&all, "compression.type"), "4 lz4 {4:compression.type=lz4, 5:compression.type=producer}");
+        assert_eq!(line(&all, "preallocate"), "5 false {5:log.preallocate=false}");
+        assert_eq!(line(&all, "leader.replication.throttled.replicas"), "5  {}");
+        broker.dynamic_default = map(&[("log.retention.ms", "12345678")]);
+        let all = describe_topic(&Overrides::new(), &broker).unwrap();
+        assert_eq!(
+            line(&all, "retention.ms"),
+            "3 12345678 {3:log.retention.ms=12345678, 4:log.retention.minutes=99, 4:log.retention.hours=168, \
+             5:log.retention.hours=168}"
+        );
+    }
+
+    #[test]
+    fn brokers_are_described_as_kafka_describes_them() {
+        let mut broker = BrokerProperties {
+            fixed: map(&[("log.retention.minutes", "99"), ("log.retention.hours", "168")]),
+            ..Default::default()
+        };
+        let all = describe_broker(&broker).unwrap();
+        assert_eq!(line(&all, "log.retention.hours"), "4 168 {4:log.retention.hours=168, 5:log.retention.hours=168}");
+        assert_eq!(
+            line(&all, "log.retention.minutes"),
+            "4 99 {4:log.retention.minutes=99, 4:log.retention.hours=168, 5:log.retention.hours=168}"
+        );
+        assert_eq!(line(&all, "log.retention.ms"), "5 null {}");
+        let one = |n| all.iter().find(|e| e.name == n).unwrap();
+        assert!(one("num.partitions").read_only && !one("log.retention.ms").read_only);
+        assert!(one("ssl.key.password").is_sensitive);
+        assert!(describe_broker_defaults(&broker).unwrap().is_empty());
+        broker.dynamic_default = map(&[("log.retention.ms", "7")]);
+        let defaults = describe_broker_defaults(&broker).unwrap();
+        assert_eq!(defaults.len(), 1);
+        assert_eq!(line(&defaults, "log.retention.ms"), "3 7 {3:log.retention.ms=7}");
+    }
+
+    #[test]
+    fn groups_take_the_values_of_their_broker() {
+        let all = describe_group(&Overrides::new(), &BrokerProperties::default()).unwrap();
+        assert_eq!(line(&all, "consumer.session.timeout.ms"), "5 45000 {5:consumer.session.timeout.ms=45000}");
+        assert_eq!(describe_client_metrics(&Overrides::new()).unwrap().len(), 3);
+    }
+}

@@ -1,0 +1,44 @@
+//! Broker properties in the layers Kafka knows.
+
+use crate::error::ConfigError;
+use crate::table::{Scope, Setting};
+use crate::value::Value;
+use std::collections::BTreeMap;
+
+/// Properties by name in their text form, as AlterConfigs gave them and the controller keeps them.
+pub type Overrides = BTreeMap<String, String>;
+
+/// The text values given for broker properties. A name is looked up in `dynamic_broker`, `dynamic_default`, `fixed`, and then in
+/// the table's defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerProperties {
+    /// From flags, environment and file: cannot change while the broker runs.
+    pub fixed: Overrides,
+    /// Changed through AlterConfigs for all brokers (resource name empty).
+    pub dynamic_default: Overrides,
+    /// Changed through AlterConfigs for this broker.
+    pub dynamic_broker: Overrides,
+}
+
+impl BrokerProperties {
+    /// The text in force for a name: a given one, or the default.
+    pub fn text(&self, setting: &Setting) -> Option<&str> {
+        let given = [&self.dynamic_broker, &self.dynamic_default, &self.fixed];
+        given.into_iter().find_map(|l| l.get(setting.name)).map(String::as_str).or(setting.default)
+    }
+
+    /// The value in force; `None` where the property has neither a value nor a default.
+    pub fn value(&self, name: &str) -> Result<Option<Value>, ConfigError> {
+        let setting = Scope::Broker
+            .find(name)
+            .ok_or_else(|| ConfigError::InvalidRequest(format!("Unknown broker config name: {name}")))?;
+        self.text(setting).map(|t| Value::parse(setting, t)).transpose()
+    }
+
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, ConfigError> {
+        Ok(match self.value(name)? {
+            Some(Value::Integer(n)) => Some(n),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,37 @@
+//! Configuration of a Corelane broker and of its topics.
+//!
+//! Kafka's own property names, types, defaults and bounds stand in [`table`], generated from Apache Kafka 4.3.1, together with
+//! what this broker does with each: a property is either honoured, or fixed at its default and every other value is refused
+//! with the reason. Nothing is accepted and then ignored.
+//!
+//! * [`BrokerConfig::load`]: flags over environment over file over defaults, typed.
+//! * [`BrokerProperties`]: the same as Kafka sees it, with the dynamic layers that AlterConfigs changes.
+//! * [`TopicConfig::resolve`]: topic overrides over broker properties over defaults, typed.
+//! * [`describe`] and [`alter`]: what the handlers of DescribeConfigs, AlterConfigs and CreateTopics need.
+
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+pub mod alter;
+mod broker;
+pub mod describe;
+mod error;
+mod file;
+mod layers;
+mod load;
+mod nearest;
+pub mod table;
+mod tables;
+mod topic;
+pub mod units;
+mod value;
+
+pub use alter::{Alteration, Caller, Operation};
+pub use broker::{Advertise, BrokerConfig, GroupSettings, LogFormat, OffsetsSettings, SHARDS_PER_NODE};
+pub use describe::{ConfigEntry, ConfigSource, ConfigType, Synonym};
+pub use error::{ConfigError, LoadError};
+pub use layers::{BrokerProperties, Overrides};
+pub use load::{LoadOptions, environment_names};
+pub use nearest::nearest;
+pub use table::{Check, Importance, Kind, Scope, Setting, Status, Update};
+pub use topic::{CleanupPolicy, Compression, TimestampType, TopicConfig};
+pub use value::Value;

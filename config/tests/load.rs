@@ -1,0 +1,186 @@
+//! Where settings come from, which one wins, and how wrong ones are refused.
+
+use corelane_config::{Advertise, BrokerConfig, LoadOptions, LogFormat, Scope, Status};
+use std::path::PathBuf;
+
+struct Case {
+    options: LoadOptions,
+    _file: Option<tempfile::NamedTempFile>,
+}
+
+fn case(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)], set: &[&str]) -> Case {
+    let written = (!file.is_empty()).then(|| {
+        let f = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        std::fs::write(f.path(), file).unwrap();
+        f
+    });
+    let pairs = |p: &[(&str, &str)]| p.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let options = LoadOptions {
+        file: written.as_ref().map(|f| f.path().to_owned()),
+        environment: pairs(environment),
+        flags: pairs(flags),
+        set: set.iter().map(|s| (*s).to_owned()).collect(),
+    };
+    Case { options, _file: written }
+}
+
+impl Case {
+    fn load(&self) -> BrokerConfig {
+        BrokerConfig::load(&self.options).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The refusal, with the file's name shortened to `FILE`.
+    fn refusal(&self) -> String {
+        let e = BrokerConfig::load(&self.options).expect_err("must be refused").to_string();
+        self.options.file.as_ref().map_or(e.clone(), |f| e.replace(&f.display().to_string(), "FILE"))
+    }
+}
+
+#[test]
+fn nothing_given_serves_on_the_local_port_from_the_local_folder() {
+    let c = case("", &[("PATH", "/bin")], &[], &[]).load();
+    assert_eq!(c.data_dir, PathBuf::from("corelane-data"));
+    assert_eq!(c.listen.to_string(), "127.0.0.1:9092");
+    assert_eq!(c.advertised().to_string(), "127.0.0.1:9092");
+    assert_eq!((c.advertise, c.node_id, c.cores.clone(), c.rack.clone()), (Advertise::Node, 0, None, None));
+    assert!(c.memory_bytes >= 64 << 20);
+    assert!(c.auto_create_topics && c.delete_topics);
+    assert_eq!(c.default_partitions, 1);
+    assert_eq!(c.fetch_max_bytes, 57_671_680);
+    assert_eq!(c.offsets.topic_partitions, 50);
+    assert_eq!(c.offsets.retention_ms, 7 * 24 * 3_600_000);
+    assert_eq!(c.group.max_session_timeout_ms, 1_800_000);
+    assert_eq!((c.log_format, c.log_level.as_str()), (LogFormat::Text, "info"));
+    assert!(c.properties.fixed.is_empty());
+}
+
+#[test]
+fn flags_go_over_environment_over_file() {
+    let file = "listen = ':1'\ndata_dir = 'f'\ncores = '0-1'\nmemory = '128M'\n[kafka]\nnum.partitions = 2\n\
+                log.retention.ms = 5\n";
+    let c = case(file, &[], &[], &[]).load();
+    assert_eq!((c.listen.port, c.default_partitions, c.memory_bytes), (1, 2, 128 << 20));
+    let environment =
+        [("CORELANE_LISTEN", ":2"), ("CORELANE_KAFKA_NUM_PARTITIONS", "3"), ("CORELANE_LOG_FORMAT", "json")];
+    let c = case(file, &environment, &[], &[]).load();
+    assert_eq!((c.listen.port, c.default_partitions, c.log_format), (2, 3, LogFormat::Json));
+    assert_eq!((c.data_dir.clone(), c.cores.clone()), (PathBuf::from("f"), Some(vec![0, 1])));
+    let c =
+        case(file, &environment, &[("--listen", "h:3"), ("--cores", "2")], &["num.partitions=4", "log.dir=g"]).load();
+    assert_eq!((c.listen.to_string().as_str(), c.default_partitions), ("h:3", 4));
+    assert_eq!((c.data_dir.clone(), c.cores.clone()), (PathBuf::from("g"), Some(vec![2])));
+    assert_eq!(c.properties.fixed.get("log.retention.ms").map(String::as_str), Some("5"));
+    assert_eq!(c.properties.fixed.get("log.dirs").map(String::as_str), Some("g"));
+}
+
+#[test]
+fn short_and_long_names_are_the_same_setting() {
+    let set =
+        ["listeners=PLAINTEXT://0.0.0.0:7", "advertised.listeners=PLAINTEXT://b:8", "broker.id=4", "broker.rack=r"];
+    let c = case("", &[], &[("--advertise", "shard")], &set).load();
+    assert_eq!((c.listen.port, c.advertised().to_string().as_str(), c.node_id), (7, "b:8", 4));
+    assert_eq!((c.advertise, c.rack.as_deref()), (Advertise::Shard, Some("r")));
+    let e = case("", &[], &[("--data-dir", "a")], &["log.dirs=b"]).refusal();
+    assert_eq!(e, "--set log.dirs: log.dirs is given twice: also at --data-dir");
+}
+
+#[test]
+fn refusals_name_their_place_and_what_is_allowed() {
+    let refused = |file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)], set: &[&str], want: &str| {
+        let got = case(file, environment, flags, set).refusal();
+        assert!(got.starts_with(want), "got:  {got}\nwant: {want}");
+    };
+    refused("\nlistn = 'x'", &[], &[], &[], "FILE:2: unknown key listn; did you mean listen? Allowed: data_dir, ");
+    refused(
+        "[kafka]\n\nnum.partitons = 3",
+        &[],
+        &[],
+        &[],
+        "FILE:3: unknown property num.partitons; did you mean num.partitions?",
+    );
+    refused(
+        "[kafka]\nnum.partitions = 0",
+        &[],
+        &[],
+        &[],
+        "FILE:2: Invalid value 0 for configuration num.partitions: Value must be at least 1 (allowed: a number, at least 1)",
+    );
+    refused("[kafka]\nretention.ms = 0", &[], &[], &[], "FILE:2: unknown property retention.ms; ");
+    refused(
+        "",
+        &[("CORELANE_LISTN", "x")],
+        &[],
+        &[],
+        "CORELANE_LISTN: unknown environment variable; did you mean CORELANE_LISTEN?",
+    );
+    refused("", &[("CORELANE_KAFKA_NOPE", "x")], &[], &[], "CORELANE_KAFKA_NOPE: unknown property nope");
+    refused("", &[], &[("--listen", "x")], &[], "--listen: \"x\" is not HOST:PORT");
+    refused("", &[], &[("--memory", "lots")], &[], "--memory: \"lots\" is not a size");
+    refused(
+        "",
+        &[],
+        &[("--memory", "1k")],
+        &[],
+        "--memory: Invalid value 1024 for configuration memory.bytes: Value must be at least",
+    );
+    refused("", &[], &[("--cores", "3-1")], &[], "--cores: \"3-1\" is not a core");
+    refused(
+        "",
+        &[],
+        &[("--advertise", "both")],
+        &[],
+        "--advertise: Invalid value both for configuration listeners.advertise: String must be one of: node, shard",
+    );
+    refused("", &[], &[("--log-format", "xml")], &[], "--log-format: \"xml\" is not text or json");
+    refused(
+        "",
+        &[],
+        &[],
+        &["num.io.threads=16"],
+        "--set num.io.threads: Invalid value 16 for configuration num.io.threads: this version of Corelane accepts only \"8\" here, because every core",
+    );
+    refused("", &[], &[], &["log.cleanup.policy=compact"], "--set log.cleanup.policy: Invalid value compact");
+    refused("", &[], &[], &["x"], "--set x: must be NAME=VALUE");
+    refused("", &[], &[], &["listeners=SSL://a:1"], "--set listeners: listener SSL is not supported");
+    refused("", &[], &[], &["listeners=PLAINTEXT://a:1,PLAINTEXT://b:2"], "--set listeners: exactly one");
+    refused("", &[], &[], &["advertised.listeners=PLAINTEXT://0.0.0.0:1"], "--set advertised.listeners: no client");
+    refused("", &[], &[], &["log.dirs=a,b"], "--set log.dirs: one data directory");
+    refused(
+        "",
+        &[],
+        &[],
+        &["group.min.session.timeout.ms=9999999"],
+        "--set group.min.session.timeout.ms: must not be above",
+    );
+    refused("", &[], &[("--advertise", "shard"), ("--node-id", "2147483")], &[], "--node-id: must be at most 2147482");
+    refused(
+        "",
+        &[],
+        &[("--advertise", "shard"), ("--listen", ":65535"), ("--cores", "0-3")],
+        &[],
+        "--listen: port + 4 cores",
+    );
+    refused("", &[], &[], &["sasl.jaas.config=secret"], "--set sasl.jaas.config: Invalid value [hidden]");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let options = LoadOptions { file: Some("/nowhere/c.toml".into()), ..Default::default() };
+    let e = BrokerConfig::load(&options).unwrap_err().to_string();
+    assert!(e.starts_with("cannot read the configuration file /nowhere/c.toml: "), "{e}");
+}
+
+/// Every property that is said to be honoured is read by the broker's settings or gives topics a default.
+#[test]
+fn honoured_properties_are_read() {
+    let reader = include_str!("../src/broker.rs");
+    let topics = include_str!("../src/topic.rs");
+    let backing: Vec<&str> = Scope::Topic.settings().iter().flat_map(|s| s.synonyms.iter().copied()).collect();
+    for s in Scope::Broker.settings().iter().filter(|s| s.status == Status::Honoured) {
+        let read = reader.contains(&format!("\"{}\"", s.name)) || backing.contains(&s.name) || s.name == "broker.id";
+        assert!(read, "{} is honoured but nothing reads it", s.name);
+    }
+    for s in Scope::Topic.settings().iter().filter(|s| s.status == Status::Honoured) {
+        assert!(topics.contains(&format!("\"{}\"", s.name)), "{} is honoured but nothing reads it", s.name);
+    }
+}
