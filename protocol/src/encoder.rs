@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::message::{Element, Struct};
 use crate::tagged::TaggedFields;
-use crate::{EncodeError, Str, Uuid};
+use crate::{EncodeError, Records, Str, Uuid};
 
 /// Bytes and records from this length on are passed on as slices of their own; shorter ones are copied, which is
 /// cheaper than one more element in a vectored send.
@@ -210,6 +210,22 @@ impl Encoder {
     pub fn bytes(&mut self, value: &Bytes, flexible: bool) -> Result<()> {
         self.length(Some(value.len()), flexible)?;
         self.raw(value);
+        Ok(())
+    }
+
+    pub fn opt_records(
+        &mut self,
+        value: &Option<Records>,
+        flexible: bool,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<()> {
+        let Some(value) = value else {
+            check_null(nullable, field)?;
+            return self.length(None, flexible);
+        };
+        self.length(Some(value.len()), flexible)?;
+        value.slices().iter().for_each(|slice| self.raw(slice));
         Ok(())
     }
 

@@ -9,7 +9,8 @@
 //! - [`Encoder`] gives a list of slices: big `Bytes` (records) are passed on, never copied.
 //! - [`ApiKey`], [`ErrorCode`]: Kafka's numbers, with what is known about them.
 //!
-//! Shapes: `string` is [`Str`], `bytes` is `Bytes`, `records` is `Option<Bytes>` (undecoded batches), `uuid` is [`Uuid`],
+//! Shapes: `string` is [`Str`], `bytes` is `Bytes`, `records` is `Option<Bytes>` (undecoded batches) in
+//! requests and `Option<Records>` (the same in slices) in responses, `uuid` is [`Uuid`],
 //! an array is a `Vec`; what is nullable in any version is an `Option`. Error codes stay `i16` in the messages, for a
 //! peer may send codes that this build does not know. Nothing here does I/O, and nothing recurses without bound.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -29,6 +30,7 @@ pub mod record_frame;
 pub mod records;
 #[cfg(feature = "reflect")]
 mod schemas;
+mod slices;
 mod str;
 mod tagged;
 mod uuid;
@@ -44,6 +46,7 @@ pub use messages::{RequestKind, ResponseKind};
 pub use reflect::{Random, Reflect, Schema};
 #[cfg(feature = "reflect")]
 pub use schemas::SCHEMAS;
+pub use slices::Records;
 pub use str::Str;
 pub use tagged::{TaggedField, TaggedFields};
 pub use uuid::{ParseUuidError, Uuid};
@@ -52,5 +55,5 @@ pub use uuid::{ParseUuidError, Uuid};
 mod prelude {
     pub(crate) use crate::message::{Message, Request, Struct};
     pub(crate) use crate::tagged::TaggedFields;
-    pub(crate) use crate::{ApiKey, DecodeError, Decoder, EncodeError, Encoder, Str, Uuid};
+    pub(crate) use crate::{ApiKey, DecodeError, Decoder, EncodeError, Encoder, Records, Str, Uuid};
 }

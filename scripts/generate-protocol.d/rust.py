@@ -19,11 +19,18 @@ def ident(field):
     return "r#" + name if name in KEYWORDS else name
 
 
+def is_sliced(field, message):
+    """Records that a broker sends: a list of slices, so that none is copied."""
+    return field.element == "records" and message.kind == "response"
+
+
 def element_type(field, message):
     if field.is_struct:
         return message.by_name[field.element].name
     if field.element == "string":
         return "Str"
+    if is_sliced(field, message):
+        return "Records"
     if field.element in ("bytes", "records"):
         return "Bytes"
     return PRIMITIVES[field.element][0]
@@ -159,6 +166,8 @@ def read_value(field, message, current):
         return f"{kind}::read(d, ver)?"
     if field.element == "string":
         return f"d.opt_string({flex}, {null})?" if field.optional else f"d.string({flex})?"
+    if is_sliced(field, message):
+        return f"d.opt_bytes({flex}, {null})?.map(Records::from)"
     if field.element in ("bytes", "records"):
         return f"d.opt_bytes({flex}, {null})?" if field.optional else f"d.bytes({flex})?"
     return f"d.{PRIMITIVES[field.element][0].lower()}()?"
@@ -186,6 +195,8 @@ def write_value(field, message, current):
         return f"{place}.write(e, ver)?;"
     if field.element == "string":
         return f"e.opt_string(&{place}, {flex}, {null}, {name})?;" if field.optional else f"e.string(&{place}, {flex})?;"
+    if is_sliced(field, message):
+        return f"e.opt_records(&{place}, {flex}, {null}, {name})?;"
     if field.element in ("bytes", "records"):
         return f"e.opt_bytes(&{place}, {flex}, {null}, {name})?;" if field.optional else f"e.bytes(&{place}, {flex})?;"
     return f"e.{PRIMITIVES[field.element][0].lower()}({place});"

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use super::Random;
-use crate::{Str, TaggedFields, Uuid};
+use crate::{Records, Str, TaggedFields, Uuid};
 
 /// What can be drawn at random and be shown in a form that Kafka's own classes can be compared with.
 pub trait Reflect: Sized {
@@ -130,6 +130,16 @@ impl Reflect for Bytes {
 
     fn dump(&self, out: &mut String) {
         hex(self, out);
+    }
+}
+
+impl Reflect for Records {
+    fn random(r: &mut Random, version: i16, nullable: bool) -> Records {
+        Records::from(Bytes::random(r, version, nullable))
+    }
+
+    fn dump(&self, out: &mut String) {
+        self.clone().into_bytes().dump(out);
     }
 }
 
