@@ -385,9 +385,9 @@ mod tests {
     use crate::{Decoder, Message};
 
     fn fetch_response(records: Vec<Bytes>) -> FetchResponse {
-        let partition = |(index, records)| FetchResponsePartitionData {
+        let partition = |(index, records): (usize, Bytes)| FetchResponsePartitionData {
             partition_index: index as i32,
-            records: Some(records),
+            records: Some(records.into()),
             ..FetchResponsePartitionData::default()
         };
         let partitions = records.into_iter().enumerate().map(partition).collect();
