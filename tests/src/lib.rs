@@ -1,1 +1,11 @@
-//! Tests of the corelane binary against real Kafka clients
+//! What the system tests share: a broker to test, clients to test it with, and real input.
+//!
+//! A test is written against "a Kafka bootstrap address and maybe control of the process", so that the same test runs
+//! on Apache Kafka first, which proves the test, and on Corelane then. See [`broker`] for the environment variables.
+
+pub mod broker;
+pub mod librdkafka;
+pub mod ports;
+pub mod process;
+pub mod scratch;
+pub mod wait;

@@ -1,0 +1,5 @@
+//! Unmodified Kafka clients against one broker: librdkafka here, Java and kcat beside it.
+
+mod librdkafka_admin;
+mod librdkafka_groups;
+mod librdkafka_records;
