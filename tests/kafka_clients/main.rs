@@ -1,5 +1,7 @@
 //! Unmodified Kafka clients against one broker: librdkafka here, Java and kcat beside it.
 
+mod java;
+mod kcat;
 mod librdkafka_admin;
 mod librdkafka_groups;
 mod librdkafka_records;

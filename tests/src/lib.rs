@@ -4,6 +4,8 @@
 //! on Apache Kafka first, which proves the test, and on Corelane then. See [`broker`] for the environment variables.
 
 pub mod broker;
+pub mod java;
+pub mod kcat;
 pub mod librdkafka;
 pub mod ports;
 pub mod process;

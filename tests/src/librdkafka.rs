@@ -61,7 +61,7 @@ pub fn create_topic(broker: &Broker, name: &str, partitions: i32, configs: &[(&s
     wait_leaders(broker, name, partitions);
 }
 
-/// Waits until Metadata names a leader for each of the `partitions` partitions.
+/// Waits until the leader of each of the `partitions` partitions answers. Apache Kafka names leaders before they serve.
 pub fn wait_leaders(broker: &Broker, name: &str, partitions: i32) {
     let client = admin(broker);
     wait::until(&format!("leaders of {name}"), LIMIT, || {
@@ -70,6 +70,9 @@ pub fn wait_leaders(broker: &Broker, name: &str, partitions: i32) {
         let led = topic.partitions().iter().filter(|p| p.leader() >= 0 && p.error().is_none()).count();
         (led == usize::try_from(partitions).expect("a count")).then_some(())
     });
+    for p in 0..partitions {
+        wait::until(&format!("leader of {name}-{p}"), LIMIT, || client.inner().fetch_watermarks(name, p, LIMIT).ok());
+    }
 }
 
 /// Where a record went, by the number the test gave it.

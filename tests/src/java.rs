@@ -1,0 +1,135 @@
+//! Apache Kafka's Java clients and command line tools, all calls in one JVM (a start costs a second of CPU).
+//!
+//! The jars are fetched once by `benches/kafka.sh install` (Maven) into `KAFKA_JARS`; the sources in `tests/java` are
+//! compiled when they have changed. `tests/java/Host.java` describes the pipe.
+
+use crate::{process, scratch};
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Apache Kafka's version, as benches/kafka.sh has it.
+const VERSION: &str = "4.3.1";
+
+/// What a main method has left.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit status; 70 when an exception went through.
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// The output, if the call exited with 0; fails the test otherwise.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.status, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self.stdout
+    }
+}
+
+struct Pipe {
+    _jvm: Child,
+    calls: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+/// The JVM of this test process.
+pub struct Java {
+    pipe: Mutex<Pipe>,
+}
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_path_buf()
+}
+
+fn jars() -> PathBuf {
+    let root = std::env::var_os("KAFKA_JARS").map_or_else(
+        || {
+            let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
+            let cache = home("XDG_CACHE_HOME").or_else(|| Some(home("HOME")?.join(".cache"))).expect("HOME is set");
+            cache.join("corelane/kafka")
+        },
+        PathBuf::from,
+    );
+    let installed =
+        Command::new(repository().join("benches/kafka.sh")).arg("install").status().expect("benches/kafka.sh");
+    assert!(installed.success(), "benches/kafka.sh install");
+    root.join(VERSION).join("libs")
+}
+
+/// Compiles tests/java. Several test processes may do so at the same time.
+fn classes(jars: &Path) -> PathBuf {
+    let out = scratch::folder("java-classes");
+    let sources = fs::read_dir(repository().join("tests/java")).expect("tests/java").flatten().map(|e| e.path());
+    let status = Command::new("javac")
+        .args(["-nowarn", "-Xlint:-options", "-cp"])
+        .arg(jars.join("*"))
+        .arg("-d")
+        .arg(&out)
+        .args(sources.filter(|p| p.extension().is_some_and(|e| e == "java")))
+        .status()
+        .expect("javac");
+    assert!(status.success(), "javac tests/java");
+    out
+}
+
+impl Java {
+    pub fn shared() -> &'static Java {
+        static SHARED: OnceLock<Java> = OnceLock::new();
+        SHARED.get_or_init(Java::start)
+    }
+
+    fn start() -> Java {
+        let jars = jars();
+        let classes = classes(&jars);
+        // clients log warnings by the dozen when a test breaks things on purpose
+        let log = classes.join("log4j2.properties");
+        fs::write(&log, "rootLogger.level=OFF\n").expect("log4j2.properties");
+        let mut path = OsString::from(&classes);
+        path.push(":");
+        path.push(jars.join("*"));
+        let mut option = OsString::from("-Dlog4j2.configurationFile=");
+        option.push(&log);
+        let mut command = process::command("java");
+        command.args(["-Xmx768M", "-XX:+UseSerialGC", "-Xshare:auto"]).arg(option).arg("-cp").arg(path).arg("Host");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut jvm = process::spawn(command).expect("java");
+        let calls = jvm.stdin.take().expect("stdin of the JVM");
+        let answers = BufReader::new(jvm.stdout.take().expect("stdout of the JVM"));
+        Java { pipe: Mutex::new(Pipe { _jvm: jvm, calls, answers }) }
+    }
+
+    /// Calls `class.main(arguments)` with `input` on stdin.
+    pub fn run_with(&self, class: &str, arguments: &[&str], input: &[u8]) -> Output {
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut call = format!("{} {}\n", arguments.len() + 1, input.len()).into_bytes();
+        for text in std::iter::once(&class).chain(arguments) {
+            call.extend(format!("{}\n{text}", text.len()).into_bytes());
+        }
+        call.extend(input);
+        pipe.calls.write_all(&call).expect("the JVM reads");
+        pipe.calls.flush().expect("the JVM reads");
+        let mut head = String::new();
+        pipe.answers.read_line(&mut head).expect("the JVM answers");
+        let numbers: Vec<i64> = head.split_whitespace().map(|n| n.parse().expect("a number")).collect();
+        let &[status, out, err] = numbers.as_slice() else { panic!("the JVM has gone: {head:?}") };
+        let mut take = |len: i64| {
+            let mut bytes = vec![0; usize::try_from(len).expect("a length")];
+            pipe.answers.read_exact(&mut bytes).expect("the JVM answers");
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let stdout = take(out);
+        Output { status: i32::try_from(status).expect("a status"), stdout, stderr: take(err) }
+    }
+
+    /// Calls `class.main(arguments)` with nothing on stdin.
+    pub fn run(&self, class: &str, arguments: &[&str]) -> Output {
+        self.run_with(class, arguments, b"")
+    }
+}

@@ -1,0 +1,25 @@
+//! kcat, as it comes from the distribution.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Runs `kcat -b BOOTSTRAP arguments` with `input` on stdin; returns its stdout and fails the test when it fails.
+#[track_caller]
+pub fn kcat(bootstrap: &str, arguments: &[&str], input: &[u8]) -> String {
+    let mut child = Command::new("kcat")
+        .args(["-b", bootstrap])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kcat is installed");
+    let mut stdin = child.stdin.take().expect("stdin");
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || stdin.write_all(&input));
+    let out = child.wait_with_output().expect("kcat");
+    feeder.join().expect("feeder").expect("kcat reads its input");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "kcat {arguments:?}: {}\n{stderr}", out.status);
+    String::from_utf8(out.stdout).expect("text")
+}
