@@ -399,6 +399,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tagged_field_of_a_later_version_is_refused() {
+        // FetchRequest: tag 1 is the replica's state from version 15 on.
+        let mut e = Encoder::new();
+        FetchRequest::default().encode(&mut e, 12).unwrap();
+        let mut bytes = e.into_bytes().to_vec();
+        assert_eq!(bytes.pop(), Some(0));
+        bytes.extend([1, 1, 0]);
+        let error = FetchRequest::decode(&mut decoder(&bytes), 12);
+        assert_eq!(error, Err(DecodeError::UnexpectedTag { tag: 1, version: 12 }));
+    }
+
+    #[test]
     fn versions_are_checked() {
         let error = ApiVersionsRequest::decode(&mut decoder(&[]), 99);
         assert_eq!(error, Err(DecodeError::UnsupportedVersion { message: "ApiVersionsRequest", version: 99 }));

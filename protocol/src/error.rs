@@ -33,6 +33,11 @@ pub enum DecodeError {
     DuplicateTag {
         tag: u32,
     },
+    /// A tagged field that other versions of the message have, but not this one.
+    UnexpectedTag {
+        tag: u32,
+        version: i16,
+    },
     UnsupportedVersion {
         message: &'static str,
         version: i16,
@@ -62,6 +67,7 @@ impl fmt::Display for DecodeError {
             DecodeError::InvalidUtf8 => f.write_str("a string that is not UTF-8"),
             DecodeError::TaggedFieldSize { tag } => write!(f, "tagged field {tag} is longer than its type"),
             DecodeError::DuplicateTag { tag } => write!(f, "tagged field {tag} is there twice"),
+            DecodeError::UnexpectedTag { tag, version } => write!(f, "tagged field {tag} is not in version {version}"),
             DecodeError::UnsupportedVersion { message, version } => write!(f, "{message} has no version {version}"),
             DecodeError::UnknownApiKey(key) => write!(f, "unknown API key {key}"),
             DecodeError::UnknownRecordType(kind) => write!(f, "unknown record type {kind}"),

@@ -245,6 +245,15 @@ def emit_struct(struct, message, out):
     emit_reflect(struct, message, flexible, out)
 
 
+def any_of(numbers):
+    """A pattern for these numbers, which are ascending."""
+    if len(numbers) == 1:
+        return str(numbers[0])
+    if numbers[-1] - numbers[0] + 1 == len(numbers):
+        return f"{numbers[0]}..={numbers[-1]}"
+    return "(" + " | ".join(map(str, numbers)) + ")"
+
+
 def emit_read(struct, message, flexible, out):
     current = struct.versions
     body = []
@@ -269,16 +278,22 @@ def emit_read(struct, message, flexible, out):
         if flexible is not None:
             body.append("if flex {")
         body.append("for _ in 0..d.tagged_count()? { let scope = d.enter_tagged()?;")
-        arms = []
+        arms, later = [], []
         for field, present in sorted(tagged, key=lambda pair: pair[0].tag):
             if present is False:
+                later.append(field.tag)
                 continue
             # The struct is flexible here, which may already say that the field is there.
             guard = condition(field.versions, message.flexible.meet(current))
             guard = f" if {guard}" if guard else ""
             arms.append(f"{field.tag}{guard} => {{ {ident(field)} = {read_value(field, message, current)}; "
                         "d.leave_tagged(scope)?; }")
+            if guard:
+                later.append(field.tag)
         if arms:
+            if later:
+                arms.append(f"tag @ {any_of(sorted(later))} => "
+                            "return Err(DecodeError::UnexpectedTag { tag, version: ver }),")
             arms.append("_ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,")
             body.append("match scope.tag() { " + "\n".join(arms) + " }")
         else:

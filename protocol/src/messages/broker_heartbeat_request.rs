@@ -59,6 +59,7 @@ impl Struct for BrokerHeartbeatRequest {
                     cordoned_log_dirs = d.opt_array(true, true)?;
                     d.leave_tagged(scope)?;
                 }
+                tag @ 0..=1 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                 _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
             }
         }

@@ -108,6 +108,7 @@ impl Struct for FetchRequestFetchPartition {
                         high_watermark = d.i64()?;
                         d.leave_tagged(scope)?;
                     }
+                    tag @ 0..=1 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                     _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
                 }
             }
@@ -370,6 +371,7 @@ impl Struct for FetchRequest {
                         replica_state = FetchRequestReplicaState::read(d, ver)?;
                         d.leave_tagged(scope)?;
                     }
+                    tag @ 1 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                     _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
                 }
             }

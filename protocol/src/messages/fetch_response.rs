@@ -487,6 +487,7 @@ impl Struct for FetchResponse {
                         node_endpoints = d.structs(true, ver)?;
                         d.leave_tagged(scope)?;
                     }
+                    tag @ 0 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                     _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
                 }
             }

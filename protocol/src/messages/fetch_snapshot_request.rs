@@ -71,6 +71,7 @@ impl Struct for FetchSnapshotRequestPartitionSnapshot {
                     replica_directory_id = d.uuid()?;
                     d.leave_tagged(scope)?;
                 }
+                tag @ 0 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                 _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
             }
         }

@@ -151,6 +151,7 @@ impl Struct for ProduceResponsePartitionProduceResponse {
                         current_leader = ProduceResponseLeaderIdAndEpoch::read(d, ver)?;
                         d.leave_tagged(scope)?;
                     }
+                    tag @ 0 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                     _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
                 }
             }
@@ -347,6 +348,7 @@ impl Struct for ProduceResponse {
                         node_endpoints = d.structs(true, ver)?;
                         d.leave_tagged(scope)?;
                     }
+                    tag @ 0 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                     _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
                 }
             }

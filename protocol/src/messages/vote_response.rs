@@ -156,6 +156,7 @@ impl Struct for VoteResponse {
                     node_endpoints = d.structs(true, ver)?;
                     d.leave_tagged(scope)?;
                 }
+                tag @ 0 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                 _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
             }
         }

@@ -49,6 +49,7 @@ impl Struct for BrokerRegistrationChangeRecord {
                     cordoned_log_dirs = d.opt_array(true, true)?;
                     d.leave_tagged(scope)?;
                 }
+                tag @ 1..=3 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                 _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
             }
         }

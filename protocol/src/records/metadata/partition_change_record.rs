@@ -103,6 +103,7 @@ impl Struct for PartitionChangeRecord {
                     directories = d.opt_array(true, true)?;
                     d.leave_tagged(scope)?;
                 }
+                tag @ 6..=8 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                 _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
             }
         }

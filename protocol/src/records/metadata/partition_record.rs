@@ -87,6 +87,7 @@ impl Struct for PartitionRecord {
                     last_known_elr = d.opt_array(true, true)?;
                     d.leave_tagged(scope)?;
                 }
+                tag @ 1..=2 => return Err(DecodeError::UnexpectedTag { tag, version: ver }),
                 _ => d.keep_tagged(scope, &mut unknown_tagged_fields)?,
             }
         }
