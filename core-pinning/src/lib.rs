@@ -36,6 +36,7 @@ pub use buf::{AlignedBuf, BLOCK};
 pub use disk::{File, IoBuf, OpenOptions, fs};
 pub use gate::{Gate, GateGuard};
 pub use mesh::MeshEnd;
+pub use reactor::{ReactorStats, reactor_stats};
 pub use shard::{
     Inbox, InboxReceiver, ShardContext, ShardId, ShardPanic, ShardPool, ShardPoolOptions, current_shard, run_local,
 };

@@ -23,6 +23,9 @@ const BURST: u32 = 64;
 ///
 /// Messages from one shard to another arrive in the order in which their sends completed; between several senders to
 /// one shard there is no order. A shard may send to itself.
+///
+/// The task that receives must never wait in [`send`](MeshEnd::send): two shards whose receivers wait for room in each
+/// other's rings wait for ever. Answer from a task of its own, or give up when [`try_send`](MeshEnd::try_send) refuses.
 pub struct MeshEnd<M> {
     id: ShardId,
     out: Vec<Out<M>>,

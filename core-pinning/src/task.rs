@@ -291,7 +291,7 @@ mod tests {
                 while !s.get() {
                     turns += 1;
                     yield_if_needed().await;
-                    if turns % 100 == 0 {
+                    if turns.is_multiple_of(100) {
                         yield_now().await;
                     }
                 }

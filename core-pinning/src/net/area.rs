@@ -32,6 +32,7 @@ pub(crate) struct Area {
     tail: u16,
     free: u16,
     state: Vec<State>,
+    incremental: bool,
     /// A receive waits for a buffer.
     pub(super) starved: bool,
 }
@@ -73,6 +74,7 @@ impl Area {
             tail: 0,
             free: 0,
             state: vec![State::default(); usize::from(count)],
+            incremental: flags & INCREMENTAL != 0,
             starved: false,
         };
         // SAFETY: the ring's part is page aligned, zeroed, and outlives the io_uring (fields of `Reactor`).
@@ -126,6 +128,11 @@ impl Area {
     /// Buffers that the kernel can receive into.
     pub fn free(&self) -> u16 {
         self.free
+    }
+
+    /// The kernel puts several receives into one buffer.
+    pub fn is_incremental(&self) -> bool {
+        self.incremental
     }
 
     pub fn count(&self) -> u16 {

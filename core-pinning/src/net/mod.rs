@@ -57,6 +57,8 @@ pub(crate) struct NetState {
     dirty: Vec<u32>,
     /// Connections whose receive ended for want of a buffer.
     starved: Vec<u32>,
+    /// Boxed: the kernel holds a pointer to a batch's header between the queueing and the enter.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<Batch>>,
 }
 

@@ -98,6 +98,7 @@ async fn run(lane: Rc<Lane>, mut wake_fd: rt::WakeFd) -> io::Result<()> {
         r.remote.signal();
         poll_fn(|cx| wake_fd.poll_woken(cx)).await;
     }
+    wake_fd.close().await;
     Ok(())
 }
 

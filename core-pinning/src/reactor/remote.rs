@@ -89,6 +89,7 @@ impl Remote {
 
     pub fn awake(&self) {
         self.sleeping.store(false, Ordering::SeqCst);
+        crate::stall::shard_awake();
     }
 
     /// True while the shard sleeps (a hint, for the stall detector).

@@ -104,4 +104,13 @@ impl WakeFd {
     pub fn is_armed(&self) -> bool {
         self.read.is_some()
     }
+
+    /// Closes the duplicate; a mere drop would leave that to an executor that is about to end.
+    pub async fn close(self) {
+        let WakeFd { file, read } = self;
+        drop(read);
+        if let Ok(file) = Rc::try_unwrap(file) {
+            let _ = file.close().await;
+        }
+    }
 }

@@ -5,7 +5,7 @@ pub(crate) mod lane;
 mod pool;
 
 pub use inbox::{Inbox, InboxReceiver};
-pub use pool::{ShardContext, ShardPool, ShardPoolOptions, on_panic, run_local};
+pub use pool::{ShardContext, ShardPool, ShardPoolOptions, on_panic, run_local, try_run_local};
 
 use std::fmt;
 

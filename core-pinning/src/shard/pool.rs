@@ -250,12 +250,16 @@ fn failure(lane: &Lane, message: String) -> ShardPanic {
 /// Runs `f` on a shard of its own, on the calling thread and not pinned: for tests and tools. Panics if a task does,
 /// or if the shard cannot be set up.
 pub fn run_local<T>(f: impl AsyncFnOnce() -> T) -> T {
+    try_run_local(f).unwrap_or_else(|e| panic!("cannot set up a shard: {e}"))
+}
+
+/// [`run_local`] where setting the shard up may fail.
+pub fn try_run_local<T>(f: impl AsyncFnOnce() -> T) -> io::Result<T> {
     assert!(lane::try_current().is_none(), "run_local inside a shard");
     install_panic_hook();
-    let made = Remote::new().and_then(|remote| Shard::new(ShardId(0), "local", Arc::new(remote)));
-    let shard = made.unwrap_or_else(|e| panic!("cannot set up a shard: {e}"));
+    let shard = Shard::new(ShardId(0), "local", Arc::new(Remote::new()?))?;
     match shard.run(|| false, f) {
-        Ok(Some(v)) => v,
+        Ok(Some(v)) => Ok(v),
         Ok(None) => unreachable!("nobody stops a local shard but a panic"),
         Err(panic) => panic!("{panic}"),
     }

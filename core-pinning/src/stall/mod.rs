@@ -1,9 +1,15 @@
 //! Finds tasks that hold their core for too long.
 //!
 //! Every poll of a task publishes which one it is and since when, in one relaxed store; [`Detector`] looks from an
-//! ordinary thread.
+//! ordinary thread, asks the shard's thread for a backtrace by a signal, and tells. While all shards sleep it is parked.
 
-use crate::{reactor::Remote, shard::ShardId};
+mod capture;
+mod detector;
+
+pub(crate) use detector::shard_awake;
+pub use detector::{Detector, StallOptions, StallReport};
+
+use crate::{clock, reactor::Remote, shard::ShardId};
 use std::{
     collections::HashMap,
     sync::{
@@ -15,6 +21,7 @@ use std::{
 const NAME_SHIFT: u32 = 48;
 /// The published clock drops this many low bits of the cycle counter: about 100 ns.
 const TICK_SHIFT: u32 = 8;
+const SINCE_MASK: u64 = (1 << NAME_SHIFT) - 1;
 
 /// What a shard's thread is doing: 0, or the number of a task's name above the cycle counter when it was polled.
 pub(crate) struct Published {
@@ -28,14 +35,25 @@ pub(crate) struct Published {
 impl Published {
     #[inline]
     pub fn enter(&self, name: u16, ticks: u64) {
-        let since = (ticks >> TICK_SHIFT) & ((1 << NAME_SHIFT) - 1);
+        let since = (ticks >> TICK_SHIFT) & SINCE_MASK;
         self.word.store(u64::from(name) << NAME_SHIFT | since, Ordering::Relaxed);
+    }
+
+    fn word(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
     }
 
     #[inline]
     pub fn leave(&self) {
         self.word.store(0, Ordering::Relaxed);
     }
+}
+
+/// How long the poll that `word` describes has lasted, in microseconds.
+fn running_us(word: u64) -> u64 {
+    let now = (clock::ticks() >> TICK_SHIFT) & SINCE_MASK;
+    let units = now.wrapping_sub(word & SINCE_MASK) & SINCE_MASK;
+    (units << TICK_SHIFT) / clock::ticks_per_us()
 }
 
 static SHARDS: Mutex<Vec<Weak<Published>>> = Mutex::new(Vec::new());
@@ -53,6 +71,11 @@ pub(crate) fn register(shard: ShardId, name: &str, remote: Arc<Remote>) -> Arc<P
 pub(crate) fn deregister(p: &Arc<Published>) {
     let mut shards = SHARDS.lock().unwrap_or_else(PoisonError::into_inner);
     shards.retain(|s| !std::ptr::eq(s.as_ptr(), Arc::as_ptr(p)));
+}
+
+/// The shards that run now.
+fn shards() -> Vec<Arc<Published>> {
+    SHARDS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
 }
 
 #[derive(Default)]

@@ -1,1 +1,0 @@
-//! Per-shard numbers, registered by name and read from any thread.

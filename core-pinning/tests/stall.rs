@@ -1,0 +1,43 @@
+//! Tasks that hold their core are found, with their name and where they are.
+
+use core_pinning::{
+    run_local, spawn_here,
+    stall::{Detector, StallOptions, StallReport},
+    time,
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+#[inline(never)]
+fn spin_in_a_function_with_a_telling_name(d: Duration) {
+    let t = Instant::now();
+    while t.elapsed() < d {
+        std::hint::black_box(t);
+    }
+}
+
+#[test]
+fn a_spinning_task_is_reported_with_its_name_and_place() {
+    let reports: Arc<Mutex<Vec<StallReport>>> = Arc::default();
+    let r = reports.clone();
+    let o = StallOptions { report_every: Duration::ZERO, ..Default::default() };
+    let detector = Detector::start(o, move |s| r.lock().unwrap().push(s.clone())).unwrap();
+    run_local(async || {
+        // let the detector park first: it must be woken by the shard
+        time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..3 {
+            spawn_here("well behaved", time::sleep(Duration::from_millis(1))).await;
+            spawn_here("spinner", async { spin_in_a_function_with_a_telling_name(Duration::from_millis(60)) }).await;
+        }
+    });
+    drop(detector);
+    let reports = reports.lock().unwrap();
+    let spinner: Vec<_> = reports.iter().filter(|r| r.task == "spinner").collect();
+    assert!(!spinner.is_empty(), "nothing was reported");
+    assert!(reports.iter().all(|r| r.task != "well behaved"));
+    assert!(spinner.iter().all(|r| r.running_for > Duration::from_millis(10)));
+    let told = spinner.iter().find(|r| !r.backtrace.is_empty()).expect("no backtrace");
+    assert!(told.backtrace.contains("spin_in_a_function_with_a_telling_name"), "{told}");
+}
