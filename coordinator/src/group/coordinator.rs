@@ -1,0 +1,134 @@
+//! The machine itself.
+
+use corelane_protocol::Str;
+use hashbrown::HashMap;
+
+use super::GroupConfig;
+use super::classic::ClassicGroup;
+use super::env::{Env, TimerKey, TimerKind};
+use super::offset_store::OffsetStore;
+use super::outcome::{Effects, WaitToken};
+use super::retention::Sweep;
+use super::state::GroupState;
+use super::writes::WriteLog;
+use crate::Now;
+use crate::timer::TimerQueue;
+
+/// The consumer groups of one partition of `__consumer_offsets`.
+///
+/// To start: `replay` every record of the partition in order, then `finish_loading`. After every call write its writes, hand
+/// out its completed answers, and call `tick` at `next_deadline` at the latest.
+#[derive(Debug)]
+pub struct GroupCoordinator {
+    pub(super) config: GroupConfig,
+    pub(super) groups: HashMap<Str, ClassicGroup>,
+    pub(super) offsets: OffsetStore,
+    pub(super) timers: TimerQueue<TimerKey>,
+    pub(super) writes: WriteLog,
+    pub(super) sweep: Sweep,
+    next_token: u64,
+    next_incarnation: u64,
+}
+
+/// How much there is of everything, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    pub empty: usize,
+    pub preparing_rebalance: usize,
+    pub completing_rebalance: usize,
+    pub stable: usize,
+    pub members: usize,
+    pub offsets: usize,
+    pub writes_under_way: usize,
+}
+
+impl GroupCoordinator {
+    pub fn new(config: GroupConfig) -> GroupCoordinator {
+        GroupCoordinator {
+            config,
+            groups: HashMap::new(),
+            offsets: OffsetStore::default(),
+            timers: TimerQueue::new(),
+            writes: WriteLog::default(),
+            sweep: Sweep::default(),
+            next_token: 0,
+            next_incarnation: 0,
+        }
+    }
+
+    /// When `tick` has to be called at the latest, on the monotonic clock. Nothing may be due then yet.
+    pub fn next_deadline(&self) -> Option<i64> {
+        self.timers.next().into_iter().chain(self.sweep.next_ms).min()
+    }
+
+    /// Does what is due: sessions that ran out, rebalances that waited long enough, expired offsets.
+    pub fn tick(&mut self, now: Now) -> Effects {
+        let mut out = Effects::default();
+        while let Some(expired) = self.timers.pop(now.mono_ms) {
+            let (groups, mut env) = self.parts(now, &mut out);
+            let TimerKey { group, incarnation, kind } = expired.key.clone();
+            let Some(group) = groups.get_mut(&group).filter(|group| group.incarnation == incarnation) else { continue };
+            match kind {
+                TimerKind::Join => {
+                    if group.join_timer.fire(env.timers, expired, now.mono_ms) {
+                        group.join_timer_fired(&mut env);
+                    }
+                }
+                TimerKind::Sync => {
+                    if group.sync_timer.fire(env.timers, expired, now.mono_ms) {
+                        group.sync_timer_fired(&mut env);
+                    }
+                }
+                TimerKind::Session(member_id) => {
+                    let pending = group.pending_join.get_mut(&member_id);
+                    let session = pending.or_else(|| group.members.get_mut(&member_id).map(|m| &mut m.session));
+                    if session.is_some_and(|timer| timer.fire(env.timers, expired, now.mono_ms)) {
+                        group.session_expired(&mut env, &member_id);
+                    }
+                }
+            }
+        }
+        self.sweep(now, &mut out);
+        self.settle(now, &mut out);
+        out
+    }
+
+    pub fn counts(&self) -> GroupCounts {
+        let mut counts =
+            GroupCounts { offsets: self.offsets.len(), writes_under_way: self.writes.len(), ..Default::default() };
+        for group in self.groups.values() {
+            counts.members += group.members.len();
+            *match group.state() {
+                GroupState::Empty => &mut counts.empty,
+                GroupState::PreparingRebalance => &mut counts.preparing_rebalance,
+                GroupState::CompletingRebalance => &mut counts.completing_rebalance,
+                GroupState::Stable => &mut counts.stable,
+            } += 1;
+        }
+        counts
+    }
+
+    pub(super) fn next_token(&mut self) -> WaitToken {
+        self.next_token += 1;
+        WaitToken(self.next_token)
+    }
+
+    pub(super) fn next_incarnation(&mut self) -> u64 {
+        self.next_incarnation += 1;
+        self.next_incarnation
+    }
+
+    pub(super) fn new_group(&mut self, now: Now, group_id: Str) -> ClassicGroup {
+        ClassicGroup::new(group_id, self.next_incarnation(), now.wall_ms)
+    }
+
+    /// The groups, and apart from them what a group needs.
+    pub(super) fn parts<'a>(
+        &'a mut self,
+        now: Now,
+        out: &'a mut Effects,
+    ) -> (&'a mut HashMap<Str, ClassicGroup>, Env<'a>) {
+        let env = Env { now, config: &self.config, timers: &mut self.timers, writes: &mut self.writes, out };
+        (&mut self.groups, env)
+    }
+}
