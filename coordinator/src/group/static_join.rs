@@ -107,6 +107,8 @@ impl ClassicGroup {
             response.leader = replacement.leader_before.unwrap_or_default();
         }
         self.answer_join(env, member_id, response);
+        // The session may have run out unnoticed while the write took its time.
+        self.restart_session(env, member_id);
     }
 
     pub(super) fn static_member_failed(&mut self, env: &mut Env<'_>, replacement: StaticReplacement, error: ErrorCode) {

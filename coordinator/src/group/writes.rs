@@ -83,21 +83,11 @@ impl WriteLog {
 
     /// Lets an answer wait for a write under way.
     pub(crate) fn reply_after(&mut self, id: WriteId, token: WaitToken, response: impl Into<Response>) {
-        if let Ok(position) = self.pending.binary_search_by_key(&id, |(id, _)| *id)
-            && let Some((_, write)) = self.pending.get_mut(position)
-        {
+        let position = self.pending.binary_search_by_key(&id, |(id, _)| *id);
+        let write = position.ok().and_then(|position| self.pending.get_mut(position));
+        debug_assert!(write.is_some(), "{id:?} is not under way");
+        if let Some((_, write)) = write {
             write.replies.push((token, response.into()));
-        }
-    }
-
-    fn forget(&mut self, write: &PendingWrite) {
-        for group in &write.groups {
-            if let Some(entry) = self.touching.get_mut(group) {
-                entry.0 -= 1;
-                if entry.0 == 0 {
-                    self.touching.remove(group);
-                }
-            }
         }
     }
 
@@ -106,24 +96,29 @@ impl WriteLog {
             return None;
         }
         let (_, write) = self.pending.pop_front()?;
-        self.forget(&write);
-        Some(write)
-    }
-
-    fn pop_down_to(&mut self, id: WriteId) -> Option<PendingWrite> {
-        if self.pending.back()?.0 < id {
-            return None;
-        }
-        let (_, write) = self.pending.pop_back()?;
-        self.forget(&write);
-        // What is left of this group is older than what `touching` names, and ends no later than the newest left.
-        let newest = self.pending.back().map(|(id, _)| *id);
         for group in &write.groups {
-            if let (Some(entry), Some(newest)) = (self.touching.get_mut(group), newest) {
-                entry.1 = entry.1.min(newest);
+            if let Some(entry) = self.touching.get_mut(group) {
+                entry.0 -= 1;
+                if entry.0 == 0 {
+                    self.touching.remove(group);
+                }
             }
         }
         Some(write)
+    }
+
+    /// Takes out `id` and all that came after it, newest first.
+    fn cut_off(&mut self, id: WriteId) -> Vec<PendingWrite> {
+        let position = self.pending.partition_point(|(other, _)| *other < id);
+        let cut = self.pending.split_off(position);
+        self.touching.clear();
+        for (id, write) in &self.pending {
+            for group in &write.groups {
+                let entry = self.touching.entry(group.clone()).or_insert((0, *id));
+                *entry = (entry.0 + 1, *id);
+            }
+        }
+        cut.into_iter().rev().map(|(_, write)| write).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -172,12 +167,11 @@ impl GroupCoordinator {
     }
 
     fn roll_back(&mut self, now: Now, id: WriteId, error: ErrorCode, out: &mut Effects) {
-        let mut failed = Vec::new();
-        while let Some(mut write) = self.writes.pop_down_to(id) {
+        let mut failed = self.writes.cut_off(id);
+        for write in &mut failed {
             for undo in std::mem::take(&mut write.undo).into_iter().rev() {
                 self.take_back(now, undo, error, out);
             }
-            failed.push(write);
         }
         for write in failed.into_iter().rev() {
             for (token, response) in write.replies {
