@@ -18,6 +18,7 @@ pub mod disk;
 pub mod fault;
 pub mod gate;
 mod iobuf;
+pub mod memory;
 pub mod mesh;
 pub mod metrics;
 pub mod net;

@@ -182,6 +182,23 @@ impl ProducerTable {
         }
     }
 
+    /// As [`check`](Self::check), with the batches counted in that are on their way into the log: `ahead`, in their order,
+    /// each with its base offset.
+    pub fn check_behind<'a>(
+        &self,
+        header: &BatchHeader,
+        ahead: impl Iterator<Item = (&'a BatchHeader, Offset)>,
+    ) -> Result<Checked, ProducerError> {
+        let mut ahead = ahead.filter(|(batch, _)| batch.producer_id == header.producer_id).peekable();
+        if !header.has_producer() || ahead.peek().is_none() {
+            return self.check(header);
+        }
+        let entry = self.entries.get(&header.producer_id).map(|entry| (header.producer_id, entry.clone()));
+        let mut own = ProducerTable { entries: entry.into_iter().collect() };
+        ahead.for_each(|(batch, base_offset)| own.update(batch, base_offset));
+        own.check(header)
+    }
+
     /// Takes note of a batch that is being appended at `base_offset`, or that is read back from the log. Checks nothing.
     pub fn update(&mut self, header: &BatchHeader, base_offset: Offset) {
         if !header.has_producer() || header.is_internal() {

@@ -1,0 +1,178 @@
+//! `corelane start`: the control thread. Takes the data directory, starts a shard on each core, says when they serve, and
+//! stops them in step.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::Instant;
+
+use core_pinning::{ShardId, ShardPool, ShardPoolOptions, topology};
+use corelane_cli::{Ready, print_ready};
+use corelane_config::units::HostPort;
+use corelane_config::{Advertise, BrokerConfig};
+use corelane_storage::{DataDir, lock_data_dir};
+
+use crate::node::Node;
+use crate::router::ShardMessage;
+use crate::shard::{self, Event, Start};
+use crate::signals;
+
+/// Why the broker did not start, or did not end well. `Display` says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("{0}")]
+    DataDir(#[from] corelane_storage::DataDirError),
+    #[error(
+        "cannot listen on {address}: {source}; another broker may be running there (--listen takes another address)"
+    )]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot start: {0}")]
+    Start(String),
+    #[error("a shard failed: {0}")]
+    Shard(String),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
+    let begun = Instant::now();
+    let cores = cores(&config)?;
+    let (dir, identity) = lock_data_dir(&config.data_dir, config.node_id)?;
+    let node = Arc::new(node(&config, cores.len(), identity.cluster_id)?);
+    (0..cores.len() as u16).map(ShardId).try_for_each(|shard| probe(&node, shard))?;
+    let (events, heard) = mpsc::channel();
+    signals::watch(events.clone()).map_err(|e| BrokerError::Start(format!("signal handlers: {e}")))?;
+    let config = Arc::new(config);
+    let start = Start {
+        node: node.clone(),
+        config: config.clone(),
+        data_dir: dir.path().to_owned(),
+        recovered: Arc::new(Barrier::new(cores.len())),
+        events,
+    };
+    let options =
+        ShardPoolOptions { cores: cores.clone(), pin: true, name: "corelane".to_owned(), ..Default::default() };
+    let pool = ShardPool::start(options, move |context| shard::run(context, start.clone()))
+        .map_err(|e| BrokerError::Start(e.to_string()))?;
+    let mut progress = Progress { heard, shards: cores.len(), stop_asked: false, topics: 0, partitions: 0 };
+    let tell = |message: fn() -> ShardMessage| {
+        (0..cores.len() as u16).for_each(|shard| pool.inbox(ShardId(shard)).post(message()));
+    };
+    progress.all(Step::Serving)?;
+    announce(&node, &config, &cores, &progress, begun);
+    progress.until_stop()?;
+    tracing::info!("stopping");
+    tell(|| ShardMessage::Drain);
+    progress.all(Step::Drained)?;
+    tell(|| ShardMessage::Close);
+    progress.all(Step::Closed)?;
+    pool.join().map_err(|panic| BrokerError::Shard(panic.to_string()))?;
+    drop::<DataDir>(dir);
+    tracing::info!("stopped cleanly");
+    Ok(())
+}
+
+fn cores(config: &BrokerConfig) -> Result<Vec<usize>, BrokerError> {
+    let allowed = topology::allowed_cores().map_err(|e| BrokerError::Start(e.to_string()))?;
+    let Some(asked) = &config.cores else { return Ok(allowed) };
+    match asked.iter().find(|core| !allowed.contains(core)) {
+        None => Ok(asked.clone()),
+        Some(core) => Err(BrokerError::Start(format!(
+            "core {core} is not one this process may run on ({allowed:?}): see --cores and taskset"
+        ))),
+    }
+}
+
+fn node(config: &BrokerConfig, shards: usize, cluster_id: String) -> Result<Node, BrokerError> {
+    let listen = config.listen.resolve();
+    let listen = listen.map_err(|e| BrokerError::Start(format!("--listen {}: {e}", config.listen)))?;
+    let advertised = config.advertised();
+    Ok(Node {
+        id: config.node_id,
+        cluster_id,
+        advertise: config.advertise,
+        shards,
+        listen,
+        host: advertised.host,
+        port: advertised.port,
+        rack: config.rack.clone(),
+    })
+}
+
+/// Listeners of node mode share their port, which would let a second broker share it too: so ask for it alone first.
+fn probe(node: &Node, shard: ShardId) -> Result<(), BrokerError> {
+    let address = node.listen_address(shard);
+    if shard.0 > 0 && node.advertise == Advertise::Node {
+        return Ok(());
+    }
+    std::net::TcpListener::bind(address).map(drop).map_err(|source| BrokerError::Listen { address, source })
+}
+
+/// How the control thread follows the shards, and is told to stop.
+struct Progress {
+    heard: mpsc::Receiver<Event>,
+    shards: usize,
+    stop_asked: bool,
+    topics: usize,
+    partitions: usize,
+}
+
+impl Progress {
+    /// Waits until every shard has come to `step`.
+    fn all(&mut self, step: Step) -> Result<(), BrokerError> {
+        let mut missing = self.shards;
+        while missing > 0 {
+            missing -= usize::from(self.next()? == Some(step));
+        }
+        Ok(())
+    }
+
+    fn until_stop(&mut self) -> Result<(), BrokerError> {
+        while !self.stop_asked {
+            self.next()?;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<Step>, BrokerError> {
+        match self.heard.recv() {
+            Ok(Event::Serving { topics, partitions }) => {
+                self.topics = topics;
+                self.partitions += partitions;
+                Ok(Some(Step::Serving))
+            }
+            Ok(Event::Drained) => Ok(Some(Step::Drained)),
+            Ok(Event::Closed) => Ok(Some(Step::Closed)),
+            Ok(Event::StopAsked) => {
+                self.stop_asked = true;
+                Ok(None)
+            }
+            Ok(Event::Failed(reason)) => Err(BrokerError::Shard(reason)),
+            Err(_) => Err(BrokerError::Shard("all shards ended by themselves".to_owned())),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Serving,
+    Drained,
+    Closed,
+}
+
+fn announce(node: &Node, config: &BrokerConfig, cores: &[usize], progress: &Progress, begun: Instant) {
+    let advertised: Vec<HostPort> =
+        node.brokers().into_iter().map(|b| HostPort { host: b.host, port: b.port }).collect();
+    let listening: Vec<SocketAddr> =
+        (0..advertised.len() as u16).map(|shard| node.listen_address(ShardId(shard))).collect();
+    let took = begun.elapsed();
+    tracing::info!(?listening, ?cores, ready_ms = took.as_millis() as u64, partitions = progress.partitions, "ready");
+    print_ready(&Ready {
+        config,
+        listening: &listening,
+        advertised: &advertised,
+        cores,
+        cluster_id: &node.cluster_id,
+        topics: progress.topics,
+        partitions: progress.partitions,
+        took,
+    });
+}

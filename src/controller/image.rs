@@ -1,0 +1,274 @@
+//! What the cluster is: topics, configs, producer id blocks. Immutable once published; every shard holds one.
+//!
+//! The controller applies metadata records to its own image and publishes the result. Maps share structure between
+//! versions, so that publishing costs what changed and not what exists.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use core_pinning::ShardId;
+use corelane_protocol::{Str, Uuid};
+use corelane_storage::model::{PartitionKey, TopicId};
+
+use super::records::MetadataRecord;
+
+/// Kafka's own name and id of the log that holds the metadata (`Topic.CLUSTER_METADATA_TOPIC_NAME`, `Uuid.METADATA_TOPIC_ID`).
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+pub const METADATA_TOPIC_ID: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+pub const TRANSACTION_TOPIC: &str = "__transaction_state";
+pub const SHARE_STATE_TOPIC: &str = "__share_group_state";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicImage {
+    pub id: TopicId,
+    pub name: Arc<str>,
+    pub partitions: u32,
+    /// Overrides of this topic, by config name.
+    pub configs: Arc<BTreeMap<String, String>>,
+}
+
+impl TopicImage {
+    pub fn key(&self, partition: u32) -> PartitionKey {
+        PartitionKey { topic: self.id, partition }
+    }
+
+    /// The name as messages carry it.
+    pub fn wire_name(&self) -> Str {
+        Str::from(self.name.to_string())
+    }
+
+    pub fn uuid(&self) -> Uuid {
+        Uuid(self.id.0)
+    }
+
+    pub fn is_internal(&self) -> bool {
+        is_internal(&self.name)
+    }
+
+    /// The partition that Kafka clients mean by `index`, if the topic has it.
+    pub fn partition(&self, index: i32) -> Option<u32> {
+        u32::try_from(index).ok().filter(|p| *p < self.partitions)
+    }
+}
+
+pub fn is_internal(topic: &str) -> bool {
+    matches!(topic, OFFSETS_TOPIC | TRANSACTION_TOPIC | SHARE_STATE_TOPIC)
+}
+
+/// Kafka's config resource types that a broker keeps (`ConfigResource.Type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceType {
+    Topic = 2,
+    Broker = 4,
+    Group = 32,
+}
+
+impl ResourceType {
+    pub fn from_code(code: i8) -> Option<ResourceType> {
+        match code {
+            2 => Some(ResourceType::Topic),
+            4 => Some(ResourceType::Broker),
+            32 => Some(ResourceType::Group),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ClusterImage {
+    topics: imbl::HashMap<TopicId, Arc<TopicImage>>,
+    ids_by_name: imbl::OrdMap<Arc<str>, TopicId>,
+    /// Overrides of everything but topics: `(type, name)`; a broker's name is its id, `""` is all of them.
+    configs: imbl::OrdMap<(ResourceType, String), Arc<BTreeMap<String, String>>>,
+    next_producer_id: i64,
+}
+
+impl ClusterImage {
+    pub fn topic(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        self.topics.get(&id)
+    }
+
+    pub fn topic_named(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(self.ids_by_name.get(name)?)
+    }
+
+    /// In the order of their names.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
+        self.ids_by_name.values().filter_map(|id| self.topics.get(id))
+    }
+
+    /// Topics whose names come after `name`, in order: for paged answers.
+    pub fn topics_from<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<TopicImage>> {
+        let from: Arc<str> = name.into();
+        self.ids_by_name.range(from..).filter_map(|(_, id)| self.topics.get(id))
+    }
+
+    pub fn config(&self, kind: ResourceType, name: &str) -> Option<&Arc<BTreeMap<String, String>>> {
+        self.configs.get(&(kind, name.to_owned()))
+    }
+
+    pub fn configs(&self) -> impl Iterator<Item = (&(ResourceType, String), &Arc<BTreeMap<String, String>>)> {
+        self.configs.iter()
+    }
+
+    /// First producer id that was never handed out.
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// Applies one record; returns the topic it touches. Records of the log were checked before they were written, so
+    /// one that does not fit its predecessors is damage.
+    pub fn apply(&mut self, record: &MetadataRecord) -> Result<Option<TopicId>, String> {
+        match record {
+            MetadataRecord::Topic { name, id } => {
+                let image = TopicImage { id: *id, name: name.as_str().into(), partitions: 0, configs: Arc::default() };
+                if self.ids_by_name.insert(image.name.clone(), *id).is_some() {
+                    return Err(format!("topic {name} is there twice"));
+                }
+                self.topics.insert(*id, Arc::new(image));
+                Ok(Some(*id))
+            }
+            MetadataRecord::Partition { topic, partition } => {
+                let image = self.topic_mut(*topic)?;
+                if *partition != image.partitions {
+                    return Err(format!(
+                        "partition {partition} of {} does not follow {}",
+                        image.name, image.partitions
+                    ));
+                }
+                image.partitions += 1;
+                Ok(Some(*topic))
+            }
+            MetadataRecord::RemoveTopic { id } => {
+                let image = self.topics.remove(id).ok_or_else(|| format!("no topic {id:?} to remove"))?;
+                self.ids_by_name.remove(&image.name);
+                Ok(Some(*id))
+            }
+            MetadataRecord::Config { kind: ResourceType::Topic, resource, name, value } => {
+                let id = *self.ids_by_name.get(resource.as_str()).ok_or_else(|| format!("no topic {resource}"))?;
+                let image = self.topic_mut(id)?;
+                set(Arc::make_mut(&mut image.configs), name, value);
+                Ok(Some(id))
+            }
+            MetadataRecord::Config { kind, resource, name, value } => {
+                let key = (*kind, resource.clone());
+                let mut configs = self.configs.get(&key).map(|c| (**c).clone()).unwrap_or_default();
+                set(&mut configs, name, value);
+                match configs.is_empty() {
+                    true => self.configs.remove(&key),
+                    false => self.configs.insert(key, Arc::new(configs)),
+                };
+                Ok(None)
+            }
+            MetadataRecord::ProducerIds { next } => {
+                self.next_producer_id = self.next_producer_id.max(*next);
+                Ok(None)
+            }
+        }
+    }
+
+    fn topic_mut(&mut self, id: TopicId) -> Result<&mut TopicImage, String> {
+        self.topics.get_mut(&id).map(Arc::make_mut).ok_or_else(|| format!("no topic {id:?}"))
+    }
+
+    /// The records that make this image out of nothing.
+    pub fn to_records(&self) -> Vec<MetadataRecord> {
+        let mut records = Vec::new();
+        let config = |kind, resource: &str, configs: &BTreeMap<String, String>| -> Vec<MetadataRecord> {
+            let one = |(name, value): (&String, &String)| MetadataRecord::Config {
+                kind,
+                resource: resource.to_owned(),
+                name: name.clone(),
+                value: Some(value.clone()),
+            };
+            configs.iter().map(one).collect()
+        };
+        for topic in self.topics() {
+            records.push(MetadataRecord::Topic { name: topic.name.to_string(), id: topic.id });
+            records.extend(
+                (0..topic.partitions).map(|partition| MetadataRecord::Partition { topic: topic.id, partition }),
+            );
+            records.extend(config(ResourceType::Topic, &topic.name, &topic.configs));
+        }
+        for ((kind, resource), configs) in &self.configs {
+            records.extend(config(*kind, resource, configs));
+        }
+        records.push(MetadataRecord::ProducerIds { next: self.next_producer_id });
+        records
+    }
+}
+
+fn set(configs: &mut BTreeMap<String, String>, name: &str, value: &Option<String>) {
+    match value {
+        Some(value) => configs.insert(name.to_owned(), value.clone()),
+        None => configs.remove(name),
+    };
+}
+
+/// The shard that owns a partition. A function of the ids and the shard count alone, so that a start with another
+/// count re-homes every partition without a change of metadata; partitions of one topic go round the shards.
+pub fn owner(key: PartitionKey, shards: usize) -> ShardId {
+    if key.topic == METADATA_TOPIC_ID {
+        return ShardId(0);
+    }
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&key.topic.0[8..]);
+    let start = u64::from_be_bytes(bytes) % shards as u64;
+    ShardId(((start + u64::from(key.partition)) % shards as u64) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply_all(records: &[MetadataRecord]) -> ClusterImage {
+        let mut image = ClusterImage::default();
+        records.iter().for_each(|r| drop(image.apply(r).unwrap()));
+        image
+    }
+
+    #[test]
+    fn an_image_comes_back_from_its_own_records() {
+        let id = TopicId([7; 16]);
+        let set = |kind, resource: &str, name: &str, value: Option<&str>| MetadataRecord::Config {
+            kind,
+            resource: resource.into(),
+            name: name.into(),
+            value: value.map(str::to_owned),
+        };
+        let image = apply_all(&[
+            MetadataRecord::Topic { name: "b".into(), id: TopicId([8; 16]) },
+            MetadataRecord::Topic { name: "a".into(), id },
+            MetadataRecord::Partition { topic: id, partition: 0 },
+            MetadataRecord::Partition { topic: id, partition: 1 },
+            set(ResourceType::Topic, "a", "retention.ms", Some("5")),
+            set(ResourceType::Topic, "a", "segment.ms", Some("5")),
+            set(ResourceType::Topic, "a", "segment.ms", None),
+            set(ResourceType::Broker, "", "message.max.bytes", Some("9")),
+            MetadataRecord::RemoveTopic { id: TopicId([8; 16]) },
+            MetadataRecord::ProducerIds { next: 3000 },
+        ]);
+        let again = apply_all(&image.to_records());
+        assert_eq!(again.to_records(), image.to_records());
+        assert_eq!(again.topic_named("a").unwrap().partitions, 2);
+        assert!(again.topic_named("b").is_none());
+        assert_eq!(again.next_producer_id(), 3000);
+        assert_eq!(again.config(ResourceType::Broker, "").unwrap()["message.max.bytes"], "9");
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_is_refused() {
+        let mut image = ClusterImage::default();
+        assert!(image.apply(&MetadataRecord::Partition { topic: TopicId([1; 16]), partition: 0 }).is_err());
+        assert!(image.apply(&MetadataRecord::RemoveTopic { id: TopicId([1; 16]) }).is_err());
+    }
+
+    #[test]
+    fn partitions_of_a_topic_spread_over_all_shards() {
+        let shards = (0..8).map(|partition| owner(PartitionKey { topic: TopicId([9; 16]), partition }, 4).0);
+        let mut counts = [0; 4];
+        shards.for_each(|s| counts[s as usize] += 1);
+        assert_eq!(counts, [2; 4]);
+    }
+}

@@ -1,0 +1,188 @@
+//! The metadata log: a partition like any other, on shard 0, and snapshots that let it be short.
+//!
+//! A snapshot is a file `<end offset>-<term>.checkpoint` beside the segments (Kafka's name for it): record batches with
+//! the records that make the image as of that offset. It is written under another name and renamed, so a snapshot that
+//! has its name is whole. The log below the newest snapshot is deleted.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use core_pinning::disk::{File, OpenOptions, fs};
+use core_pinning::time::wall_ms;
+use corelane_raft::{Group, first_state};
+use corelane_storage::model::{Offset, PartitionKey, Term};
+use corelane_storage::record::{BatchBuilder, Batches, BuildError, Codec, RecordIter};
+use corelane_storage::{Log, PartitionSpec, ReadError, ReadLimit, StorageError};
+
+use super::image::{ClusterImage, METADATA_TOPIC, METADATA_TOPIC_ID};
+use super::records::MetadataRecord;
+use crate::shard::Shard;
+
+const SNAPSHOT_SUFFIX: &str = ".checkpoint";
+const READ_SIZE: usize = 1 << 20;
+/// Bytes of log that call for a snapshot (Kafka's default of metadata.log.max.record.bytes.between.snapshots).
+const SNAPSHOT_AFTER: u64 = 20 << 20;
+/// A batch of metadata decompresses to no more than this.
+const BATCH_MAX: usize = 128 << 20;
+/// Records a batch of a snapshot holds at most.
+const SNAPSHOT_BATCH: usize = 1000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    #[error("the metadata log: {0}")]
+    Storage(#[from] StorageError),
+    #[error("the metadata log: {0}")]
+    Read(#[from] ReadError),
+    #[error("the metadata snapshot {path}: {source}")]
+    Snapshot { path: PathBuf, source: std::io::Error },
+    #[error("the metadata log at offset {offset} is damaged: {reason}")]
+    Damaged { offset: i64, reason: String },
+    #[error("the metadata log: {0}")]
+    Open(#[from] corelane_raft::OpenError),
+    #[error("metadata does not fit a batch: {0}")]
+    Build(#[from] BuildError),
+    #[error("the metadata log could not be written: {0}")]
+    Write(#[from] corelane_raft::ProposeError),
+}
+
+impl MetadataError {
+    fn damaged(offset: i64, reason: impl ToString) -> MetadataError {
+        MetadataError::Damaged { offset, reason: reason.to_string() }
+    }
+}
+
+pub struct MetadataLog {
+    log: Log,
+    group: Group,
+    dir: PathBuf,
+    next_offset: Cell<Offset>,
+    /// Bytes of log since the last snapshot.
+    since_snapshot: Cell<u64>,
+}
+
+impl MetadataLog {
+    pub(super) async fn open(shard: &Rc<Shard>) -> Result<(MetadataLog, ClusterImage), MetadataError> {
+        let spec = PartitionSpec {
+            topic: METADATA_TOPIC.into(),
+            key: PartitionKey { topic: METADATA_TOPIC_ID, partition: 0 },
+            config: Default::default(),
+        };
+        let log = match shard.store.exists(&spec) {
+            true => shard.store.load(spec).await?,
+            false => shard.store.create(spec, first_state(shard.node.raft_id())).await?,
+        };
+        let dir = log.dir();
+        let (mut image, mut offset) = newest_snapshot(&dir).await?;
+        let end = log.bounds().log_end;
+        while offset < end {
+            let read = log.read(offset, ReadLimit { max_bytes: READ_SIZE, at_least_one: true, upto: end }).await?;
+            for slice in read.slices {
+                offset = apply_batches(&mut image, slice, offset)?;
+            }
+        }
+        let group = shard.groups.open(log.clone())?;
+        let since_snapshot = Cell::new(log.size_bytes());
+        let next_offset = Cell::new(end);
+        Ok((MetadataLog { log, group, dir, next_offset, since_snapshot }, image))
+    }
+
+    /// Durable when it returns.
+    pub(super) async fn append(&self, records: &[MetadataRecord]) -> Result<(), MetadataError> {
+        let base = self.next_offset.get();
+        let batch = encode(records, base, self.group.leadership().term)?;
+        let size = batch.len() as u64;
+        let last = base + (records.len() as i64 - 1);
+        let proposal = self.group.propose(batch, base, last)?;
+        self.next_offset.set(last.next());
+        proposal.applied().await?;
+        self.since_snapshot.set(self.since_snapshot.get() + size);
+        Ok(())
+    }
+
+    /// Writes a snapshot of `image`, which is the log's end, where enough has been written since the last one.
+    pub(super) async fn maybe_snapshot(&self, image: &ClusterImage) {
+        if self.since_snapshot.get() < SNAPSHOT_AFTER {
+            return;
+        }
+        let end = self.log.bounds().log_end;
+        match self.snapshot(image, end).await {
+            Ok(()) => self.since_snapshot.set(0),
+            // The log still holds everything; the next change tries again.
+            Err(error) => tracing::warn!(%error, "metadata snapshot failed"),
+        }
+    }
+
+    async fn snapshot(&self, image: &ClusterImage, end: Offset) -> Result<(), MetadataError> {
+        let name = format!("{:020}-{:010}{SNAPSHOT_SUFFIX}", end.0, self.group.leadership().term.0);
+        let path = self.dir.join(&name);
+        let failed = |source| MetadataError::Snapshot { path: path.clone(), source };
+        let records = image.to_records();
+        let mut bytes = Vec::new();
+        for (place, chunk) in records.chunks(SNAPSHOT_BATCH).enumerate() {
+            let base = Offset((place * SNAPSHOT_BATCH) as i64);
+            bytes.extend_from_slice(&encode(chunk, base, self.group.leadership().term)?);
+        }
+        let unfinished = self.dir.join(format!("{name}.part"));
+        let options = OpenOptions { write: true, create: true, truncate: true, ..Default::default() };
+        let file = File::open(&unfinished, options).await.map_err(failed)?;
+        file.write_at(0, bytes).await.map_err(failed)?;
+        file.sync_all().await.map_err(failed)?;
+        fs::rename(&unfinished, &path).await.map_err(failed)?;
+        fs::sync_dir(&self.dir).await.map_err(failed)?;
+        self.log.trim(end).await?;
+        for (old, _) in snapshots(&self.dir).await? {
+            if old != path {
+                fs::remove_file(&old).await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode(records: &[MetadataRecord], base: Offset, term: Term) -> Result<Bytes, MetadataError> {
+    let mut batch = BatchBuilder::new(Codec::None);
+    let now = wall_ms();
+    records.iter().for_each(|r| batch.push(now, None, Some(&r.encode())));
+    Ok(batch.build_at(base, term)?)
+}
+
+/// Applies whole batches; returns the offset after them.
+fn apply_batches(image: &mut ClusterImage, bytes: Bytes, mut offset: Offset) -> Result<Offset, MetadataError> {
+    for batch in Batches::new(bytes) {
+        let at = offset.0;
+        let (header, batch) = batch.map_err(|e| MetadataError::damaged(at, e))?;
+        header.verify_crc(&batch).map_err(|e| MetadataError::damaged(at, e))?;
+        for record in RecordIter::new(&batch, BATCH_MAX).map_err(|e| MetadataError::damaged(at, e))? {
+            let record = record.map_err(|e| MetadataError::damaged(at, e))?;
+            let value = record.value.ok_or_else(|| MetadataError::damaged(at, "a record without a value"))?;
+            let record = MetadataRecord::decode(value).map_err(|e| MetadataError::damaged(at, e))?;
+            image.apply(&record).map_err(|e| MetadataError::damaged(at, e))?;
+        }
+        offset = header.next_offset();
+    }
+    Ok(offset)
+}
+
+/// The files in `dir` that are snapshots, and the offset each one ends at.
+async fn snapshots(dir: &Path) -> Result<Vec<(PathBuf, Offset)>, MetadataError> {
+    let entries = fs::read_dir(dir).await;
+    let entries = entries.map_err(|source| MetadataError::Snapshot { path: dir.to_owned(), source })?;
+    let end = |name: &OsStr| name.to_str()?.strip_suffix(SNAPSHOT_SUFFIX)?.split('-').next()?.parse().ok().map(Offset);
+    Ok(entries.iter().filter_map(|e| Some((dir.join(&e.name), end(&e.name)?))).collect())
+}
+
+async fn newest_snapshot(dir: &Path) -> Result<(ClusterImage, Offset), MetadataError> {
+    let Some((path, end)) = snapshots(dir).await?.into_iter().max_by_key(|(_, end)| *end) else {
+        return Ok((ClusterImage::default(), Offset(0)));
+    };
+    let failed = |source| MetadataError::Snapshot { path: path.clone(), source };
+    let file = File::open(&path, OpenOptions { read: true, ..Default::default() }).await.map_err(failed)?;
+    let length = file.len().await.map_err(failed)?;
+    let bytes = file.read_at(0, length as usize).await.map_err(failed)?.freeze();
+    let mut image = ClusterImage::default();
+    apply_batches(&mut image, bytes, Offset(0))?;
+    Ok((image, end))
+}

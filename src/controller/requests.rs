@@ -1,0 +1,358 @@
+//! What can be asked of the controller, from any shard.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::rc::Rc;
+
+use core_pinning::ShardId;
+use corelane_config::{Alteration, Overrides};
+use corelane_protocol::ErrorCode;
+use corelane_storage::model::TopicId;
+
+use super::image::{ClusterImage, ResourceType, TopicImage, is_internal};
+use super::names::{check_name, collision};
+use super::records::MetadataRecord;
+use super::{Controller, Refused};
+use crate::router::{CallFuture, ShardCall};
+use crate::shard::Shard;
+
+pub const CONTROLLER_SHARD: ShardId = ShardId(0);
+/// Producer ids are handed to shards in blocks, as Kafka hands them to brokers (`ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).
+const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// Asks the controller, wherever it is.
+pub fn ask<C: ShardCall>(shard: &Rc<Shard>, call: C) -> CallFuture<C> {
+    shard.router.call(shard, CONTROLLER_SHARD, call)
+}
+
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    pub name: String,
+    /// -1: the broker's default.
+    pub partitions: i32,
+    /// -1: the broker's default.
+    pub replication_factor: i16,
+    /// Partition index to broker ids; empty: the broker places them.
+    pub assignments: BTreeMap<i32, Vec<i32>>,
+    pub configs: Overrides,
+    /// Made by the broker itself: may be internal and compacted.
+    pub internal: bool,
+}
+
+impl NewTopic {
+    /// As the broker makes one by itself.
+    pub fn with_defaults(name: &str) -> NewTopic {
+        NewTopic {
+            name: name.to_owned(),
+            partitions: -1,
+            replication_factor: -1,
+            assignments: BTreeMap::new(),
+            configs: Overrides::new(),
+            internal: false,
+        }
+    }
+}
+
+/// Each topic succeeds or fails by itself, in the order given.
+pub struct CreateTopics {
+    pub topics: Vec<NewTopic>,
+    pub validate_only: bool,
+}
+
+impl ShardCall for CreateTopics {
+    type Reply = Vec<Result<TopicImage, Refused>>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let shard = shard.clone();
+        async move {
+            let controller = shard.controller();
+            let _turn = controller.turn.acquire(1).await;
+            let mut image = controller.image();
+            let mut records = Vec::new();
+            let mut results = Vec::with_capacity(self.topics.len());
+            for topic in self.topics {
+                let planned = plan_topic(&shard, &image, topic);
+                results.push(planned.map(|planned| {
+                    let id = planned.0;
+                    planned.1.iter().for_each(|r| drop(image.apply(r)));
+                    records.extend(planned.1);
+                    id
+                }));
+            }
+            if !self.validate_only
+                && let Err(refused) = controller.commit(&shard, records).await
+            {
+                return results.into_iter().map(|r| r.and(Err(refused.clone()))).collect();
+            }
+            let created = |id: TopicId| image.topic(id).map(|t| (**t).clone());
+            let gone = || Refused::new(ErrorCode::UnknownServerError, "the topic is not in the image it was put into");
+            results.into_iter().map(|r| r.and_then(|id| created(id).ok_or_else(gone))).collect()
+        }
+    }
+}
+
+fn plan_topic(shard: &Shard, image: &ClusterImage, topic: NewTopic) -> Result<(TopicId, Vec<MetadataRecord>), Refused> {
+    let name = &topic.name;
+    check_name(name).map_err(|message| Refused::new(ErrorCode::InvalidTopicException, message))?;
+    if is_internal(name) && !topic.internal {
+        return Err(Refused::new(ErrorCode::InvalidRequest, format!("topic {name} is the broker's own")));
+    }
+    if image.topic_named(name).is_some() {
+        return Err(Refused::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
+    }
+    if let Some(other) = collision(image, name) {
+        let message = format!("Topic '{name}' collides with existing topic: {}", other.name);
+        return Err(Refused::new(ErrorCode::InvalidTopicException, message));
+    }
+    let partitions = match topic.assignments.is_empty() {
+        true => partition_count(topic.partitions, shard)?,
+        false => assigned_count(shard, &topic)?,
+    };
+    if !matches!(topic.replication_factor, -1 | 1) {
+        let (code, message) = match topic.replication_factor {
+            1.. => (
+                ErrorCode::InvalidReplicationFactor,
+                format!("replication factor {} needs as many brokers, there is one", topic.replication_factor),
+            ),
+            _ => (ErrorCode::InvalidReplicationFactor, "Replication factor must be larger than 0.".to_owned()),
+        };
+        return Err(Refused::new(code, message));
+    }
+    shard.config.check_new_topic(&topic.configs, topic.internal)?;
+    let id = new_topic_id();
+    let mut records = vec![MetadataRecord::Topic { name: topic.name.clone(), id }];
+    records.extend((0..partitions).map(|partition| MetadataRecord::Partition { topic: id, partition }));
+    records.extend(topic.configs.into_iter().map(|(name, value)| MetadataRecord::Config {
+        kind: ResourceType::Topic,
+        resource: topic.name.clone(),
+        name,
+        value: Some(value),
+    }));
+    Ok((id, records))
+}
+
+fn partition_count(asked: i32, shard: &Shard) -> Result<u32, Refused> {
+    let count = if asked == -1 { shard.config.broker().default_partitions } else { asked };
+    match u32::try_from(count) {
+        Ok(count @ 1..=100_000) => Ok(count),
+        Ok(1..) => {
+            Err(Refused::new(ErrorCode::InvalidPartitions, format!("{count} partitions are too many, at most 100000")))
+        }
+        _ => Err(Refused::new(
+            ErrorCode::InvalidPartitions,
+            "Number of partitions was set to an invalid non-positive value.",
+        )),
+    }
+}
+
+/// A manual assignment: consecutive partitions from 0, each on this one broker.
+fn assigned_count(shard: &Shard, topic: &NewTopic) -> Result<u32, Refused> {
+    let wrong = |message: String| Refused::new(ErrorCode::InvalidReplicaAssignment, message);
+    if topic.partitions != -1 || topic.replication_factor != -1 {
+        return Err(Refused::new(
+            ErrorCode::InvalidRequest,
+            "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.",
+        ));
+    }
+    for (place, (partition, brokers)) in topic.assignments.iter().enumerate() {
+        if *partition != place as i32 {
+            return Err(wrong("partitions should be a consecutive 0-based integer sequence".to_owned()));
+        }
+        check_replicas(shard, brokers)?;
+    }
+    Ok(topic.assignments.len() as u32)
+}
+
+/// One replica, on a broker that is there.
+pub fn check_replicas(shard: &Shard, brokers: &[i32]) -> Result<(), Refused> {
+    let wrong = |message: String| Refused::new(ErrorCode::InvalidReplicaAssignment, message);
+    match brokers {
+        [one] if shard.node.is_broker(*one) => Ok(()),
+        [] => Err(wrong("The manual partition assignment includes an empty replica list.".to_owned())),
+        [one] => Err(wrong(format!(
+            "The manual partition assignment includes broker {one}, but no such broker is registered."
+        ))),
+        _ => Err(wrong(format!("{} replicas need as many nodes, there is one", brokers.len()))),
+    }
+}
+
+fn new_topic_id() -> TopicId {
+    loop {
+        let id: [u8; 16] = rand::random();
+        // Kafka keeps the lowest ids for itself, and ids whose text starts with '-' trouble command lines.
+        if id[..8] != [0; 8] && id[0] >> 2 != 0b11_1110 {
+            return TopicId(id);
+        }
+    }
+}
+
+pub struct DeleteTopics {
+    pub topics: Vec<TopicId>,
+}
+
+impl ShardCall for DeleteTopics {
+    type Reply = Vec<Result<(), Refused>>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let shard = shard.clone();
+        async move {
+            let controller = shard.controller();
+            let _turn = controller.turn.acquire(1).await;
+            let image = controller.image();
+            let mut removed = BTreeSet::new();
+            let results: Vec<Result<(), Refused>> = self
+                .topics
+                .iter()
+                .map(|id| match image.topic(*id) {
+                    Some(_) if removed.insert(*id) => Ok(()),
+                    _ => Err(Refused::new(ErrorCode::UnknownTopicId, "This server does not host this topic ID.")),
+                })
+                .collect();
+            let records = removed.into_iter().map(|id| MetadataRecord::RemoveTopic { id }).collect();
+            match controller.commit(&shard, records).await {
+                Ok(()) => results,
+                Err(refused) => results.into_iter().map(|r| r.and(Err(refused.clone()))).collect(),
+            }
+        }
+    }
+}
+
+pub struct CreatePartitions {
+    pub topic: String,
+    /// The count that the topic shall have.
+    pub count: i32,
+    /// Brokers of each new partition; `None`: the broker places them.
+    pub assignments: Option<Vec<Vec<i32>>>,
+    pub validate_only: bool,
+}
+
+impl ShardCall for CreatePartitions {
+    type Reply = Result<(), Refused>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let shard = shard.clone();
+        async move {
+            let controller = shard.controller();
+            let _turn = controller.turn.acquire(1).await;
+            let image = controller.image();
+            let records = plan_partitions(&shard, &image, &self)?;
+            if self.validate_only { Ok(()) } else { controller.commit(&shard, records).await }
+        }
+    }
+}
+
+fn plan_partitions(
+    shard: &Shard,
+    image: &ClusterImage,
+    call: &CreatePartitions,
+) -> Result<Vec<MetadataRecord>, Refused> {
+    let topic = image.topic_named(&call.topic).ok_or_else(|| {
+        Refused::new(ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.")
+    })?;
+    let invalid = |message: String| Refused::new(ErrorCode::InvalidPartitions, message);
+    if i64::from(call.count) == i64::from(topic.partitions) {
+        return Err(invalid(format!("Topic already has {} partition(s).", topic.partitions)));
+    }
+    if i64::from(call.count) < i64::from(topic.partitions) {
+        return Err(invalid(format!(
+            "The topic {} currently has {} partition(s); {} would not be an increase.",
+            topic.name, topic.partitions, call.count
+        )));
+    }
+    let count = partition_count(call.count, shard)?;
+    if let Some(assignments) = &call.assignments {
+        let new = count - topic.partitions;
+        if assignments.len() as u64 != u64::from(new) {
+            let message = format!("{new} new partition(s) were asked for, {} assignment(s) given", assignments.len());
+            return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+        }
+        assignments.iter().try_for_each(|brokers| check_replicas(shard, brokers))?;
+    }
+    Ok((topic.partitions..count).map(|partition| MetadataRecord::Partition { topic: topic.id, partition }).collect())
+}
+
+/// Changes the overrides of one resource.
+pub struct SetConfigs {
+    pub kind: ResourceType,
+    pub resource: String,
+    pub change: ConfigChange,
+    pub validate_only: bool,
+}
+
+pub enum ConfigChange {
+    /// All overrides (AlterConfigs).
+    Replace(Overrides),
+    /// Single operations (IncrementalAlterConfigs).
+    Apply(Vec<Alteration>),
+}
+
+impl ShardCall for SetConfigs {
+    type Reply = Result<(), Refused>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let shard = shard.clone();
+        async move {
+            let controller = shard.controller();
+            let _turn = controller.turn.acquire(1).await;
+            let image = controller.image();
+            let before = current_configs(&image, self.kind, &self.resource)?;
+            let after = match self.change {
+                ConfigChange::Replace(after) => {
+                    shard.config.check_overrides(self.kind, &self.resource, &before, &after)?;
+                    after
+                }
+                ConfigChange::Apply(changes) => shard.config.altered(self.kind, &self.resource, &before, &changes)?,
+            };
+            let set = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+            let unset = before.keys().filter(|name| !after.contains_key(*name));
+            let changes = set.map(|(n, v)| (n, Some(v.clone()))).chain(unset.map(|n| (n, None)));
+            let records = changes
+                .map(|(name, value)| MetadataRecord::Config {
+                    kind: self.kind,
+                    resource: self.resource.clone(),
+                    name: name.clone(),
+                    value,
+                })
+                .collect();
+            if self.validate_only { Ok(()) } else { controller.commit(&shard, records).await }
+        }
+    }
+}
+
+fn current_configs(image: &ClusterImage, kind: ResourceType, name: &str) -> Result<Overrides, Refused> {
+    match kind {
+        ResourceType::Topic => match image.topic_named(name) {
+            Some(topic) => Ok((*topic.configs).clone()),
+            None => {
+                Err(Refused::new(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist.")))
+            }
+        },
+        _ => Ok(image.config(kind, name).map(|c| (**c).clone()).unwrap_or_default()),
+    }
+}
+
+/// A block of producer ids that nobody else has: `(first, count)`.
+pub struct AllocateProducerIds;
+
+impl ShardCall for AllocateProducerIds {
+    type Reply = Result<(i64, i64), Refused>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let shard = shard.clone();
+        async move {
+            let controller = shard.controller();
+            let _turn = controller.turn.acquire(1).await;
+            let first = controller.image().next_producer_id();
+            let next = first + PRODUCER_ID_BLOCK;
+            controller.commit(&shard, vec![MetadataRecord::ProducerIds { next }]).await?;
+            Ok((first, PRODUCER_ID_BLOCK))
+        }
+    }
+}
+
+impl Shard {
+    /// Only shard 0 has one, and [`ask`] goes there.
+    fn controller(&self) -> Rc<Controller> {
+        self.controller.borrow().clone().expect("the controller opened before anybody could ask it")
+    }
+}

@@ -1,0 +1,228 @@
+//! One partition of `__consumer_offsets` and its machine: loads it, writes for it, wakes it in time.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use core_pinning::sync::{Signal, oneshot};
+use core_pinning::task::{Queue, Task, spawn, yield_if_needed};
+use core_pinning::time::{now, sleep, wall_ms};
+use corelane_coordinator::Now;
+use corelane_coordinator::group::{
+    Effects, GroupConfig, GroupCoordinator, Outcome, Reply, Response, WaitToken, Write, WriteId,
+};
+use corelane_protocol::{ErrorCode, Str, Uuid};
+use corelane_raft::Proposal;
+use corelane_storage::ReadLimit;
+use corelane_storage::record::{BatchBuilder, Batches, Codec, RecordIter};
+use futures::future::{Either, select};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::pin::pin;
+
+use crate::partition::{Partition, ProduceFailure};
+
+/// Bytes of log that loading reads at a time.
+const LOAD_STEP: usize = 1 << 20;
+/// A batch of the internal topic decompresses to no more than this.
+const BATCH_MAX: usize = 128 << 20;
+
+pub struct GroupPartition {
+    partition: Rc<Partition>,
+    /// `None` while it is rebuilt, and for good if that failed or the shard stops.
+    machine: RefCell<Option<GroupCoordinator>>,
+    failed: Cell<bool>,
+    waiting: RefCell<HashMap<WaitToken, oneshot::Sender<Response>>>,
+    /// Writes in the order of the log, whose fate is not known yet.
+    writes: RefCell<VecDeque<(WriteId, Result<Proposal, ErrorCode>)>>,
+    written: Signal,
+    /// The next deadline may have changed.
+    rescheduled: Signal,
+    tasks: RefCell<Vec<Task<()>>>,
+}
+
+fn time() -> Now {
+    Now { mono_ms: (now().as_nanos() / 1_000_000) as i64, wall_ms: wall_ms() }
+}
+
+impl GroupPartition {
+    pub fn start(partition: Rc<Partition>, config: GroupConfig) -> Rc<GroupPartition> {
+        let group = Rc::new(GroupPartition {
+            partition,
+            machine: RefCell::new(None),
+            failed: Cell::new(false),
+            waiting: RefCell::default(),
+            writes: RefCell::default(),
+            written: Signal::default(),
+            rescheduled: Signal::default(),
+            tasks: RefCell::default(),
+        });
+        let (loading, writing, timing) = (group.clone(), group.clone(), group.clone());
+        *group.tasks.borrow_mut() = vec![
+            spawn(Queue::Replicate, "group loading", async move { loading.load(config).await }),
+            spawn(Queue::Serve, "group writes", async move { writing.follow_writes().await }),
+            spawn(Queue::Serve, "group timers", async move { timing.keep_time().await }),
+        ];
+        group
+    }
+
+    /// Runs a request. The machine is changed and its records are ordered when this returns; the answer may come later.
+    pub fn handle<R>(
+        self: Rc<Self>,
+        request: impl FnOnce(&mut GroupCoordinator, Now) -> Outcome<R>,
+    ) -> Result<impl Future<Output = Result<R, ErrorCode>> + 'static, ErrorCode>
+    where
+        R: TryFrom<Response> + 'static,
+    {
+        let outcome = match self.machine.borrow_mut().as_mut() {
+            Some(machine) => request(machine, time()),
+            None => return Err(self.not_ready()),
+        };
+        let answer = match outcome.reply {
+            Reply::Now(response) => Ok(response),
+            Reply::Later(token) => {
+                let (sender, receiver) = oneshot::channel();
+                self.waiting.borrow_mut().insert(token, sender);
+                Err(receiver)
+            }
+        };
+        self.perform(outcome.effects);
+        Ok(async move {
+            match answer {
+                Ok(response) => Ok(response),
+                Err(receiver) => {
+                    let response = receiver.await.map_err(|_| ErrorCode::NotCoordinator)?;
+                    R::try_from(response).map_err(|_| ErrorCode::UnknownServerError)
+                }
+            }
+        })
+    }
+
+    /// Looks at the machine, or moves a deadline; nothing is written.
+    pub fn ask<R>(&self, question: impl FnOnce(&mut GroupCoordinator, Now) -> R) -> Result<R, ErrorCode> {
+        let answer = self.machine.borrow_mut().as_mut().map(|machine| question(machine, time()));
+        self.rescheduled.notify();
+        answer.ok_or_else(|| self.not_ready())
+    }
+
+    fn not_ready(&self) -> ErrorCode {
+        if self.failed.get() { ErrorCode::NotCoordinator } else { ErrorCode::CoordinatorLoadInProgress }
+    }
+
+    pub fn topics_deleted(&self, topics: &[(Str, Uuid)]) {
+        let effects = self.machine.borrow_mut().as_mut().map(|machine| machine.topics_deleted(time(), topics));
+        self.perform(effects.unwrap_or_default());
+    }
+
+    /// Starts the writes and gives out the answers.
+    fn perform(&self, effects: Effects) {
+        for write in effects.writes {
+            let id = write.id;
+            let proposal = self.write(write).map_err(|failure| failure.code);
+            self.writes.borrow_mut().push_back((id, proposal));
+            self.written.notify();
+        }
+        for completed in effects.completed {
+            if let Some(sender) = self.waiting.borrow_mut().remove(&completed.token) {
+                // Whoever asked may have gone away with its connection.
+                let _ = sender.send(completed.response);
+            }
+        }
+        self.rescheduled.notify();
+    }
+
+    fn write(&self, write: Write) -> Result<Proposal, ProduceFailure> {
+        let mut batch = BatchBuilder::new(Codec::None);
+        let now = wall_ms();
+        write.records.iter().for_each(|r| batch.push(now, Some(&r.key), r.value.as_deref()));
+        self.partition.append(batch)
+    }
+
+    /// Tells the machine of each write what became of it, in their order.
+    async fn follow_writes(self: Rc<Self>) {
+        loop {
+            let Some((id, proposal)) = self.writes.borrow_mut().pop_front() else {
+                self.written.wait().await;
+                continue;
+            };
+            let result = match proposal {
+                Ok(proposal) => proposal.applied().await.map_err(|error| ProduceFailure::from(error).code),
+                Err(error) => Err(error),
+            };
+            let effects = self.machine.borrow_mut().as_mut().map(|machine| match result {
+                Ok(_) => machine.write_completed(time(), id),
+                Err(error) => machine.write_failed(time(), id, error),
+            });
+            self.perform(effects.unwrap_or_default());
+        }
+    }
+
+    async fn keep_time(self: Rc<Self>) {
+        loop {
+            let deadline = self.machine.borrow().as_ref().and_then(GroupCoordinator::next_deadline);
+            let Some(deadline) = deadline else {
+                self.rescheduled.wait().await;
+                continue;
+            };
+            let left = Duration::from_millis(deadline.saturating_sub(time().mono_ms).max(0) as u64);
+            if !left.is_zero() {
+                let rescheduled = pin!(self.rescheduled.wait());
+                if let Either::Left(_) = select(rescheduled, pin!(sleep(left))).await {
+                    continue;
+                }
+            }
+            let effects = self.machine.borrow_mut().as_mut().map(|machine| machine.tick(time()));
+            self.perform(effects.unwrap_or_default());
+        }
+    }
+
+    async fn load(self: Rc<Self>, config: GroupConfig) {
+        match self.replay(GroupCoordinator::new(config)).await {
+            Ok(mut machine) => {
+                let effects = machine.finish_loading(time());
+                self.machine.replace(Some(machine));
+                self.perform(effects);
+            }
+            Err(error) => {
+                self.failed.set(true);
+                tracing::error!(partition = self.partition.index, error, "group coordinator could not be rebuilt");
+            }
+        }
+    }
+
+    async fn replay(&self, mut machine: GroupCoordinator) -> Result<GroupCoordinator, String> {
+        let bounds = self.partition.bounds();
+        let (mut offset, end) = (bounds.log_start, bounds.high_watermark);
+        while offset < end {
+            let limit = ReadLimit { max_bytes: LOAD_STEP, at_least_one: true, upto: end };
+            let read = self.partition.log().read(offset, limit).await.map_err(|e| e.to_string())?;
+            if read.next_offset <= offset {
+                return Err(format!("nothing to read at offset {offset}"));
+            }
+            offset = read.next_offset;
+            for batch in read.slices.into_iter().flat_map(Batches::new) {
+                let (_, batch) = batch.map_err(|e| e.to_string())?;
+                for record in RecordIter::new(&batch, BATCH_MAX).map_err(|e| e.to_string())? {
+                    let record = record.map_err(|e| e.to_string())?;
+                    let Some(key) = record.key else { continue };
+                    machine.replay(time(), key, record.value).map_err(|e| e.to_string())?;
+                }
+                yield_if_needed().await;
+            }
+        }
+        Ok(machine)
+    }
+
+    /// Everybody who waits is told to look for another coordinator.
+    pub async fn stop(&self) {
+        self.failed.set(true);
+        let machine = self.machine.take();
+        let completed = machine.map(|m| m.unload(time(), ErrorCode::NotCoordinator)).unwrap_or_default();
+        self.perform(Effects { completed, ..Effects::default() });
+        let tasks = self.tasks.take();
+        for task in tasks {
+            task.cancel().await;
+        }
+    }
+}

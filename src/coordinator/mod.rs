@@ -1,0 +1,187 @@
+//! Coordinators of this broker: state machines over partitions of internal topics, on the shards that own those.
+//!
+//! A request finds the partition that its group belongs to, runs the machine there, writes the records that come out of it
+//! to that partition, and is answered when they are applied. After a start the same records rebuild the machine.
+
+mod group;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use core_pinning::ShardId;
+use corelane_coordinator::Now;
+use corelane_coordinator::group::{GroupCoordinator, Outcome, Response, partition_for};
+use corelane_protocol::{ErrorCode, Str, Uuid};
+use corelane_storage::model::TopicId;
+use hashbrown::HashMap;
+
+pub use self::group::GroupPartition;
+use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, TopicImage, owner};
+use crate::router::ShardCall;
+use crate::shard::Shard;
+
+#[derive(Default)]
+pub struct Coordinators {
+    /// By partition of `__consumer_offsets`.
+    groups: RefCell<HashMap<u32, Rc<GroupPartition>>>,
+    /// Names of the topics there were, so that offsets of deleted ones can go.
+    names: RefCell<HashMap<TopicId, Arc<str>>>,
+}
+
+impl Coordinators {
+    pub fn get(&self, partition: u32) -> Option<Rc<GroupPartition>> {
+        self.groups.borrow().get(&partition).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Rc<GroupPartition>> {
+        self.groups.borrow().values().cloned().collect()
+    }
+
+    /// Starts the coordinators of new partitions of `__consumer_offsets`, and lets offsets of deleted topics go.
+    pub fn take_image(&self, shard: &Rc<Shard>, image: &ClusterImage, touched: &[TopicId]) {
+        let mut deleted = Vec::new();
+        for id in touched {
+            match image.topic(*id) {
+                Some(topic) => {
+                    self.names.borrow_mut().insert(*id, topic.name.clone());
+                    if &*topic.name == OFFSETS_TOPIC {
+                        self.start_groups(shard, topic);
+                    }
+                }
+                None => deleted
+                    .extend(self.names.borrow_mut().remove(id).map(|name| (Str::from(name.to_string()), Uuid(id.0)))),
+            }
+        }
+        if !deleted.is_empty() {
+            self.all().iter().for_each(|group| group.topics_deleted(&deleted));
+        }
+    }
+
+    fn start_groups(&self, shard: &Rc<Shard>, topic: &TopicImage) {
+        for index in 0..topic.partitions {
+            let Some(partition) = shard.partitions.get(topic.key(index)) else { continue };
+            let mut groups = self.groups.borrow_mut();
+            groups.entry(index).or_insert_with(|| GroupPartition::start(partition, shard.config.groups()));
+        }
+    }
+
+    /// Answers everybody who waits; nothing is written afterwards.
+    pub async fn stop(&self) {
+        for group in self.all() {
+            group.stop().await;
+        }
+    }
+}
+
+/// Runs `request` on the machine that `group` belongs to. Errors are those of a coordinator that is not there (yet).
+pub async fn with_group<R, F>(shard: &Rc<Shard>, group: &str, request: F) -> Result<R, ErrorCode>
+where
+    R: TryFrom<Response> + Send + 'static,
+    F: FnOnce(&mut GroupCoordinator, Now) -> Outcome<R> + Send + 'static,
+{
+    let image = shard.image();
+    let topic = image.topic_named(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let partition = group_partition(topic, group);
+    let to = owner(topic.key(partition), shard.shards);
+    shard.router.call(shard, to, GroupCall { partition, request }).await
+}
+
+/// As [`with_group`], for what is answered at once and writes nothing.
+pub async fn ask_group<R, F>(shard: &Rc<Shard>, group: &str, question: F) -> Result<R, ErrorCode>
+where
+    R: Send + 'static,
+    F: FnOnce(&mut GroupCoordinator, Now) -> R + Send + 'static,
+{
+    let image = shard.image();
+    let topic = image.topic_named(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let partition = group_partition(topic, group);
+    let to = owner(topic.key(partition), shard.shards);
+    shard.router.call(shard, to, GroupQuestion { partition, question }).await
+}
+
+struct GroupQuestion<F> {
+    partition: u32,
+    question: F,
+}
+
+impl<R, F> ShardCall for GroupQuestion<F>
+where
+    R: Send + 'static,
+    F: FnOnce(&mut GroupCoordinator, Now) -> R + Send + 'static,
+{
+    type Reply = Result<R, ErrorCode>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        std::future::ready(match shard.coordinators.get(self.partition) {
+            Some(group) => group.ask(self.question),
+            None => Err(ErrorCode::NotCoordinator),
+        })
+    }
+}
+
+/// The partition of `__consumer_offsets` that a group belongs to.
+pub fn group_partition(topic: &TopicImage, group: &str) -> u32 {
+    partition_for(group, topic.partitions as i32) as u32
+}
+
+struct GroupCall<F> {
+    partition: u32,
+    request: F,
+}
+
+impl<R, F> ShardCall for GroupCall<F>
+where
+    R: TryFrom<Response> + Send + 'static,
+    F: FnOnce(&mut GroupCoordinator, Now) -> Outcome<R> + Send + 'static,
+{
+    type Reply = Result<R, ErrorCode>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let answer = match shard.coordinators.get(self.partition) {
+            Some(group) => group.handle(self.request),
+            None => Err(ErrorCode::NotCoordinator),
+        };
+        async move {
+            match answer {
+                Ok(answer) => answer.await,
+                Err(error) => Err(error),
+            }
+        }
+    }
+}
+
+/// Asks every coordinator of the broker the same; an error if one of them is not ready.
+pub async fn every_group<R, F>(shard: &Rc<Shard>, question: F) -> Result<Vec<R>, ErrorCode>
+where
+    R: Send + 'static,
+    F: Fn(&mut GroupCoordinator) -> Vec<R> + Clone + Send + 'static,
+{
+    let calls: Vec<_> = (0..shard.shards as u16)
+        .map(|to| shard.router.call(shard, ShardId(to), EveryGroup { question: question.clone() }))
+        .collect();
+    let mut all = Vec::new();
+    for call in calls {
+        all.extend(call.await?);
+    }
+    Ok(all)
+}
+
+struct EveryGroup<F> {
+    question: F,
+}
+
+impl<R, F> ShardCall for EveryGroup<F>
+where
+    R: Send + 'static,
+    F: Fn(&mut GroupCoordinator) -> Vec<R> + Send + 'static,
+{
+    type Reply = Result<Vec<R>, ErrorCode>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let answers = shard.coordinators.all().into_iter().map(|group| group.ask(|groups, _| (self.question)(groups)));
+        let answers: Result<Vec<Vec<R>>, ErrorCode> = answers.collect();
+        std::future::ready(answers.map(|answers| answers.into_iter().flatten().collect()))
+    }
+}

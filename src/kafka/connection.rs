@@ -1,0 +1,122 @@
+//! One client connection: requests in, answers out in the order of the requests.
+//!
+//! A produce request lets the connection go on as soon as its batches are ordered (their answer comes when they are
+//! safe); every other request is finished before the next one starts, as in Kafka, which reads no further meanwhile.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use core_pinning::net::Conn;
+use core_pinning::time::{Instant, now};
+use futures::stream::{FuturesOrdered, StreamExt};
+use futures::{FutureExt, select_biased};
+
+use super::frame::{Frame, FrameError, FrameReader};
+use super::handlers;
+use super::request::Client;
+use crate::shard::Shard;
+
+/// Requests of one connection that may wait for their answers.
+const PIPELINE_MAX: usize = 64;
+/// Unsent bytes of answers above which a connection reads no further request.
+const UNSENT_MAX: usize = 1 << 20;
+
+/// How a request ends.
+pub enum Answer {
+    /// Frame to send: its slices, length prefix included.
+    Send(Vec<Bytes>),
+    /// acks=0: the client expects nothing.
+    Nothing,
+    /// The client broke the protocol, or asked with acks=0 for what failed: it learns by losing its connection.
+    Close(&'static str),
+}
+
+pub struct Accepted {
+    pub answer: Pin<Box<dyn Future<Output = Answer>>>,
+    /// The next request may start before this one is answered.
+    pub overlaps: bool,
+}
+
+pub struct Connection {
+    pub conn: Rc<Conn>,
+    pub last_active: Cell<Instant>,
+}
+
+/// Serves until the peer goes, breaks the protocol, or the shard stops.
+pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Client>) {
+    let max = shard.config.request_max_bytes();
+    let mut reader = FrameReader::new(connection.conn.clone(), max, shard.request_memory.clone());
+    let mut answers = FuturesOrdered::new();
+    let mut exclusive = false;
+    let reason = loop {
+        let may_read = !exclusive && answers.len() < PIPELINE_MAX;
+        let frame = async {
+            if !may_read {
+                std::future::pending::<()>().await;
+            }
+            reader.next().await
+        };
+        let event = select_biased! {
+            answer = answers.select_next_some() => Event::Answer(answer),
+            frame = frame.fuse() => Event::Frame(frame),
+        };
+        match event {
+            Event::Answer((answer, last)) => {
+                exclusive &= !last;
+                if let Err(reason) = send(&connection.conn, answer).await {
+                    break reason;
+                }
+            }
+            Event::Frame(Ok(frame)) => {
+                connection.last_active.set(now());
+                let Frame { bytes, memory } = frame;
+                let accepted = handlers::accept(&shard, &client, bytes);
+                exclusive = !accepted.overlaps;
+                let last = exclusive;
+                answers.push_back(async move {
+                    let answer = accepted.answer.await;
+                    drop(memory);
+                    (answer, last)
+                });
+            }
+            Event::Frame(Err(FrameError::Closed)) if answers.is_empty() => break Closed::ByPeer,
+            // The peer sent all it had to say and may still listen: what it asked is answered before the end.
+            Event::Frame(Err(FrameError::Closed)) => exclusive = true,
+            Event::Frame(Err(error)) => break Closed::Because(error.to_string()),
+        }
+        if answers.is_empty() && exclusive {
+            break Closed::ByPeer;
+        }
+    };
+    if let Closed::Because(reason) = reason {
+        tracing::info!(peer = %client.host, client_id = client.id().as_deref(), reason, "connection closed");
+    }
+}
+
+enum Event {
+    Answer((Answer, bool)),
+    Frame(Result<Frame, FrameError>),
+}
+
+enum Closed {
+    ByPeer,
+    Because(String),
+}
+
+async fn send(conn: &Conn, answer: Answer) -> Result<(), Closed> {
+    match answer {
+        Answer::Nothing => Ok(()),
+        Answer::Close(reason) => {
+            // What was answered before still goes out.
+            let _ = conn.flushed(0).await;
+            Err(Closed::Because(reason.to_owned()))
+        }
+        Answer::Send(slices) => {
+            slices.into_iter().for_each(|slice| conn.send(slice));
+            conn.flushed(UNSENT_MAX).await.map_err(|_| Closed::ByPeer)
+        }
+    }
+}

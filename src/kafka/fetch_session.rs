@@ -1,0 +1,205 @@
+//! Incremental fetch sessions (KIP-227): what a consumer asked for before, so that it need not repeat it, and what it was
+//! told, so that we need not.
+//!
+//! A session lives on the shard whose connection opened it; its id says which. A client whose next connection lands on
+//! another shard is told FETCH_SESSION_ID_NOT_FOUND and opens a new one, as after a restart.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use core_pinning::ShardId;
+use core_pinning::time::{Instant, now};
+use corelane_protocol::messages::FetchRequest;
+use corelane_protocol::messages::fetch_request::FetchRequestFetchPartition;
+use corelane_protocol::{ErrorCode, Str, Uuid};
+use hashbrown::HashMap;
+
+/// A session that was not used for this long may be dropped for another (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
+const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
+const INITIAL_EPOCH: i32 = 0;
+const FINAL_EPOCH: i32 = -1;
+
+/// A topic as the client named it: by id from v13 on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicName {
+    pub name: Str,
+    pub id: Uuid,
+}
+
+/// What the client wants of one partition, and what it knows.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub topic: TopicName,
+    pub partition: i32,
+    pub fetch_offset: i64,
+    pub max_bytes: i32,
+    pub current_leader_epoch: i32,
+    pub last_fetched_epoch: i32,
+    /// What the last answer said; -1: the client must be told.
+    pub told_high_watermark: i64,
+    pub told_log_start: i64,
+}
+
+impl Wanted {
+    fn new(topic: TopicName, asked: &FetchRequestFetchPartition) -> Wanted {
+        let mut wanted = Wanted {
+            topic,
+            partition: asked.partition,
+            fetch_offset: 0,
+            max_bytes: 0,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+            told_high_watermark: -1,
+            told_log_start: -1,
+        };
+        wanted.update(asked);
+        wanted
+    }
+
+    fn update(&mut self, asked: &FetchRequestFetchPartition) {
+        self.fetch_offset = asked.fetch_offset;
+        self.max_bytes = asked.partition_max_bytes;
+        self.current_leader_epoch = asked.current_leader_epoch;
+        self.last_fetched_epoch = asked.last_fetched_epoch;
+    }
+}
+
+pub struct Session {
+    pub id: i32,
+    /// Requests with topic ids; a session does not change that.
+    by_id: bool,
+    epoch: Cell<i32>,
+    last_used: Cell<Instant>,
+    /// In the order in which they are served: those that got bytes go to the end.
+    pub partitions: RefCell<Vec<Wanted>>,
+}
+
+/// How a request is to be answered.
+pub enum Context {
+    /// Everything that is asked for, once.
+    Full { wanted: Vec<Wanted> },
+    /// The first answer of a session: everything, and its id.
+    Opened { session: Rc<Session> },
+    /// What changed.
+    Incremental { session: Rc<Session> },
+}
+
+pub struct FetchSessions {
+    shard: ShardId,
+    shards: usize,
+    slots: usize,
+    next: Cell<i32>,
+    sessions: RefCell<HashMap<i32, Rc<Session>>>,
+}
+
+impl FetchSessions {
+    /// `slots`: of the whole process (`max.incremental.fetch.session.cache.slots`); each shard has its share.
+    pub fn new(shard: ShardId, shards: usize, slots: usize) -> FetchSessions {
+        FetchSessions { shard, shards, slots: slots.div_ceil(shards), next: Cell::new(0), sessions: RefCell::default() }
+    }
+
+    pub fn context(&self, request: &FetchRequest, by_id: bool) -> Result<Context, ErrorCode> {
+        match (request.session_id, request.session_epoch) {
+            (id, INITIAL_EPOCH | FINAL_EPOCH) => {
+                self.sessions.borrow_mut().remove(&id);
+                let wanted = all_asked(request);
+                if request.session_epoch == FINAL_EPOCH || wanted.is_empty() {
+                    return Ok(Context::Full { wanted });
+                }
+                match self.open(by_id, wanted) {
+                    Ok(session) => Ok(Context::Opened { session }),
+                    Err(wanted) => Ok(Context::Full { wanted }),
+                }
+            }
+            (id, epoch) => {
+                let session = self.sessions.borrow().get(&id).cloned().ok_or(ErrorCode::FetchSessionIdNotFound)?;
+                if session.epoch.get() != epoch {
+                    return Err(ErrorCode::InvalidFetchSessionEpoch);
+                }
+                if session.by_id != by_id {
+                    return Err(ErrorCode::FetchSessionTopicIdError);
+                }
+                session.epoch.set(next_epoch(epoch));
+                session.last_used.set(now());
+                update(&mut session.partitions.borrow_mut(), request);
+                Ok(Context::Incremental { session })
+            }
+        }
+    }
+
+    /// Gives the partitions back where there is no room for a session.
+    fn open(&self, by_id: bool, wanted: Vec<Wanted>) -> Result<Rc<Session>, Vec<Wanted>> {
+        let mut sessions = self.sessions.borrow_mut();
+        if sessions.len() >= self.slots {
+            let oldest = sessions.values().min_by_key(|s| s.last_used.get()).map(|s| (s.id, s.last_used.get()));
+            match oldest {
+                Some((id, used)) if now() - used > EVICTABLE_AFTER => sessions.remove(&id),
+                _ => return Err(wanted),
+            };
+        }
+        let id = loop {
+            let turn = self.next.get() % (i32::MAX / self.shards as i32 - 1) + 1;
+            self.next.set(turn);
+            let id = turn * self.shards as i32 + i32::from(self.shard.0);
+            if !sessions.contains_key(&id) {
+                break id;
+            }
+        };
+        let session = Rc::new(Session {
+            id,
+            by_id,
+            epoch: Cell::new(next_epoch(INITIAL_EPOCH)),
+            last_used: Cell::new(now()),
+            partitions: RefCell::new(wanted),
+        });
+        sessions.insert(id, session.clone());
+        Ok(session)
+    }
+}
+
+fn next_epoch(epoch: i32) -> i32 {
+    if epoch == i32::MAX { 1 } else { epoch + 1 }
+}
+
+fn all_asked(request: &FetchRequest) -> Vec<Wanted> {
+    let topics = request.topics.iter();
+    topics
+        .flat_map(|t| {
+            let topic = TopicName { name: t.topic.clone(), id: t.topic_id };
+            t.partitions.iter().map(move |p| Wanted::new(topic.clone(), p))
+        })
+        .collect()
+}
+
+fn update(partitions: &mut Vec<Wanted>, request: &FetchRequest) {
+    if request.topics.is_empty() && request.forgotten_topics_data.is_empty() {
+        return;
+    }
+    let mut places: HashMap<(TopicName, i32), usize> =
+        partitions.iter().enumerate().map(|(i, w)| ((w.topic.clone(), w.partition), i)).collect();
+    for asked in &request.topics {
+        let topic = TopicName { name: asked.topic.clone(), id: asked.topic_id };
+        for partition in &asked.partitions {
+            match places.get(&(topic.clone(), partition.partition)).and_then(|i| partitions.get_mut(*i)) {
+                Some(wanted) => wanted.update(partition),
+                None => {
+                    places.insert((topic.clone(), partition.partition), partitions.len());
+                    partitions.push(Wanted::new(topic.clone(), partition));
+                }
+            }
+        }
+    }
+    if request.forgotten_topics_data.is_empty() {
+        return;
+    }
+    let forgotten: hashbrown::HashSet<(TopicName, i32)> = request
+        .forgotten_topics_data
+        .iter()
+        .flat_map(|t| {
+            let topic = TopicName { name: t.topic.clone(), id: t.topic_id };
+            t.partitions.iter().map(move |p| (topic.clone(), *p))
+        })
+        .collect();
+    partitions.retain(|w| !forgotten.contains(&(w.topic.clone(), w.partition)));
+}

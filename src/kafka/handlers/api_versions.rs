@@ -1,0 +1,46 @@
+//! ApiVersions (KIP-35, KIP-511, KIP-584): what works here.
+
+use corelane_protocol::messages::api_versions_response::ApiVersionsResponseApiVersion;
+use corelane_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use corelane_protocol::{ApiKey, ErrorCode};
+
+use super::{Call, SERVED};
+use crate::kafka::connection::Answer;
+use crate::kafka::request::RequestContext;
+
+pub async fn handle(context: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
+    let named = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
+    if context.version >= 3 && !(named(&request.client_software_name) && named(&request.client_software_version)) {
+        return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
+    }
+    ApiVersionsResponse { api_keys: served(), ..Default::default() }
+}
+
+/// The client asked with a version of ApiVersions that is newer than ours: error 35 in the oldest body, which every
+/// client can read, and what we do serve (KIP-511).
+pub fn unsupported_version(call: Call) -> Answer {
+    let response = ApiVersionsResponse {
+        error_code: ErrorCode::UnsupportedVersion.code(),
+        api_keys: served().into_iter().filter(|a| a.api_key == ApiKey::ApiVersions.key()).collect(),
+        ..Default::default()
+    };
+    Call { version: 0, ..call }.answer(&response)
+}
+
+fn served() -> Vec<ApiVersionsResponseApiVersion> {
+    let mut served: Vec<ApiVersionsResponseApiVersion> = SERVED
+        .iter()
+        .map(|api| {
+            // Produce is advertised from 0 on (KAFKA-18659): librdkafka would turn compression off otherwise.
+            let versions = api.advertised_versions();
+            ApiVersionsResponseApiVersion {
+                api_key: api.key(),
+                min_version: *versions.start(),
+                max_version: *versions.end(),
+                ..Default::default()
+            }
+        })
+        .collect();
+    served.sort_by_key(|a| a.api_key);
+    served
+}

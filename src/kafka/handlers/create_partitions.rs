@@ -1,0 +1,41 @@
+//! CreatePartitions: more partitions for topics that are there.
+
+use corelane_protocol::ErrorCode;
+use corelane_protocol::messages::create_partitions_response::CreatePartitionsResponseCreatePartitionsTopicResult;
+use corelane_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+
+use crate::controller::Refused;
+use crate::controller::requests::{CreatePartitions, ask};
+use crate::kafka::request::RequestContext;
+
+pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let mut results = Vec::with_capacity(request.topics.len());
+    let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
+    for topic in request.topics {
+        let twice = names.iter().filter(|name| **name == topic.name).count() > 1;
+        let result = match twice {
+            true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
+            false => {
+                let assignments = topic.assignments.map(|a| a.into_iter().map(|a| a.broker_ids).collect());
+                let call = CreatePartitions {
+                    topic: topic.name.to_string(),
+                    count: topic.count,
+                    assignments,
+                    validate_only: request.validate_only,
+                };
+                ask(&context.shard, call).await
+            }
+        };
+        let (error_code, error_message) = match result {
+            Ok(()) => (0, None),
+            Err(refused) => (refused.code.code(), Some(refused.message.into())),
+        };
+        results.push(CreatePartitionsResponseCreatePartitionsTopicResult {
+            name: topic.name,
+            error_code,
+            error_message,
+            ..Default::default()
+        });
+    }
+    CreatePartitionsResponse { results, ..Default::default() }
+}

@@ -1,0 +1,94 @@
+//! DescribeTopicPartitions (KIP-966): topics in pages.
+
+use std::sync::Arc;
+
+use corelane_protocol::ErrorCode;
+use corelane_protocol::messages::describe_topic_partitions_response::{
+    DescribeTopicPartitionsResponseCursor, DescribeTopicPartitionsResponsePartition,
+    DescribeTopicPartitionsResponseTopic,
+};
+use corelane_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+
+use crate::controller::image::TopicImage;
+use crate::kafka::leaders::Leaders;
+use crate::kafka::operations;
+use crate::kafka::request::RequestContext;
+
+/// One page: at most this many partitions, whatever the client asks for (`max.request.partition.size.limit`).
+pub async fn handle(
+    context: RequestContext,
+    request: DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
+    let shard = &context.shard;
+    let image = shard.image();
+    let most = shard.config.broker().describe_partitions_max;
+    let mut left = request.response_partition_limit.clamp(1, most) as u32;
+    let (from, mut first) = match &request.cursor {
+        Some(cursor) => (cursor.topic_name.clone(), cursor.partition_index.max(0) as u32),
+        None => ("".into(), 0),
+    };
+    let mut asked: Vec<(String, Option<Arc<TopicImage>>)> = match request.topics.is_empty() {
+        true => image.topics_from(&from).map(|t| (t.name.to_string(), Some(t.clone()))).collect(),
+        false => {
+            let names = request.topics.iter().filter(|t| t.name.as_str() >= from.as_str());
+            names.map(|t| (t.name.to_string(), image.topic_named(&t.name).cloned())).collect()
+        }
+    };
+    asked.sort_by(|a, b| a.0.cmp(&b.0));
+    asked.dedup_by(|a, b| a.0 == b.0);
+    let leaders = Leaders::of(shard, asked.iter().filter_map(|(_, t)| t.as_ref().map(|t| t.id))).await;
+    let mut response = DescribeTopicPartitionsResponse::default();
+    for (name, topic) in asked {
+        let start = if name == from.as_str() { std::mem::take(&mut first) } else { 0 };
+        let Some(topic) = topic else {
+            response.topics.push(DescribeTopicPartitionsResponseTopic {
+                error_code: ErrorCode::UnknownTopicOrPartition.code(),
+                name: Some(name.into()),
+                topic_authorized_operations: operations::UNKNOWN,
+                ..Default::default()
+            });
+            continue;
+        };
+        if left == 0 {
+            response.next_cursor = Some(cursor(&topic, start));
+            break;
+        }
+        let end = topic.partitions.min(start.saturating_add(left));
+        left -= end.saturating_sub(start);
+        let partition = |index: u32| {
+            let state = leaders.state(shard, &topic, index);
+            DescribeTopicPartitionsResponsePartition {
+                error_code: state.error.code(),
+                partition_index: index as i32,
+                leader_id: state.leader,
+                leader_epoch: state.leader_epoch,
+                replica_nodes: vec![state.broker],
+                isr_nodes: vec![state.broker],
+                eligible_leader_replicas: Some(Vec::new()),
+                last_known_elr: Some(Vec::new()),
+                ..Default::default()
+            }
+        };
+        response.topics.push(DescribeTopicPartitionsResponseTopic {
+            name: Some(topic.wire_name()),
+            topic_id: topic.uuid(),
+            is_internal: topic.is_internal(),
+            partitions: (start..end).map(partition).collect(),
+            topic_authorized_operations: operations::TOPIC,
+            ..Default::default()
+        });
+        if end < topic.partitions {
+            response.next_cursor = Some(cursor(&topic, end));
+            break;
+        }
+    }
+    response
+}
+
+fn cursor(topic: &TopicImage, partition: u32) -> DescribeTopicPartitionsResponseCursor {
+    DescribeTopicPartitionsResponseCursor {
+        topic_name: topic.wire_name(),
+        partition_index: partition as i32,
+        ..Default::default()
+    }
+}

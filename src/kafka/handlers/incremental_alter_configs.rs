@@ -1,0 +1,74 @@
+//! IncrementalAlterConfigs (KIP-339): set, delete, append, subtract.
+
+use corelane_config::{Alteration, Operation};
+use corelane_protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponseAlterConfigsResourceResponse;
+use corelane_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+use corelane_protocol::{ErrorCode, Str};
+
+use crate::controller::Refused;
+use crate::controller::image::ResourceType;
+use crate::controller::requests::{ConfigChange, SetConfigs, ask};
+use crate::kafka::request::RequestContext;
+use crate::shard::Shard;
+
+pub async fn handle(
+    context: RequestContext,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let shard = &context.shard;
+    let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name.clone())).collect();
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let change = async {
+            refuse_twice(&named, resource.resource_type, &resource.resource_name)?;
+            let kind = alterable(shard, resource.resource_type, &resource.resource_name)?;
+            let changes = resource.configs.iter().map(|config| {
+                Ok(Alteration {
+                    name: config.name.to_string(),
+                    operation: Operation::try_from(config.config_operation)?,
+                    value: config.value.as_ref().map(Str::to_string),
+                })
+            });
+            let call = SetConfigs {
+                kind,
+                resource: resource.resource_name.to_string(),
+                change: ConfigChange::Apply(changes.collect::<Result<_, Refused>>()?),
+                validate_only: request.validate_only,
+            };
+            ask(shard, call).await
+        };
+        let result: Result<(), Refused> = change.await;
+        let (error_code, error_message) = super::outcome_of(result);
+        responses.push(IncrementalAlterConfigsResponseAlterConfigsResourceResponse {
+            error_code,
+            error_message,
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+            ..Default::default()
+        });
+    }
+    IncrementalAlterConfigsResponse { responses, ..Default::default() }
+}
+
+/// A resource whose configuration can change, and that is there.
+pub fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Refused> {
+    let invalid = |message: String| Refused::new(ErrorCode::InvalidRequest, message);
+    match ResourceType::from_code(kind) {
+        Some(ResourceType::Broker) if !name.is_empty() => match name.parse::<i32>() {
+            Ok(id) if shard.node.is_broker(id) => Ok(ResourceType::Broker),
+            Ok(id) => Err(invalid(format!("Unexpected broker id, expected {} or empty string, but received {id}", shard.node.id))),
+            Err(_) => Err(invalid(format!("Broker id must be an integer, but it is: {name}"))),
+        },
+        Some(ResourceType::Group) if name.is_empty() => Err(invalid("Default group resources are not allowed.".to_owned())),
+        Some(ResourceType::Topic) if name.is_empty() => Err(invalid("Default topic resources are not allowed.".to_owned())),
+        Some(kind) => Ok(kind),
+        None => Err(invalid(format!("Unsupported resource type: {kind}"))),
+    }
+}
+
+pub fn refuse_twice(named: &[(i8, Str)], kind: i8, name: &Str) -> Result<(), Refused> {
+    match named.iter().filter(|(k, n)| *k == kind && n == name).count() {
+        0 | 1 => Ok(()),
+        _ => Err(Refused::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")),
+    }
+}

@@ -1,0 +1,136 @@
+//! One file per Kafka API, and the one list of them. ApiVersions advertises this list and nothing else.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corelane_protocol::frame::{decode_request_header, encode_response};
+use corelane_protocol::{ApiKey, Decoder, ErrorCode, Message, Str};
+
+use super::connection::{Accepted, Answer};
+use super::request::{Client, RequestContext};
+use crate::controller::Refused;
+use crate::shard::Shard;
+
+/// The list: `ApiKey => module`. A module has `async fn handle(RequestContext, XRequest) -> XResponse`; `produce` is
+/// the exception, because it answers in two stages.
+macro_rules! apis {
+    ($($api:ident => $module:ident,)*) => {
+        mod group_context;
+        mod produce;
+        $(mod $module;)*
+
+        /// Every API that is served, at the versions of the generated schemas.
+        pub const SERVED: &[ApiKey] = &[ApiKey::Produce, $(ApiKey::$api),*];
+
+        fn dispatch(context: RequestContext, call: Call, mut body: Decoder) -> Option<Accepted> {
+            match call.api {
+                ApiKey::Produce => produce::accept(context, call, body),
+                $(ApiKey::$api => {
+                    let request = read(&mut body, call.version)?;
+                    Some(Accepted {
+                        answer: Box::pin(async move { call.answer(&$module::handle(context, request).await) }),
+                        overlaps: false,
+                    })
+                })*
+                _ => None,
+            }
+        }
+    };
+}
+
+apis! {
+    Fetch => fetch,
+    ListOffsets => list_offsets,
+    Metadata => metadata,
+    OffsetCommit => offset_commit,
+    OffsetFetch => offset_fetch,
+    FindCoordinator => find_coordinator,
+    JoinGroup => join_group,
+    Heartbeat => heartbeat,
+    LeaveGroup => leave_group,
+    SyncGroup => sync_group,
+    DescribeGroups => describe_groups,
+    ListGroups => list_groups,
+    ApiVersions => api_versions,
+    CreateTopics => create_topics,
+    DeleteTopics => delete_topics,
+    DeleteRecords => delete_records,
+    InitProducerId => init_producer_id,
+    OffsetForLeaderEpoch => offset_for_leader_epoch,
+    DescribeConfigs => describe_configs,
+    AlterConfigs => alter_configs,
+    DescribeLogDirs => describe_log_dirs,
+    CreatePartitions => create_partitions,
+    DeleteGroups => delete_groups,
+    IncrementalAlterConfigs => incremental_alter_configs,
+    OffsetDelete => offset_delete,
+    DescribeCluster => describe_cluster,
+    ListConfigResources => list_config_resources,
+    DescribeTopicPartitions => describe_topic_partitions,
+}
+
+/// What an answer must repeat of its request.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+}
+
+impl Call {
+    fn answer<M: Message>(self, response: &M) -> Answer {
+        match encode_response(self.api, self.version, self.correlation_id, response) {
+            Ok(slices) => Answer::Send(slices),
+            Err(error) => {
+                tracing::error!(api = self.api.name(), version = self.version, %error, "response does not encode");
+                Answer::Close("response does not encode")
+            }
+        }
+    }
+}
+
+/// The whole body, or nothing.
+fn read<M: Message>(body: &mut Decoder, version: i16) -> Option<M> {
+    M::decode(body, version).ok().filter(|_| body.finish().is_ok())
+}
+
+/// Starts a request. What has to happen in the order of the requests has happened when this returns.
+pub fn accept(shard: &Rc<Shard>, client: &Rc<Client>, frame: Bytes) -> Accepted {
+    let mut body = Decoder::new(frame);
+    let Ok((api, header)) = decode_request_header(&mut body) else {
+        return close("request header does not parse");
+    };
+    let call = Call { api, version: header.request_api_version, correlation_id: header.correlation_id };
+    client.set_id(header.client_id);
+    if !SERVED.contains(&api) {
+        return close("API is not served");
+    }
+    if !api.valid_versions().contains(&call.version) {
+        return match api {
+            ApiKey::ApiVersions => {
+                let answer = api_versions::unsupported_version(call);
+                Accepted { answer: Box::pin(std::future::ready(answer)), overlaps: false }
+            }
+            _ => close("API version is not served"),
+        };
+    }
+    let context = RequestContext { shard: shard.clone(), client: client.clone(), version: call.version };
+    dispatch(context, call, body).unwrap_or_else(|| close("request body does not parse"))
+}
+
+fn close(reason: &'static str) -> Accepted {
+    Accepted { answer: Box::pin(std::future::ready(Answer::Close(reason))), overlaps: false }
+}
+
+/// The error of an answer that is not there or is one.
+fn error_of<T>(answer: Option<Result<T, ErrorCode>>) -> ErrorCode {
+    answer.and_then(Result::err).unwrap_or(ErrorCode::UnknownServerError)
+}
+
+/// Error code and message as responses carry them.
+fn outcome_of(result: Result<(), Refused>) -> (i16, Option<Str>) {
+    match result {
+        Ok(()) => (0, None),
+        Err(refused) => (refused.code.code(), Some(refused.message.into())),
+    }
+}

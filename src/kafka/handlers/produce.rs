@@ -1,0 +1,212 @@
+//! Produce, in two stages: the batches are ordered when `accept` returns, the answer comes when they are safe.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use core_pinning::ShardId;
+use core_pinning::time::timeout;
+use corelane_protocol::messages::produce_response::{
+    ProduceResponseBatchIndexAndErrorMessage, ProduceResponsePartitionProduceResponse,
+    ProduceResponseTopicProduceResponse,
+};
+use corelane_protocol::messages::{ProduceRequest, ProduceResponse};
+use corelane_protocol::{Decoder, ErrorCode, Str, Uuid};
+use corelane_storage::model::PartitionKey;
+
+use super::Call;
+use crate::controller::image::owner;
+use crate::kafka::topics::find_topic;
+use crate::kafka::connection::{Accepted, Answer};
+use crate::kafka::request::RequestContext;
+use crate::partition::{Appended, ProduceContext, ProduceFailure};
+use crate::router::{CallFuture, ShardCall};
+use crate::shard::Shard;
+
+/// Tools that may write to internal topics call themselves so (Kafka: `AdminUtils.ADMIN_CLIENT_ID`).
+const ADMIN_CLIENT_ID: &str = "__admin_client";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+impl Acks {
+    fn from_code(code: i16) -> Option<Acks> {
+        match code {
+            0 => Some(Acks::None),
+            1 => Some(Acks::Leader),
+            -1 => Some(Acks::All),
+            _ => None,
+        }
+    }
+}
+
+pub fn accept(context: RequestContext, call: Call, mut body: Decoder) -> Option<Accepted> {
+    let request: ProduceRequest = super::read(&mut body, call.version)?;
+    let silent = request.acks == 0;
+    let outcome = enqueue(&context, request);
+    let answer = Box::pin(async move {
+        let response = outcome.await;
+        match silent {
+            false => call.answer(&response),
+            true if failed(&response) => Answer::Close("produce with acks=0 failed"),
+            true => Answer::Nothing,
+        }
+    });
+    Some(Accepted { answer, overlaps: true })
+}
+
+fn failed(response: &ProduceResponse) -> bool {
+    response.responses.iter().flat_map(|t| &t.partition_responses).any(|p| p.error_code != 0)
+}
+
+type Outcome = Result<Appended, ProduceFailure>;
+
+/// One batch and its place in the response.
+struct Batch {
+    place: usize,
+    key: PartitionKey,
+    records: Bytes,
+}
+
+/// The batches of one request that belong to one shard.
+struct ProduceCall {
+    batches: Vec<Batch>,
+    acks: Acks,
+    context: ProduceContext,
+    timeout: Duration,
+}
+
+impl ShardCall for ProduceCall {
+    type Reply = Vec<(usize, Outcome)>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let ProduceCall { batches, acks, context, timeout: limit } = self;
+        let enqueued: Vec<_> = batches
+            .into_iter()
+            .map(|batch| (batch.place, shard.produce(batch.key, batch.records, acks == Acks::All, context)))
+            .collect();
+        async move {
+            let finish = async {
+                let mut outcomes = Vec::with_capacity(enqueued.len());
+                let mut late = enqueued.into_iter();
+                for (place, produced) in late.by_ref() {
+                    let outcome = match (produced, acks) {
+                        (Err(failure), _) => Err(failure),
+                        (Ok(produced), Acks::None) => Ok(produced.appended),
+                        (Ok(produced), Acks::Leader) => produced.flushed().await,
+                        (Ok(produced), Acks::All) => produced.applied().await,
+                    };
+                    outcomes.push((place, outcome));
+                }
+                outcomes
+            };
+            timeout(limit, finish).await.unwrap_or_default()
+        }
+    }
+}
+
+fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Output = ProduceResponse> + use<> {
+    let shard = &context.shard;
+    let image = shard.image();
+    let acks = Acks::from_code(request.acks);
+    let transactional = request.transactional_id.is_some();
+    let admin = context.client.id().is_some_and(|id| &*id == ADMIN_CLIENT_ID);
+    let mut places: Vec<Option<Outcome>> = Vec::new();
+    let mut shape: Vec<(Str, Uuid, Vec<i32>)> = Vec::new();
+    let mut by_shard: BTreeMap<ShardId, Vec<Batch>> = BTreeMap::new();
+    for topic in request.topic_data {
+        let found = find_topic(&image, context.version >= 13, &topic.name, topic.topic_id);
+        let mut indexes = Vec::with_capacity(topic.partition_data.len());
+        for data in topic.partition_data {
+            indexes.push(data.index);
+            let checked = match (&found, acks) {
+                (_, None) => Err(ErrorCode::InvalidRequiredAcks),
+                (Err(error), _) => Err(*error),
+                (Ok(topic), _) if topic.is_internal() && !admin => Err(ErrorCode::InvalidTopicException),
+                // Transactions are not served: InitProducerId hands no such producer out.
+                _ if transactional => Err(ErrorCode::InvalidTxnState),
+                (Ok(topic), _) => topic.partition(data.index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition),
+            };
+            let checked = checked.and_then(|key| data.records.map(|r| (key, r)).ok_or(ErrorCode::InvalidRecord));
+            match checked {
+                Ok((key, records)) => {
+                    let batch = Batch { place: places.len(), key, records };
+                    by_shard.entry(owner(key, shard.shards)).or_default().push(batch);
+                    places.push(None);
+                }
+                Err(error) => places.push(Some(Err(error.into()))),
+            }
+        }
+        shape.push((topic.name, topic.topic_id, indexes));
+    }
+    let produce = ProduceContext { allow_zstd: context.version >= 7, internal: false };
+    let limit = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let calls: Vec<CallFuture<ProduceCall>> = by_shard
+        .into_iter()
+        .map(|(to, batches)| {
+            let call = ProduceCall { batches, acks: acks.unwrap_or(Acks::All), context: produce, timeout: limit };
+            shard.router.call(shard, to, call)
+        })
+        .collect();
+    async move {
+        for call in calls {
+            for (place, outcome) in call.await {
+                if let Some(slot) = places.get_mut(place) {
+                    *slot = Some(outcome);
+                }
+            }
+        }
+        respond(shape, places)
+    }
+}
+
+fn respond(shape: Vec<(Str, Uuid, Vec<i32>)>, places: Vec<Option<Outcome>>) -> ProduceResponse {
+    let mut outcomes = places.into_iter();
+    let mut partition = |index: i32| {
+        // A batch without an outcome was still on its way when the request's time was over.
+        let outcome = outcomes.next().flatten().unwrap_or_else(|| Err(ErrorCode::RequestTimedOut.into()));
+        match outcome {
+            Ok(appended) => ProduceResponsePartitionProduceResponse {
+                index,
+                base_offset: appended.base_offset.0,
+                log_append_time_ms: appended.append_time_ms,
+                log_start_offset: appended.log_start.0,
+                ..Default::default()
+            },
+            Err(failure) => ProduceResponsePartitionProduceResponse {
+                index,
+                error_code: failure.code.code(),
+                base_offset: -1,
+                log_append_time_ms: -1,
+                log_start_offset: -1,
+                record_errors: failure
+                    .records
+                    .into_iter()
+                    .map(|(batch_index, message)| ProduceResponseBatchIndexAndErrorMessage {
+                        batch_index,
+                        batch_index_error_message: Some(message.into()),
+                        ..Default::default()
+                    })
+                    .collect(),
+                error_message: failure.message.map(Into::into),
+                ..Default::default()
+            },
+        }
+    };
+    let responses = shape
+        .into_iter()
+        .map(|(name, topic_id, indexes)| ProduceResponseTopicProduceResponse {
+            name,
+            topic_id,
+            partition_responses: indexes.into_iter().map(&mut partition).collect(),
+            ..Default::default()
+        })
+        .collect();
+    ProduceResponse { responses, ..Default::default() }
+}

@@ -1,0 +1,12 @@
+//! Kafka's protocol: listeners, connections, and one handler for each API.
+
+pub mod connection;
+mod each_partition;
+pub mod fetch_session;
+mod frame;
+mod handlers;
+mod leaders;
+mod operations;
+pub mod request;
+pub mod server;
+pub mod topics;

@@ -1,0 +1,41 @@
+//! Who asks, and with which version.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use corelane_protocol::Str;
+
+use crate::shard::Shard;
+
+/// The other end of a connection.
+pub struct Client {
+    pub peer: SocketAddr,
+    /// Address as Kafka shows it: `/127.0.0.1`.
+    pub host: String,
+    /// The client id of the last request.
+    id: RefCell<Option<Str>>,
+}
+
+impl Client {
+    pub fn new(peer: SocketAddr) -> Client {
+        Client { peer, host: format!("/{}", peer.ip()), id: RefCell::new(None) }
+    }
+
+    pub fn id(&self) -> Option<Str> {
+        self.id.borrow().clone()
+    }
+
+    pub fn set_id(&self, id: Option<Str>) {
+        if *self.id.borrow() != id {
+            self.id.replace(id);
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct RequestContext {
+    pub shard: Rc<Shard>,
+    pub client: Rc<Client>,
+    pub version: i16,
+}

@@ -1,0 +1,39 @@
+//! A topic's configuration in the words of the log.
+
+use corelane_config::{Compression as Wanted, TopicConfig};
+use corelane_storage::model::TimestampType;
+use corelane_storage::record::{Codec, Compression, CompressionTarget};
+use corelane_storage::{CleanupPolicy, LogConfig};
+
+/// Bounds are checked where configs are set; what is out of the log's range is cut to it.
+pub fn log_config(config: &TopicConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: config.segment_bytes.max(0) as u32,
+        segment_ms: config.segment_ms,
+        index_interval_bytes: config.index_interval_bytes.max(0) as u32,
+        retention_ms: config.retention_ms,
+        retention_bytes: config.retention_bytes,
+        file_delete_delay_ms: config.file_delete_delay_ms,
+        cleanup: CleanupPolicy { delete: config.cleanup_policy.delete, compact: config.cleanup_policy.compact },
+        write_caching: config.write_caching,
+        ..LogConfig::default()
+    }
+}
+
+pub fn timestamp_type(config: &TopicConfig) -> TimestampType {
+    match config.timestamp_type {
+        corelane_config::TimestampType::CreateTime => TimestampType::CreateTime,
+        corelane_config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+    }
+}
+
+pub fn compression_target(config: &TopicConfig) -> CompressionTarget {
+    CompressionTarget::Codec(match config.compression {
+        Wanted::Producer => return CompressionTarget::Producer,
+        Wanted::Uncompressed => Codec::None.into(),
+        Wanted::Snappy => Codec::Snappy.into(),
+        Wanted::Gzip => Compression { codec: Codec::Gzip, level: config.gzip_level },
+        Wanted::Lz4 => Compression { codec: Codec::Lz4, level: config.lz4_level },
+        Wanted::Zstd => Compression { codec: Codec::Zstd, level: config.zstd_level },
+    })
+}

@@ -1,0 +1,141 @@
+//! Fetch of one partition: what a consumer at an offset gets now, and how it waits for more.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corelane_protocol::ErrorCode;
+use corelane_storage::model::Offset;
+use corelane_storage::{ReadError, ReadLimit};
+
+use super::{FetchWaiter, Partition, storage_error};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+/// The epochs a client sends along; negative where it knows none.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochCheck {
+    pub current_leader_epoch: i32,
+    /// Fetch v12+: epoch of the last record that the client has.
+    pub last_fetched_epoch: i32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FetchRead {
+    pub offset: i64,
+    pub max_bytes: usize,
+    /// Answer with the first batch even if it is larger than `max_bytes`.
+    pub at_least_one: bool,
+    pub isolation: Isolation,
+    pub epochs: EpochCheck,
+}
+
+#[derive(Clone, Debug)]
+pub struct FetchedRecords {
+    pub error: ErrorCode,
+    pub high_watermark: i64,
+    pub last_stable_offset: i64,
+    pub log_start: i64,
+    /// `(epoch, end offset)`: the client's log left ours there.
+    pub diverging: Option<(i32, i64)>,
+    pub slices: Vec<Bytes>,
+    pub bytes: usize,
+}
+
+impl FetchedRecords {
+    pub fn failed(error: ErrorCode) -> FetchedRecords {
+        FetchedRecords {
+            error,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start: -1,
+            diverging: None,
+            slices: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl Partition {
+    pub async fn fetch(&self, read: FetchRead) -> FetchedRecords {
+        if self.is_deleted() {
+            return FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition);
+        }
+        if let Err(error) = self.check_epoch(read.epochs.current_leader_epoch) {
+            return FetchedRecords::failed(error);
+        }
+        let bounds = self.bounds();
+        let mut fetched = FetchedRecords {
+            error: ErrorCode::None,
+            high_watermark: bounds.high_watermark.0,
+            last_stable_offset: bounds.high_watermark.0,
+            log_start: bounds.log_start.0,
+            diverging: self.divergence(read.offset, read.epochs.last_fetched_epoch),
+            slices: Vec::new(),
+            bytes: 0,
+        };
+        if fetched.diverging.is_some() {
+            return fetched;
+        }
+        if read.offset < bounds.log_start.0 || read.offset > bounds.log_end.0 {
+            fetched.error = ErrorCode::OffsetOutOfRange;
+            return fetched;
+        }
+        let limit =
+            ReadLimit { max_bytes: read.max_bytes, at_least_one: read.at_least_one, upto: bounds.high_watermark };
+        if read.offset >= bounds.high_watermark.0 || (read.max_bytes == 0 && !read.at_least_one) {
+            return fetched;
+        }
+        match self.log.read(Offset(read.offset), limit).await {
+            Ok(slices) => {
+                fetched.bytes = slices.bytes;
+                fetched.slices = slices.slices;
+            }
+            // The log start moved while the disk was read.
+            Err(ReadError::OutOfRange) => fetched.error = ErrorCode::OffsetOutOfRange,
+            Err(ReadError::Storage(error)) => {
+                tracing::error!(topic = %self.topic, partition = self.index, offset = read.offset, %error, "fetch failed");
+                fetched.error = storage_error(&error);
+            }
+        }
+        fetched
+    }
+
+    /// KIP-595: where the client's epoch ended here, if that is before what it has.
+    fn divergence(&self, offset: i64, last_fetched_epoch: i32) -> Option<(i32, i64)> {
+        if last_fetched_epoch < 0 {
+            return None;
+        }
+        let (epoch, end) = self.end_offset_for_epoch(last_fetched_epoch);
+        (epoch < last_fetched_epoch || end < offset).then_some((epoch, end))
+    }
+
+    /// Counts what arrives here against `waiter` until [`Partition::forget`]. `seen`: the high watermark that the fetch
+    /// has already looked at; growth since then counts at once.
+    pub fn watch(&self, waiter: &Rc<FetchWaiter>, seen: i64) {
+        self.waiters.add(waiter);
+        if self.is_deleted() || self.bounds().high_watermark.0 > seen {
+            waiter.fire();
+        }
+    }
+
+    pub fn forget(&self, waiter: &Rc<FetchWaiter>) {
+        self.waiters.remove(waiter);
+    }
+
+    /// Waits until anything is applied, or the partition is deleted.
+    pub(super) async fn grown(&self) {
+        struct Waiting<'a>(&'a Partition, Rc<FetchWaiter>);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.forget(&self.1);
+            }
+        }
+        let waiting = Waiting(self, FetchWaiter::new(1));
+        self.waiters.add(&waiting.1);
+        waiting.1.fired().await;
+    }
+}

@@ -1,0 +1,218 @@
+//! Produce: check, order, propose. The batch is ordered when [`Partition::produce`] returns and safe when its answer is.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use core_pinning::time::wall_ms;
+use corelane_config::TopicConfig;
+use corelane_protocol::ErrorCode;
+use corelane_raft::{Proposal, ProposeError};
+use corelane_storage::model::Offset;
+use corelane_storage::producer_state::{Checked, ProducerError};
+use corelane_storage::record::{BatchBuilder, BatchHeader, RecordErrors, ValidationContext, validate};
+
+use super::config::{compression_target, timestamp_type};
+use super::{Partition, Proposed};
+
+/// Who writes, and what that allows.
+#[derive(Clone, Copy, Debug)]
+pub struct ProduceContext {
+    /// Produce request version: decides about zstd (v7).
+    pub allow_zstd: bool,
+    /// A coordinator or the controller: internal topics and control batches are theirs.
+    pub internal: bool,
+}
+
+/// A batch in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: Offset,
+    pub last_offset: Offset,
+    /// The broker's clock, where the topic says LogAppendTime; else -1.
+    pub append_time_ms: i64,
+    pub log_start: Offset,
+}
+
+/// Why a batch is not in the log; nothing of it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProduceFailure {
+    pub code: ErrorCode,
+    pub message: Option<String>,
+    /// `(index in the batch, why)`, Produce v8+.
+    pub records: Vec<(i32, String)>,
+}
+
+impl From<ErrorCode> for ProduceFailure {
+    fn from(code: ErrorCode) -> ProduceFailure {
+        ProduceFailure { code, message: None, records: Vec::new() }
+    }
+}
+
+impl From<RecordErrors> for ProduceFailure {
+    fn from(errors: RecordErrors) -> ProduceFailure {
+        ProduceFailure {
+            code: known_code(errors.code.kafka_code()),
+            message: Some(errors.message),
+            records: errors.records.into_iter().map(|r| (r.index, r.message)).collect(),
+        }
+    }
+}
+
+impl From<ProducerError> for ProduceFailure {
+    fn from(error: ProducerError) -> ProduceFailure {
+        ProduceFailure { code: known_code(error.kafka_code()), message: Some(error.to_string()), records: Vec::new() }
+    }
+}
+
+fn known_code(code: i16) -> ErrorCode {
+    ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
+}
+
+impl From<ProposeError> for ProduceFailure {
+    fn from(error: ProposeError) -> ProduceFailure {
+        match error {
+            ProposeError::NotLeader { .. } | ProposeError::Discarded | ProposeError::Shutdown => {
+                ErrorCode::NotLeaderOrFollower
+            }
+            // Nothing was written, and the client may try again.
+            ProposeError::Busy | ProposeError::OutOfOrder { .. } => ErrorCode::NotEnoughReplicas,
+            ProposeError::Storage(_) | ProposeError::Inconsistent(_) | ProposeError::Panicked(_) => {
+                ErrorCode::KafkaStorageError
+            }
+        }
+        .into()
+    }
+}
+
+/// A batch that has its place: in the order of the partition, not yet safe.
+pub struct Produced {
+    pub appended: Appended,
+    progress: Progress,
+}
+
+enum Progress {
+    Proposed(Proposal),
+    /// The producer sent it before; its first copy may still be on the way.
+    Duplicate(Rc<Partition>),
+}
+
+impl Produced {
+    /// acks=1: the leader has it, flushed unless the topic asks for write caching.
+    pub async fn flushed(self) -> Result<Appended, ProduceFailure> {
+        match self.progress {
+            Progress::Proposed(proposal) => drop(proposal.flushed().await?),
+            Progress::Duplicate(partition) => partition.applied(self.appended.last_offset).await?,
+        }
+        Ok(self.appended)
+    }
+
+    /// acks=all: a quorum has flushed it and consumers may see it.
+    pub async fn applied(self) -> Result<Appended, ProduceFailure> {
+        match self.progress {
+            Progress::Proposed(proposal) => drop(proposal.applied().await?),
+            Progress::Duplicate(partition) => partition.applied(self.appended.last_offset).await?,
+        }
+        Ok(self.appended)
+    }
+}
+
+impl Partition {
+    /// Checks a client's batch and gives it the next offsets. Never waits: the order of calls is the order of the log.
+    pub fn produce(self: &Rc<Self>, batch: Bytes, context: ProduceContext) -> Result<Produced, ProduceFailure> {
+        if self.is_deleted() {
+            return Err(ErrorCode::UnknownTopicOrPartition.into());
+        }
+        let config = self.config();
+        let now = wall_ms();
+        let validated = validate(&batch, &self.validation(&config, now, context))?;
+        // The memory is the batch's own from here on, so that it can be patched in place.
+        drop(batch);
+        if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header)? {
+            let appended = self.appended(&config, base, last, timestamp);
+            return Ok(Produced { appended, progress: Progress::Duplicate(self.clone()) });
+        }
+        let base = self.next_offset.get();
+        let header = validated.header;
+        let last = base + i64::from(header.last_offset_delta);
+        let placed = validated.place(base, self.leader_epoch());
+        let proposal = self.propose(placed, Some(header), base, last)?;
+        Ok(Produced { appended: self.appended(&config, base, last, now), progress: Progress::Proposed(proposal) })
+    }
+
+    /// Orders a batch of the broker's own: built by it, so not checked.
+    pub fn append(&self, batch: BatchBuilder) -> Result<Proposal, ProduceFailure> {
+        let base = self.next_offset.get();
+        let count = batch.len() as i64;
+        let placed = batch.build_at(base, self.leader_epoch()).map_err(|error| ProduceFailure {
+            code: ErrorCode::MessageTooLarge,
+            message: Some(error.to_string()),
+            records: Vec::new(),
+        })?;
+        let last = base + (count - 1);
+        self.propose(placed, None, base, last)
+    }
+
+    /// The log knows its own producers; batches that are not in it yet count too.
+    fn check_producer(&self, header: &BatchHeader) -> Result<Checked, ProducerError> {
+        let log_end = self.bounds().log_end;
+        let proposed = self.proposed.borrow();
+        let ahead = proposed.iter().filter(|p| p.last >= log_end && !p.proposal.is_failed());
+        let ahead = ahead.filter_map(|p| Some((p.header.as_ref()?, p.base)));
+        self.log.producers().borrow().check_behind(header, ahead)
+    }
+
+    fn propose(
+        &self,
+        batch: Bytes,
+        header: Option<BatchHeader>,
+        base: Offset,
+        last: Offset,
+    ) -> Result<Proposal, ProduceFailure> {
+        let size = batch.len();
+        let proposal = self.group.propose(batch, base, last).inspect_err(|error| {
+            // A proposal before this one failed: the log goes on where that one would have been.
+            if let ProposeError::OutOfOrder { next } = error {
+                self.next_offset.set(*next);
+            }
+        })?;
+        self.next_offset.set(last.next());
+        self.proposed.borrow_mut().push_back(Proposed { header, base, last, size, proposal: proposal.clone() });
+        Ok(proposal)
+    }
+
+    fn validation(&self, config: &TopicConfig, now_ms: i64, context: ProduceContext) -> ValidationContext {
+        ValidationContext {
+            now_ms,
+            max_message_bytes: config.max_message_bytes.max(0) as usize,
+            segment_bytes: config.segment_bytes.max(0) as usize,
+            timestamp_type: timestamp_type(config),
+            timestamp_before_max_ms: config.timestamp_before_max_ms,
+            timestamp_after_max_ms: config.timestamp_after_max_ms,
+            compacted: config.cleanup_policy.compact,
+            compression: compression_target(config),
+            allow_zstd: context.allow_zstd,
+            ..ValidationContext::default()
+        }
+    }
+
+    fn appended(&self, config: &TopicConfig, base: Offset, last: Offset, append_time_ms: i64) -> Appended {
+        let stamped = config.timestamp_type == corelane_config::TimestampType::LogAppendTime;
+        Appended {
+            base_offset: base,
+            last_offset: last,
+            append_time_ms: if stamped { append_time_ms } else { -1 },
+            log_start: self.bounds().log_start,
+        }
+    }
+
+    /// Waits until consumers may see `offset`.
+    async fn applied(&self, offset: Offset) -> Result<(), ProduceFailure> {
+        while self.bounds().high_watermark <= offset {
+            if self.is_deleted() {
+                return Err(ErrorCode::UnknownTopicOrPartition.into());
+            }
+            self.grown().await;
+        }
+        Ok(())
+    }
+}

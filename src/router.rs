@@ -1,0 +1,183 @@
+//! Typed calls from shard to shard. What a call does before its first await happens in the order of the calls.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use core_pinning::sync::{Signal, oneshot};
+use core_pinning::task::{Queue, spawn};
+use core_pinning::{MeshEnd, ShardId};
+
+use crate::shard::Shard;
+
+/// Work that runs on the shard that owns what it touches.
+pub trait ShardCall: Send + 'static {
+    type Reply: Send + 'static;
+
+    /// Called on the owning shard. The part before the returned future is polled runs in the order of the calls.
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static;
+}
+
+type ErasedReply = Box<dyn Any + Send>;
+
+trait ErasedCall: Send {
+    fn start(self: Box<Self>, shard: &Rc<Shard>) -> Pin<Box<dyn Future<Output = ErasedReply>>>;
+}
+
+impl<C: ShardCall> ErasedCall for C {
+    fn start(self: Box<Self>, shard: &Rc<Shard>) -> Pin<Box<dyn Future<Output = ErasedReply>>> {
+        let reply = (*self).run(shard);
+        Box::pin(async move { Box::new(reply.await) as ErasedReply })
+    }
+}
+
+/// What shards say to each other, and what the control thread says to a shard.
+pub enum ShardMessage {
+    Call {
+        slot: usize,
+        call: Call,
+    },
+    Reply {
+        slot: usize,
+        reply: Reply,
+    },
+    /// From the control thread: take no more connections and end those there are.
+    Drain,
+    /// From the control thread, when no shard has a connection: write everything back and return.
+    Close,
+}
+
+pub struct Call(Box<dyn ErasedCall>);
+pub struct Reply(ErasedReply);
+
+pub struct Router {
+    mesh: Rc<MeshEnd<ShardMessage>>,
+    waiting: RefCell<Waiting>,
+    /// Messages that found their ring full, by target; bounded by what the connections may have in flight.
+    overflow: RefCell<Vec<VecDeque<Option<ShardMessage>>>>,
+    overflowed: Signal,
+}
+
+#[derive(Default)]
+struct Waiting {
+    slots: Vec<Option<oneshot::Sender<ErasedReply>>>,
+    free: Vec<usize>,
+}
+
+impl Router {
+    pub fn new(mesh: MeshEnd<ShardMessage>) -> Router {
+        let overflow = (0..mesh.shards()).map(|_| VecDeque::new()).collect();
+        Router {
+            mesh: Rc::new(mesh),
+            waiting: RefCell::default(),
+            overflow: RefCell::new(overflow),
+            overflowed: Signal::default(),
+        }
+    }
+
+    /// Runs `call` on shard `to`, which may be this one. Starts it (or sends it) at once, not at the first poll.
+    pub fn call<C: ShardCall>(&self, shard: &Rc<Shard>, to: ShardId, call: C) -> CallFuture<C> {
+        if to == self.mesh.id() {
+            return CallFuture::Local(Box::pin(call.run(shard)));
+        }
+        let (sender, receiver) = oneshot::channel();
+        let slot = self.waiting.borrow_mut().put(sender);
+        self.post(to, ShardMessage::Call { slot, call: Call(Box::new(call)) });
+        CallFuture::Remote(receiver)
+    }
+
+    fn post(&self, to: ShardId, message: ShardMessage) {
+        let mut overflow = self.overflow.borrow_mut();
+        let Some(queue) = overflow.get_mut(to.index()) else { return };
+        let refused = if queue.is_empty() { self.mesh.try_send(to, message).err() } else { Some(message) };
+        if let Some(message) = refused {
+            queue.push_back(Some(message));
+            self.overflowed.notify();
+        }
+    }
+
+    /// Sends what did not fit when it was posted.
+    pub async fn drain_overflow(&self) {
+        loop {
+            let next = self.overflow.borrow_mut().iter_mut().position(|q| !q.is_empty());
+            let Some(to) = next else {
+                self.overflowed.wait().await;
+                continue;
+            };
+            // Its place in the queue stays while it waits, so that later messages stay behind it.
+            let message = self.overflow.borrow_mut().get_mut(to).and_then(|q| q.front_mut().and_then(Option::take));
+            if let Some(message) = message {
+                self.mesh.send(ShardId(to as u16), message).await;
+                self.overflow.borrow_mut().get_mut(to).map(VecDeque::pop_front);
+            }
+        }
+    }
+
+    /// Receives until it is cancelled.
+    pub async fn serve(shard: Rc<Shard>) {
+        loop {
+            let (from, message) = shard.router.mesh.recv().await;
+            match message {
+                ShardMessage::Call { slot, call } => {
+                    let reply = call.0.start(&shard);
+                    let shard = shard.clone();
+                    drop(spawn(Queue::Serve, "shard call", async move {
+                        let reply = Reply(reply.await);
+                        shard.router.post(from, ShardMessage::Reply { slot, reply });
+                    }));
+                }
+                ShardMessage::Reply { slot, reply } => {
+                    if let Some(sender) = shard.router.waiting.borrow_mut().take(slot) {
+                        // The caller may have gone away with its connection.
+                        let _ = sender.send(reply.0);
+                    }
+                }
+                ShardMessage::Drain | ShardMessage::Close => {}
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn put(&mut self, sender: oneshot::Sender<ErasedReply>) -> usize {
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = Some(sender);
+                slot
+            }
+            None => {
+                self.slots.push(Some(sender));
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    fn take(&mut self, slot: usize) -> Option<oneshot::Sender<ErasedReply>> {
+        let sender = self.slots.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        Some(sender)
+    }
+}
+
+/// The answer of a call. A shard answers every call or the whole process ends, so there is no error.
+pub enum CallFuture<C: ShardCall> {
+    Local(Pin<Box<dyn Future<Output = C::Reply>>>),
+    Remote(oneshot::Receiver<ErasedReply>),
+}
+
+impl<C: ShardCall> Future for CallFuture<C> {
+    type Output = C::Reply;
+
+    fn poll(self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<C::Reply> {
+        match self.get_mut() {
+            CallFuture::Local(reply) => reply.as_mut().poll(context),
+            CallFuture::Remote(receiver) => Pin::new(receiver).poll(context).map(|reply| {
+                let reply = reply.expect("the router keeps the sender until the reply is there");
+                *reply.downcast::<C::Reply>().expect("a slot is answered with the reply of its own call")
+            }),
+        }
+    }
+}

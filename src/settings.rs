@@ -1,0 +1,180 @@
+//! The configuration a shard works with: what the process was started with, and what AlterConfigs has changed since.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corelane_config::alter::{apply, validate_broker_dynamic, validate_overrides, validate_topic_overrides};
+use corelane_config::describe::{describe_broker, describe_broker_defaults, describe_group, describe_topic};
+use corelane_config::{
+    Alteration, BrokerConfig, BrokerProperties, Caller, ConfigEntry, ConfigError, Overrides, Scope, TopicConfig,
+};
+use corelane_coordinator::group::GroupConfig;
+use corelane_protocol::ErrorCode;
+
+use crate::controller::Refused;
+use crate::controller::image::{ClusterImage, ResourceType, TopicImage};
+use crate::node::Node;
+
+pub struct Settings {
+    broker: Arc<BrokerConfig>,
+    /// Broker ids of this process, as AlterConfigs names them.
+    names: Vec<String>,
+    /// The static layer and the dynamic ones over it.
+    properties: RefCell<Rc<BrokerProperties>>,
+    /// Changes with the dynamic layers, so that partitions know when to look again.
+    version: Cell<u64>,
+}
+
+/// Bytes that one shard may take for each purpose; they add up to its share of `--memory`.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardMemory {
+    /// Requests received and not answered.
+    pub requests: usize,
+    /// Records acknowledged and not yet written back to their segments.
+    pub dirty: usize,
+    /// Recent batches kept for readers.
+    pub cache: usize,
+}
+
+impl Settings {
+    pub fn new(broker: Arc<BrokerConfig>, node: &Node) -> Settings {
+        let properties = RefCell::new(Rc::new(broker.properties.clone()));
+        let names = node.brokers().iter().map(|b| b.id.to_string()).collect();
+        Settings { broker, names, properties, version: Cell::new(0) }
+    }
+
+    pub fn broker(&self) -> &BrokerConfig {
+        &self.broker
+    }
+
+    pub fn properties(&self) -> Rc<BrokerProperties> {
+        self.properties.borrow().clone()
+    }
+
+    pub fn shard_memory(&self, shards: usize) -> ShardMemory {
+        let share = self.broker.memory_bytes as usize / shards.max(1);
+        // A request may be as large as socket.request.max.bytes and must fit.
+        let requests = (share / 4).max(self.broker.request_max_bytes.max(0) as usize);
+        ShardMemory { requests, dirty: share / 4, cache: share / 2 }
+    }
+
+    /// What the group coordinators obey.
+    pub fn groups(&self) -> GroupConfig {
+        let (group, offsets) = (&self.broker.group, &self.broker.offsets);
+        GroupConfig {
+            initial_rebalance_delay_ms: i64::from(group.initial_rebalance_delay_ms),
+            min_session_timeout_ms: group.min_session_timeout_ms,
+            max_session_timeout_ms: group.max_session_timeout_ms,
+            max_size: group.max_size.max(1) as usize,
+            offsets_retention_ms: offsets.retention_ms,
+            offsets_retention_check_interval_ms: offsets.retention_check_interval_ms,
+            offset_metadata_max_bytes: offsets.metadata_max_bytes.max(0) as usize,
+            ..GroupConfig::default()
+        }
+    }
+
+    /// Bytes of a request's frame.
+    pub fn request_max_bytes(&self) -> usize {
+        self.broker.request_max_bytes.max(0) as usize
+    }
+
+    /// Bytes of records in one Fetch response.
+    pub fn fetch_max_bytes(&self) -> usize {
+        self.broker.fetch_max_bytes.max(0) as usize
+    }
+
+    /// `None`: connections may idle for ever.
+    pub fn connections_max_idle(&self) -> Option<Duration> {
+        u64::try_from(self.broker.connections_max_idle_ms).ok().map(Duration::from_millis)
+    }
+
+    pub fn retention_check_interval(&self) -> Duration {
+        Duration::from_millis(self.broker.retention_check_interval_ms.max(1) as u64)
+    }
+
+    /// The dynamic layers of `image`. True if they differ from those before.
+    pub fn take_image(&self, image: &ClusterImage) -> bool {
+        let overrides =
+            |name: &str| image.config(ResourceType::Broker, name).map(|c| (**c).clone()).unwrap_or_default();
+        let own = self.names.iter().map(|name| overrides(name)).find(|o| !o.is_empty()).unwrap_or_default();
+        let next =
+            BrokerProperties { dynamic_default: overrides(""), dynamic_broker: own, ..(*self.properties()).clone() };
+        let changed = next != *self.properties();
+        if changed {
+            self.properties.replace(Rc::new(next));
+            self.version.set(self.version.get() + 1);
+        }
+        changed
+    }
+
+    /// What is in force for a topic.
+    pub fn topic(&self, topic: &TopicImage) -> Result<TopicConfig, ConfigError> {
+        TopicConfig::resolve(&topic.configs, &self.properties())
+    }
+
+    pub fn check_new_topic(&self, overrides: &Overrides, internal: bool) -> Result<(), Refused> {
+        let caller = if internal { Caller::Broker } else { Caller::Client };
+        Ok(validate_topic_overrides(&Overrides::new(), overrides, caller)?)
+    }
+
+    /// The overrides of a resource after `changes`, checked.
+    pub fn altered(
+        &self,
+        kind: ResourceType,
+        resource: &str,
+        present: &Overrides,
+        changes: &[Alteration],
+    ) -> Result<Overrides, Refused> {
+        let next = apply(scope(kind), present, changes, &self.properties())?;
+        self.check_overrides(kind, resource, present, &next)?;
+        Ok(next)
+    }
+
+    pub fn check_overrides(
+        &self,
+        kind: ResourceType,
+        resource: &str,
+        present: &Overrides,
+        next: &Overrides,
+    ) -> Result<(), Refused> {
+        match kind {
+            ResourceType::Topic => validate_topic_overrides(present, next, Caller::Client)?,
+            ResourceType::Broker => validate_broker_dynamic(next, !resource.is_empty())?,
+            ResourceType::Group => validate_overrides(Scope::Group, present, next)?,
+        }
+        Ok(())
+    }
+
+    pub fn describe_topic(&self, overrides: &Overrides) -> Result<Vec<ConfigEntry>, Refused> {
+        Ok(describe_topic(overrides, &self.properties())?)
+    }
+
+    pub fn describe_broker(&self) -> Result<Vec<ConfigEntry>, Refused> {
+        Ok(describe_broker(&self.properties())?)
+    }
+
+    pub fn describe_broker_defaults(&self) -> Result<Vec<ConfigEntry>, Refused> {
+        Ok(describe_broker_defaults(&self.properties())?)
+    }
+
+    pub fn describe_group(&self, overrides: &Overrides) -> Result<Vec<ConfigEntry>, Refused> {
+        Ok(describe_group(overrides, &self.properties())?)
+    }
+}
+
+fn scope(kind: ResourceType) -> Scope {
+    match kind {
+        ResourceType::Topic => Scope::Topic,
+        ResourceType::Broker => Scope::Broker,
+        ResourceType::Group => Scope::Group,
+    }
+}
+
+impl From<ConfigError> for Refused {
+    fn from(error: ConfigError) -> Refused {
+        let code = ErrorCode::from_code(error.code()).unwrap_or(ErrorCode::InvalidConfig);
+        Refused::new(code, error.to_string())
+    }
+}

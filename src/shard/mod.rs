@@ -1,0 +1,89 @@
+//! One shard of the broker: what one core owns.
+
+mod images;
+mod partitions;
+mod startup;
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use core_pinning::ShardId;
+use core_pinning::budget::Budget;
+use core_pinning::sync::Signal;
+use corelane_protocol::ErrorCode;
+use corelane_raft::Groups;
+use corelane_storage::Store;
+use corelane_storage::model::PartitionKey;
+use hashbrown::HashMap;
+
+use crate::controller::Controller;
+use crate::controller::image::ClusterImage;
+use crate::coordinator::Coordinators;
+use crate::kafka::fetch_session::FetchSessions;
+use crate::node::Node;
+use crate::partition::{FetchWaiter, ProduceContext, ProduceFailure, Produced};
+use crate::producer_ids::ProducerIds;
+use crate::router::Router;
+use crate::settings::Settings;
+
+pub use self::partitions::PartitionTable;
+pub use self::startup::{Event, Start, run};
+
+pub struct Shard {
+    pub id: ShardId,
+    pub shards: usize,
+    pub node: Arc<Node>,
+    pub config: Settings,
+    pub router: Router,
+    pub store: Store,
+    pub groups: Groups,
+    pub partitions: PartitionTable,
+    pub controller: RefCell<Option<Rc<Controller>>>,
+    pub coordinators: Coordinators,
+    pub fetch_sessions: FetchSessions,
+    /// Fetches of any shard that wait for partitions of this one.
+    pub fetch_waits: RefCell<HashMap<u64, Rc<FetchWaiter>>>,
+    pub producer_ids: ProducerIds,
+    /// Bytes of requests that have been received and not answered.
+    pub request_memory: Budget,
+    data_dir: PathBuf,
+    image: RefCell<Arc<ClusterImage>>,
+    /// The first image has come.
+    has_image: Signal,
+    next_wait: Cell<u64>,
+}
+
+impl Shard {
+    pub fn image(&self) -> Arc<ClusterImage> {
+        self.image.borrow().clone()
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Unique over all shards.
+    pub fn next_wait_id(&self) -> u64 {
+        let next = self.next_wait.get();
+        self.next_wait.set(next + self.shards as u64);
+        next
+    }
+
+    /// Orders a batch in a partition of this shard. `all`: the client asks for every replica (acks=all).
+    pub fn produce(
+        &self,
+        key: PartitionKey,
+        batch: Bytes,
+        all: bool,
+        context: ProduceContext,
+    ) -> Result<Produced, ProduceFailure> {
+        let partition = self.partitions.get(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        if all && partition.config().min_insync_replicas > 1 {
+            return Err(ErrorCode::NotEnoughReplicas.into());
+        }
+        partition.produce(batch, context)
+    }
+}

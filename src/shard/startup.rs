@@ -1,0 +1,132 @@
+//! How a shard starts and stops.
+//!
+//! Start, with all shards in step: replay the journals (of whatever shards the last run had); open the store; shard 0
+//! rebuilds the metadata and publishes it, on which every shard opens its partitions; coordinators load; listen.
+//! Stop: no new connections, open ones end, groups stop, everything is written back, the store is marked clean.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Barrier, mpsc};
+
+use core_pinning::budget::Budget;
+use core_pinning::sync::Signal;
+use core_pinning::task::{Queue, spawn};
+use core_pinning::{ShardContext, ShardId};
+use corelane_raft::{Groups, GroupsOptions};
+use corelane_storage::{Store, StoreOptions, recover_journals};
+
+use super::{PartitionTable, Shard};
+use crate::controller::{Controller, publish};
+use crate::coordinator::Coordinators;
+use crate::kafka::fetch_session::FetchSessions;
+use crate::kafka::server::Server;
+use crate::node::Node;
+use crate::producer_ids::ProducerIds;
+use crate::retention;
+use crate::router::{Router, ShardMessage};
+use crate::settings::Settings;
+
+/// What the control thread hears, from shards and from signals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Clients are served; what there is in the image, and how much of it is this shard's.
+    Serving { topics: usize, partitions: usize },
+    /// No connection is left and none will come.
+    Drained,
+    /// Everything is written back.
+    Closed,
+    /// It cannot go on, and with it the process.
+    Failed(String),
+    /// Somebody wants the process to end.
+    StopAsked,
+}
+
+/// What every shard is started with.
+#[derive(Clone)]
+pub struct Start {
+    pub node: Arc<Node>,
+    pub config: Arc<corelane_config::BrokerConfig>,
+    pub data_dir: PathBuf,
+    /// All shards pass it between replaying journals and opening partitions: a partition may have moved between shards.
+    pub recovered: Arc<Barrier>,
+    pub events: mpsc::Sender<Event>,
+}
+
+/// The whole life of a shard.
+pub async fn run(context: ShardContext<ShardMessage>, start: Start) {
+    let events = start.events.clone();
+    if let Err(reason) = serve(context, start).await {
+        // The control thread ends the process; if it has gone already there is nobody to tell.
+        let _ = events.send(Event::Failed(reason));
+    }
+}
+
+async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), String> {
+    let Start { node, config, data_dir, recovered, events } = start;
+    let (id, shards) = (context.id, context.shards);
+    let replayed = recover_journals(&data_dir, id, shards).await;
+    recovered.wait();
+    let replayed = replayed.map_err(|error| format!("recovery failed: {error}"))?;
+    if replayed.records > 0 {
+        tracing::info!(shard = %id, ?replayed, "journal replayed");
+    }
+    let settings = Settings::new(config, &node);
+    let memory = settings.shard_memory(shards);
+    let options = StoreOptions::new(&data_dir, id, memory.dirty, memory.cache);
+    let (store, _) = Store::open(options).await.map_err(|e| format!("the store of shard {id} does not open: {e}"))?;
+    let shard = Rc::new(Shard {
+        id,
+        shards,
+        router: Router::new(context.mesh),
+        store,
+        groups: Groups::new(GroupsOptions::new(node.raft_id())),
+        partitions: PartitionTable::default(),
+        controller: RefCell::new(None),
+        coordinators: Coordinators::default(),
+        fetch_sessions: FetchSessions::new(id, shards, settings.broker().fetch_sessions_max.max(0) as usize),
+        fetch_waits: RefCell::default(),
+        producer_ids: ProducerIds::default(),
+        request_memory: Budget::new(memory.requests),
+        data_dir,
+        image: RefCell::default(),
+        has_image: Signal::default(),
+        next_wait: Cell::new(u64::from(id.0)),
+        config: settings,
+        node,
+    });
+    let routing = {
+        let shard = shard.clone();
+        spawn(Queue::Serve, "router", async move { Router::serve(shard).await })
+    };
+    let (server, listener) = Server::listen(&shard)
+        .map_err(|error| format!("cannot listen on {}: {error}", shard.node.listen_address(id)))?;
+    if id == ShardId(0) {
+        let controller = Controller::open(&shard).await.map_err(|error| error.to_string())?;
+        let image = controller.image();
+        let topics = image.topics().map(|t| t.id).collect();
+        shard.controller.replace(Some(Rc::new(controller)));
+        publish(&shard, image, topics).await;
+    }
+    shard.has_image.wait().await;
+    let serving = server.run(listener);
+    let cleaning = retention::start(&shard);
+    let _ = events.send(Event::Serving { topics: shard.image().topics().count(), partitions: shard.partitions.len() });
+
+    context.inbox.recv().await;
+    for task in serving {
+        task.cancel().await;
+    }
+    cleaning.cancel().await;
+    server.stop().await;
+    let _ = events.send(Event::Drained);
+
+    // Calls of the other shards are answered until they too have no connection.
+    context.inbox.recv().await;
+    shard.coordinators.stop().await;
+    shard.groups.shutdown().await;
+    shard.store.close().await.map_err(|error| format!("shard {id} did not close cleanly: {error}"))?;
+    routing.cancel().await;
+    let _ = events.send(Event::Closed);
+    Ok(())
+}
