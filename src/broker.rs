@@ -11,6 +11,7 @@ use corelane_config::units::HostPort;
 use corelane_config::{Advertise, BrokerConfig};
 use corelane_storage::{DataDir, lock_data_dir};
 
+use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
 use crate::router::ShardMessage;
 use crate::shard::{self, Event, Start};
@@ -46,6 +47,7 @@ pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
         config: config.clone(),
         data_dir: dir.path().to_owned(),
         recovered: Arc::new(Barrier::new(cores.len())),
+        connection_limits: ConnectionLimits::new(&config),
         events,
     };
     let options =

@@ -6,6 +6,7 @@ pub mod fetch_session;
 mod frame;
 mod handlers;
 mod leaders;
+pub mod limits;
 mod operations;
 pub mod request;
 pub mod server;

@@ -16,6 +16,8 @@ use super::connection::{self, Connection};
 use super::request::Client;
 use crate::shard::Shard;
 
+/// When `max.connections` are open, peers wait in the backlog, and this is how often it is looked at.
+const FULL_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How often idle connections are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -48,6 +50,9 @@ impl Server {
 
     async fn accept(self: Rc<Self>, listener: Listener) {
         loop {
+            while self.shard.connection_limits.is_full() {
+                sleep(FULL_AGAIN_AFTER).await;
+            }
             match listener.accept().await {
                 Ok(conn) => self.serve(conn),
                 Err(error) => {
@@ -62,6 +67,13 @@ impl Server {
     fn serve(self: &Rc<Self>, conn: net::Conn) {
         let Some(guard) = self.gate.enter() else { return };
         let Ok(peer) = conn.peer_addr() else { return };
+        let counted = match self.shard.connection_limits.count(peer.ip()) {
+            Ok(counted) => counted,
+            Err(refused) => {
+                tracing::warn!(%peer, ?refused, "connection refused");
+                return;
+            }
+        };
         let connection = Rc::new(Connection { conn: Rc::new(conn), last_active: Cell::new(now()) });
         let id = self.next.get();
         self.next.set(id + 1);
@@ -70,6 +82,7 @@ impl Server {
         drop(spawn(Queue::Serve, "connection", async move {
             connection::serve(server.shard.clone(), connection, Rc::new(Client::new(peer))).await;
             server.connections.borrow_mut().remove(&id);
+            drop(counted);
             drop(guard);
         }));
     }

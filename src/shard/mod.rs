@@ -23,6 +23,7 @@ use crate::controller::Controller;
 use crate::controller::image::ClusterImage;
 use crate::coordinator::Coordinators;
 use crate::kafka::fetch_session::FetchSessions;
+use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
 use crate::partition::{FetchWaiter, ProduceContext, ProduceFailure, Produced};
 use crate::producer_ids::ProducerIds;
@@ -47,6 +48,7 @@ pub struct Shard {
     /// Fetches of any shard that wait for partitions of this one.
     pub fetch_waits: RefCell<HashMap<u64, Rc<FetchWaiter>>>,
     pub producer_ids: ProducerIds,
+    pub connection_limits: Arc<ConnectionLimits>,
     /// Bytes of requests that have been received and not answered.
     pub request_memory: Budget,
     data_dir: PathBuf,

@@ -20,6 +20,7 @@ use super::{PartitionTable, Shard};
 use crate::controller::{Controller, publish};
 use crate::coordinator::Coordinators;
 use crate::kafka::fetch_session::FetchSessions;
+use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::server::Server;
 use crate::node::Node;
 use crate::producer_ids::ProducerIds;
@@ -50,6 +51,7 @@ pub struct Start {
     pub data_dir: PathBuf,
     /// All shards pass it between replaying journals and opening partitions: a partition may have moved between shards.
     pub recovered: Arc<Barrier>,
+    pub connection_limits: Arc<ConnectionLimits>,
     pub events: mpsc::Sender<Event>,
 }
 
@@ -63,7 +65,7 @@ pub async fn run(context: ShardContext<ShardMessage>, start: Start) {
 }
 
 async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), String> {
-    let Start { node, config, data_dir, recovered, events } = start;
+    let Start { node, config, data_dir, recovered, connection_limits, events } = start;
     let (id, shards) = (context.id, context.shards);
     let replayed = recover_journals(&data_dir, id, shards).await;
     recovered.wait();
@@ -87,6 +89,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         fetch_sessions: FetchSessions::new(id, shards, settings.broker().fetch_sessions_max.max(0) as usize),
         fetch_waits: RefCell::default(),
         producer_ids: ProducerIds::default(),
+        connection_limits,
         request_memory: Budget::new(memory.requests),
         data_dir,
         image: RefCell::default(),
