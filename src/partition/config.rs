@@ -7,9 +7,11 @@ use corelane_storage::{CleanupPolicy, LogConfig};
 
 /// Bounds are checked where configs are set; what is out of the log's range is cut to it.
 pub fn log_config(config: &TopicConfig) -> LogConfig {
+    // Partitions of one topic shall not roll all at once.
+    let jitter = rand::random_range(0..=config.segment_jitter_ms.clamp(0, config.segment_ms.max(0)));
     LogConfig {
         segment_bytes: config.segment_bytes.max(0) as u32,
-        segment_ms: config.segment_ms,
+        segment_ms: config.segment_ms - jitter,
         index_interval_bytes: config.index_interval_bytes.max(0) as u32,
         retention_ms: config.retention_ms,
         retention_bytes: config.retention_bytes,

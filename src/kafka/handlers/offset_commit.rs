@@ -1,5 +1,8 @@
 //! OffsetCommit. From v10 on topics are named by id (KIP-848).
 
+use std::time::Duration;
+
+use core_pinning::time::timeout;
 use corelane_coordinator::group::reject;
 use corelane_protocol::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -43,7 +46,10 @@ pub async fn handle(context: RequestContext, mut request: OffsetCommitRequest) -
             let (group, client) = (request.group_id.clone(), group_context(&context));
             let rejected = request.clone();
             let call = with_group(&context.shard, &group, move |groups, now| groups.offset_commit(now, &client, &request));
-            call.await.unwrap_or_else(|error| reject::offset_commit(&rejected, error))
+            let limit = Duration::from_millis(context.shard.config.broker().offsets.commit_timeout_ms.max(0) as u64);
+            // Kafka's answer to a write that takes too long: ask again.
+            let done = timeout(limit, call).await.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable));
+            done.unwrap_or_else(|error| reject::offset_commit(&rejected, error))
         }
     };
     let code = |name: &Str, id: Uuid, index: i32| -> i16 {
