@@ -4,6 +4,7 @@
 //! on Apache Kafka first, which proves the test, and on Corelane then. See [`broker`] for the environment variables.
 
 pub mod broker;
+pub mod corpus;
 pub mod java;
 pub mod kcat;
 pub mod librdkafka;
