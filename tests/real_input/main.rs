@@ -40,7 +40,7 @@ fn produce(topic: &str, files: &[PathBuf], codec: &str) -> Volume {
         ],
     );
     let (mut records, mut bytes) = (0, 0);
-    let mut check = |wait: Duration| {
+    let check = |wait: Duration| {
         client.poll(wait);
         for (number, report) in client.context().take() {
             report.unwrap_or_else(|e| panic!("record {number}: {e}"));
