@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::message::{Element, Struct};
 use crate::tagged::{TaggedField, TaggedFields};
-use crate::{DecodeError, Str, Uuid};
+use crate::{DecodeError, Records, Str, Uuid};
 
 /// Decoded memory allowed per byte of input. The densest honest value, an array of empty strings, takes 32.
 const MEMORY_PER_BYTE: usize = 32;
@@ -192,6 +192,14 @@ impl Decoder {
         let length = self.length(flexible)?;
         let Some(length) = present(length, nullable)? else { return Ok(None) };
         self.take(length).map(Some)
+    }
+
+    /// Records as one slice.
+    pub fn opt_records(&mut self, flexible: bool, nullable: bool) -> Result<Option<Records>> {
+        let Some(bytes) = self.opt_bytes(flexible, nullable)? else { return Ok(None) };
+        // The list of slices is on the heap.
+        self.charge(size_of::<Bytes>())?;
+        Ok(Some(bytes.into()))
     }
 
     pub fn array<T: Element>(&mut self, flexible: bool) -> Result<Vec<T>> {

@@ -167,7 +167,7 @@ def read_value(field, message, current):
     if field.element == "string":
         return f"d.opt_string({flex}, {null})?" if field.optional else f"d.string({flex})?"
     if is_sliced(field, message):
-        return f"d.opt_bytes({flex}, {null})?.map(Records::from)"
+        return f"d.opt_records({flex}, {null})?"
     if field.element in ("bytes", "records"):
         return f"d.opt_bytes({flex}, {null})?" if field.optional else f"d.bytes({flex})?"
     return f"d.{PRIMITIVES[field.element][0].lower()}()?"

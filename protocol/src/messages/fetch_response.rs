@@ -239,7 +239,7 @@ impl Struct for FetchResponsePartitionData {
         let mut snapshot_id = FetchResponseSnapshotId::default();
         let aborted_transactions = d.opt_structs(flex, ver, true)?;
         let preferred_read_replica = if ver >= 11 { d.i32()? } else { -1 };
-        let records = d.opt_bytes(flex, true)?.map(Records::from);
+        let records = d.opt_records(flex, true)?;
         let mut unknown_tagged_fields = TaggedFields::default();
         if flex {
             for _ in 0..d.tagged_count()? {

@@ -105,7 +105,7 @@ impl Struct for FetchSnapshotResponsePartitionSnapshot {
         let mut current_leader = FetchSnapshotResponseLeaderIdAndEpoch::default();
         let size = d.i64()?;
         let position = d.i64()?;
-        let unaligned_records = d.opt_bytes(true, false)?.map(Records::from);
+        let unaligned_records = d.opt_records(true, false)?;
         let mut unknown_tagged_fields = TaggedFields::default();
         for _ in 0..d.tagged_count()? {
             let scope = d.enter_tagged()?;

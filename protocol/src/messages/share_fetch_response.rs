@@ -112,7 +112,7 @@ impl Struct for ShareFetchResponsePartitionData {
         let acknowledge_error_code = d.i16()?;
         let acknowledge_error_message = d.opt_string(true, true)?;
         let current_leader = ShareFetchResponseLeaderIdAndEpoch::read(d, ver)?;
-        let records = d.opt_bytes(true, false)?.map(Records::from);
+        let records = d.opt_records(true, false)?;
         let acquired_records = d.structs(true, ver)?;
         let mut unknown_tagged_fields = TaggedFields::default();
         for _ in 0..d.tagged_count()? {
