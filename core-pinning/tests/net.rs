@@ -269,6 +269,25 @@ fn both_ends_on_one_shard() {
 }
 
 #[test]
+fn a_connect_that_is_given_up_is_cancelled() {
+    let t0 = Instant::now();
+    run_local(async || {
+        // a listener whose queue is full does not answer
+        let l = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let a = l.local_addr().unwrap();
+        let mut waiting = vec![];
+        loop {
+            match time::timeout(Duration::from_millis(100), net::connect(a)).await {
+                Ok(c) => waiting.push(c.unwrap()),
+                Err(_) => break,
+            }
+            assert!(waiting.len() < 10_000);
+        }
+    });
+    assert!(t0.elapsed() < Duration::from_secs(8), "the shard's end waited for the connect: {:?}", t0.elapsed());
+}
+
+#[test]
 fn shards_share_a_port() {
     let (tx, rx) = mpsc::channel();
     let taken = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);

@@ -286,8 +286,13 @@ impl Drop for Pending {
         let Some(slot) = ops.slots.get_mut(self.i) else { return };
         if let State::Waiting(_) = slot.state {
             let waker = std::mem::replace(&mut slot.state, State::Abandoned);
+            let may_take_minutes = matches!(slot.work, Work::Connect { .. });
             drop(ops);
             drop(waker);
+            if may_take_minutes {
+                let cancel = opcode::AsyncCancel::new(tag(Kind::Op, self.i)).build();
+                self.reactor.submit(cancel.user_data(tag(Kind::Ignored, 0)));
+            }
         } else {
             let slot = ops.slots.remove(self.i);
             drop(ops);

@@ -1,7 +1,8 @@
 //! The pump: the task that submits for everybody, reaps, wakes, and puts the shard to sleep.
 //!
 //! glommio is never relied upon to notice anything while the shard is busy: mail from other threads, deadlines and all
-//! I/O are looked at in every turn. Asleep, the shard waits in glommio for one thing, the eventfd, which the ring
+//! I/O are looked at in every turn. (A waker that another thread calls directly is the exception: it is seen when the
+//! queues run dry. Use the mesh or the inbox.) Asleep, the shard waits in glommio for one thing, the eventfd, which the ring
 //! signals at completions and other threads write to.
 //!
 //! Against lost wake-ups: switch the ring's eventfd on and say that we sleep, full fence, look at everything once more,

@@ -13,7 +13,14 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
+
+/// Practically never. glommio 0.9 parks with runnable tasks if this timer fires between the arming and the first look
+/// at it, which a stall of the thread of that length brings about; with the default of 100 ms a paused virtual machine
+/// is enough. We have no use for the timer: the pump looks at everything in each of its turns, and [`preempt_soon`]
+/// divides the core.
+const PREEMPT: Duration = Duration::from_secs(3600);
 
 thread_local! {
     static QUEUES: Cell<Option<[TaskQueueHandle; Queue::ALL.len()]>> = const { Cell::new(None) };
@@ -25,8 +32,8 @@ pub(crate) struct Executor(LocalExecutor);
 impl Executor {
     pub fn new(name: &str) -> io::Result<Executor> {
         // no file of glommio's is used but an eventfd: the least registered memory it takes, and small rings
-        let made = LocalExecutorBuilder::new(Placement::Unbound).name(name).io_memory(64 << 10).ring_depth(32).make();
-        made.map(Executor).map_err(|e| {
+        let builder = LocalExecutorBuilder::new(Placement::Unbound).name(name).io_memory(64 << 10).ring_depth(32);
+        builder.preempt_timer(PREEMPT).make().map(Executor).map_err(|e| {
             io::Error::other(format!(
                 "cannot set up the executor ({e}); it needs io_uring and at least 512 KiB of locked memory: \
                  raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=)"

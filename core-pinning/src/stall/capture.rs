@@ -97,6 +97,24 @@ pub(super) fn capture(thread: libc::pid_t) -> Option<Vec<usize>> {
     Some(frames)
 }
 
+/// CPU time that a thread of this process has used; zero if there is no such thread.
+pub(super) fn cpu_time(thread: libc::pid_t) -> Duration {
+    // the kernel's encoding of a thread's clock: CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED
+    let clock = (!thread << 3) | 6;
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is a valid timespec; an unknown clock is refused.
+    match unsafe { libc::clock_gettime(clock, &mut t) } {
+        0 => Duration::new(t.tv_sec as u64, t.tv_nsec as u32),
+        _ => Duration::ZERO,
+    }
+}
+
+/// True if the thread runs or waits for a core, false if it waits for something else.
+pub(super) fn is_runnable(thread: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with('R'))
+}
+
 /// The frames in words, those of the signal left out.
 pub(super) fn describe(frames: &[usize]) -> String {
     let mut lines: Vec<String> = Vec::new();

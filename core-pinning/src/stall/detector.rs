@@ -19,7 +19,7 @@ const QUIET_SAMPLES: u32 = 3;
 /// When to tell, and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct StallOptions {
-    /// A poll longer than this is a stall.
+    /// A poll longer than this is a stall, unless the thread was kept off its core meanwhile.
     pub threshold: Duration,
     /// Looks that often while a shard is awake; at most half the threshold.
     pub sample_every: Duration,
@@ -121,10 +121,23 @@ impl Drop for Detector {
 /// What the detector remembers of a shard.
 #[derive(Default)]
 struct Seen {
+    /// The poll under way at the last look, when it was first seen, and the thread's CPU time then.
+    word: u64,
+    first: Option<(Instant, Duration)>,
     /// The poll that was reported or counted last.
     told: u64,
     last_report: Option<Instant>,
     not_told: u64,
+}
+
+impl Seen {
+    /// The thread could run, but the machine gives its core to others: no fault of the task's.
+    fn is_kept_waiting(&self, thread: libc::pid_t) -> bool {
+        self.first.is_some_and(|(at, cpu)| {
+            let ran = capture::cpu_time(thread).saturating_sub(cpu);
+            ran < at.elapsed() / 4 && capture::is_runnable(thread)
+        })
+    }
 }
 
 fn watch(o: &StallOptions, control: &Control, mut tell: impl FnMut(&StallReport)) {
@@ -150,11 +163,15 @@ fn watch(o: &StallOptions, control: &Control, mut tell: impl FnMut(&StallReport)
         }
         for s in &shards {
             let word = s.word();
-            if word == 0 || running_us(word) <= threshold_us {
+            if word == 0 {
                 continue;
             }
             let before = seen.entry(s.thread).or_default();
-            if before.told == word {
+            if before.word != word {
+                before.word = word;
+                before.first = Some((Instant::now(), capture::cpu_time(s.thread)));
+            }
+            if running_us(word) <= threshold_us || before.told == word || before.is_kept_waiting(s.thread) {
                 continue;
             }
             before.told = word;
