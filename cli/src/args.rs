@@ -1,0 +1,166 @@
+//! The arguments: what `--help` says is written here and beside each command.
+
+use crate::bench::BenchArgs;
+use crate::client::Timeouts;
+use crate::command::{
+    cluster::ClusterCommand, consume::ConsumeArgs, doctor::DoctorArgs, dump_log::DumpLogArgs, group::GroupCommand,
+    produce::ProduceArgs, start::StartArgs, topic::TopicCommand,
+};
+use crate::exit::EXIT_CODES;
+use clap::{Args, Parser, Subcommand};
+use std::time::Duration;
+
+/// A Kafka-compatible streaming broker: one reactor per core, durable by default.
+#[derive(Debug, Parser)]
+#[command(name = "corelane", version, after_help = EXIT_CODES, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub options: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Print JSON, one document a line, instead of text for people
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// Broker to ask first; several with commas
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        env = "CORELANE_BOOTSTRAP",
+        default_value = "127.0.0.1:9092",
+        help_heading = "Global options"
+    )]
+    pub bootstrap: String,
+    /// How long to wait for an answer, and to retry what may be retried
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value = "30",
+        value_parser = seconds,
+        help_heading = "Global options"
+    )]
+    pub timeout: Duration,
+}
+
+impl Global {
+    pub fn timeouts(&self) -> Timeouts {
+        Timeouts { connect: self.timeout.min(Duration::from_secs(5)), answer: self.timeout }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the broker
+    Start(Box<StartArgs>),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Write lines of a file or of standard input to a topic
+    Produce(Box<ProduceArgs>),
+    /// Read records of topics
+    Consume(Box<ConsumeArgs>),
+    /// List, describe, delete and reset consumer groups
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Show the cluster
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Measure a broker: throughput and latency, of Corelane or of any other Kafka broker
+    Bench(Box<BenchArgs>),
+    /// Print the batches and records of log segments, and check them; needs no broker
+    DumpLog(DumpLogArgs),
+    /// Check whether this machine is fit to run a broker, and say how to fix what is not
+    Doctor(DoctorArgs),
+}
+
+/// Seconds, with a fraction if need be; at least a millisecond.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a number of seconds");
+    let n: f64 = text.parse().map_err(|_| wrong())?;
+    if (0.001..1e9).contains(&n) { Ok(Duration::from_secs_f64(n)) } else { Err(wrong()) }
+}
+
+/// A size in bytes: `64KiB`, `1M`, plain digits.
+pub fn size(text: &str) -> Result<usize, String> {
+    let n = corelane_config::units::parse_size(text)?;
+    usize::try_from(n).map_err(|_| format!("{text:?} is too large"))
+}
+
+/// `NAME=VALUE`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    if name.is_empty() {
+        return Err(format!("{text:?} has no name"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(args: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("corelane").chain(args.split_whitespace()))
+    }
+
+    #[test]
+    fn what_the_manual_says_is_understood() {
+        for line in [
+            "start",
+            "start --data-dir d --listen 0.0.0.0:9092 --cores 0-3 --node-id 1 --advertise shard --memory 4GiB --config c.toml",
+            "start --set log.retention.ms=5 --set num.partitions=3 --log-format json --log-level debug",
+            "topic create t --partitions 3 --config retention.ms=5",
+            "topic list --json",
+            "topic describe t --bootstrap h:1",
+            "topic alter t --set retention.ms=5 --unset segment.ms --partitions 9",
+            "topic delete t",
+            "produce t --key-separator : --acks all --compression zstd --file f --header a=b",
+            "consume t --from beginning -n 5 --format json",
+            "consume t u --group g",
+            "group list",
+            "group describe g",
+            "group delete g",
+            "group reset g --topic t --to earliest",
+            "cluster info",
+            "bench produce --topic b --seconds 5 --connections 4",
+            "bench consume --topic b",
+            "bench latency --rate 20000",
+            "dump-log x.log --records",
+            "doctor --data-dir d",
+        ] {
+            parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_usage() {
+        for line in [
+            "",
+            "nope",
+            "topic",
+            "topic create",
+            "topic create t --partitions x",
+            "topic create t --config x",
+            "produce t --acks 2",
+            "consume t --format xml",
+            "consume",
+            "bench",
+            "start --cores",
+            "consume t --timeout -1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

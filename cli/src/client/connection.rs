@@ -1,0 +1,208 @@
+//! One connection to one broker.
+
+use super::error::ClientError;
+use bytes::Bytes;
+use corelane_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use corelane_protocol::{ApiKey, Decoder, ErrorCode, Message, Request, Str, frame as framing};
+use std::collections::HashMap;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// The longest answer that is believed.
+const FRAME_MAX: usize = 512 << 20;
+const CLIENT_ID: &str = "corelane-cli";
+
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// How long to wait for an answer, on top of what the request itself asks the broker to wait.
+    pub answer: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts { connect: Duration::from_secs(5), answer: Duration::from_secs(30) }
+    }
+}
+
+/// A negotiated connection.
+pub struct Connection {
+    pub stream: TcpStream,
+    address: String,
+    /// The broker's range of each API.
+    versions: HashMap<i16, (i16, i16)>,
+    correlation: i32,
+}
+
+impl Connection {
+    /// Connects and asks which versions the broker speaks.
+    pub fn open(address: &str, timeouts: Timeouts) -> Result<Connection, ClientError> {
+        let unreachable = |error| ClientError::Unreachable { address: address.to_owned(), error };
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut stream = None;
+        for to in address.to_socket_addrs().map_err(unreachable)? {
+            match TcpStream::connect_timeout(&to, timeouts.connect) {
+                Ok(s) => {
+                    stream = Some(s);
+                    break;
+                }
+                Err(e) => last = e,
+            }
+        }
+        let stream = stream.ok_or(last).map_err(unreachable)?;
+        let ready = stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_read_timeout(Some(timeouts.answer)))
+            .and_then(|()| stream.set_write_timeout(Some(timeouts.answer)));
+        ready.map_err(unreachable)?;
+        let mut connection =
+            Connection { stream, address: address.to_owned(), versions: HashMap::new(), correlation: 0 };
+        connection.negotiate()?;
+        Ok(connection)
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn negotiate(&mut self) -> Result<(), ClientError> {
+        let request = ApiVersionsRequest {
+            client_software_name: Str::from_static("corelane"),
+            client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+            ..Default::default()
+        };
+        let mut answer: ApiVersionsResponse = ApiVersionsResponse::default();
+        for version in [3, 0] {
+            self.send(&request, version)?;
+            let body = self.receive()?;
+            // A broker that does not know the version answers in version 0, with the error as its first field.
+            let mut ahead = Decoder::new(body.clone());
+            let refused =
+                ahead.i32().and_then(|_| ahead.i16()).is_ok_and(|e| e == ErrorCode::UnsupportedVersion.code());
+            answer = self.parse::<ApiVersionsRequest>(body, if refused { 0 } else { version })?.1;
+            if !refused {
+                break;
+            }
+        }
+        ClientError::check(|| format!("ApiVersions of {}", self.address), answer.error_code, None)?;
+        self.versions = answer.api_keys.iter().map(|k| (k.api_key, (k.min_version, k.max_version))).collect();
+        Ok(())
+    }
+
+    /// Does the broker serve the API at all?
+    pub fn serves(&self, api: ApiKey) -> bool {
+        self.versions.contains_key(&api.key())
+    }
+
+    /// The newest version that both sides speak.
+    pub fn version<R: Request>(&self) -> Result<i16, ClientError> {
+        self.version_up_to::<R>(i16::MAX)
+    }
+
+    pub fn version_up_to<R: Request>(&self, most: i16) -> Result<i16, ClientError> {
+        let unsupported = || ClientError::Unsupported { address: self.address.clone(), api: R::API_KEY };
+        let (low, high) = self.versions.get(&R::API_KEY.key()).copied().ok_or_else(unsupported)?;
+        let version = high.min(R::MAX_VERSION).min(most);
+        if version >= low.max(R::MIN_VERSION) { Ok(version) } else { Err(unsupported()) }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub fn call<R: Request>(&mut self, request: &R) -> Result<R::Response, ClientError> {
+        self.call_up_to(request, i16::MAX)
+    }
+
+    pub fn call_up_to<R: Request>(&mut self, request: &R, most: i16) -> Result<R::Response, ClientError> {
+        let version = self.version_up_to::<R>(most)?;
+        let sent = self.send(request, version)?;
+        let body = self.receive()?;
+        let (id, response) = self.parse::<R>(body, version)?;
+        if id != sent {
+            return Err(self.broken(format!("answer {id} to request {sent}")));
+        }
+        Ok(response)
+    }
+
+    /// Sends a request without waiting; returns its correlation id.
+    pub fn send<R: Request>(&mut self, request: &R, version: i16) -> Result<i32, ClientError> {
+        self.correlation = self.correlation.wrapping_add(1);
+        let slices = frame(request, version, self.correlation).map_err(ClientError::Invalid)?;
+        write_all(&self.stream, &slices).map_err(|e| self.lost(e))?;
+        Ok(self.correlation)
+    }
+
+    /// Waits for the next answer; returns it without its length.
+    pub fn receive(&mut self) -> Result<Bytes, ClientError> {
+        read_frame(&self.stream).map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidData => self.broken(e.to_string()),
+            _ => self.lost(e),
+        })
+    }
+
+    /// The correlation id and the body of an answer.
+    pub fn parse<R: Request>(&self, body: Bytes, version: i16) -> Result<(i32, R::Response), ClientError> {
+        parse::<R>(body, version).map_err(|what| self.broken(what))
+    }
+
+    fn lost(&self, error: io::Error) -> ClientError {
+        let error = match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+            }
+            _ => error,
+        };
+        ClientError::Lost { address: self.address.clone(), error }
+    }
+
+    fn broken(&self, what: impl Into<String>) -> ClientError {
+        ClientError::Broken { address: self.address.clone(), what: what.into() }
+    }
+}
+
+/// A request as it goes on the wire.
+pub fn frame<R: Request>(request: &R, version: i16, correlation: i32) -> Result<Vec<Bytes>, String> {
+    framing::request(version, correlation, Some(Str::from_static(CLIENT_ID)), request)
+        .map_err(|e| format!("{} version {version}: {e}", R::API_KEY))
+}
+
+/// The correlation id and the body of an answer.
+pub fn parse<R: Request>(body: Bytes, version: i16) -> Result<(i32, R::Response), String> {
+    let mut d = Decoder::new(body);
+    let wrong = |e: corelane_protocol::DecodeError| format!("{} version {version}: {e}", R::API_KEY);
+    let header = framing::decode_response_header(&mut d, R::API_KEY, version).map_err(wrong)?;
+    let response = R::Response::decode(&mut d, version).map_err(wrong)?;
+    d.finish().map_err(wrong)?;
+    Ok((header.correlation_id, response))
+}
+
+/// Writes slices in order, gathered.
+pub fn write_all(mut stream: &TcpStream, slices: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = slices.iter().map(|s| IoSlice::new(s)).collect();
+    let mut rest = slices.as_mut_slice();
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match stream.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut rest, n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Blocks for one answer.
+pub fn read_frame(mut stream: &TcpStream) -> io::Result<Bytes> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|n| *n <= FRAME_MAX);
+    let Some(length) = length else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer with an impossible length"));
+    };
+    // Memory follows the bytes that arrive, not the length that is claimed.
+    let mut body = Vec::with_capacity(length.min(1 << 20));
+    if stream.take(length as u64).read_to_end(&mut body)? < length {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the broker inside an answer"));
+    }
+    Ok(Bytes::from(body))
+}

@@ -1,0 +1,262 @@
+//! `corelane dump-log`: segments read from disk, without a broker.
+
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use bytes::Bytes;
+use clap::Args;
+use corelane_storage::record::dump::{self, Fields};
+use corelane_storage::record::{BatchHeader, BatchKind, HEADER_BYTES, RecordIter, classify};
+use serde_json::json;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Print the batches and records of log segments, and check them.
+///
+/// Takes segment files, directories of partitions, or a whole data directory. Segments of Apache Kafka can be read too. Every batch is
+/// checked: length, CRC, order of offsets. What is damaged is named with its position, and the exit code is 7. A batch that is cut
+/// short at the end of a partition's last segment is no damage: the journal has the rest.
+#[derive(Debug, Args)]
+pub struct DumpLogArgs {
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Print the records of each batch: offsets, times, sizes
+    #[arg(long, short)]
+    records: bool,
+    /// Print keys, values and headers too
+    #[arg(long, short)]
+    data: bool,
+    /// Print only what is damaged, and the totals
+    #[arg(long, short)]
+    quiet: bool,
+    /// Begin at the first batch that ends at this offset or later
+    #[arg(long, value_name = "OFFSET")]
+    from: Option<i64>,
+}
+
+/// Batches beyond this are taken for damage; Kafka's own limit is 2 GiB, ours far below.
+const BATCH_MAX: u64 = 1 << 30;
+const DECOMPRESSED_MAX: usize = 1 << 30;
+
+#[derive(Default)]
+struct Totals {
+    segments: u64,
+    batches: u64,
+    internal: u64,
+    records: u64,
+    bytes: u64,
+    damaged: u64,
+}
+
+pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
+    let mut segments = Vec::new();
+    for path in &args.paths {
+        find(path, &mut segments)?;
+    }
+    if segments.is_empty() {
+        return Err(Failure::new(Exit::NotFound, "no segment (*.log) is there"));
+    }
+    let mut totals = Totals::default();
+    for (i, path) in segments.iter().enumerate() {
+        let last = segments.get(i + 1).is_none_or(|next| next.parent() != path.parent());
+        Segment { args, path, last, totals: &mut totals, out, next_offset: None }.dump()?;
+    }
+    let t = &totals;
+    if out.is_json() {
+        out.json(&json!({
+            "segments": t.segments, "batches": t.batches, "internal": t.internal, "records": t.records,
+            "bytes": t.bytes, "damaged": t.damaged,
+        }))?;
+    } else {
+        out.line(format!(
+            "{} segments, {} batches ({} internal), {} records, {} bytes, {} damaged",
+            t.segments, t.batches, t.internal, t.records, t.bytes, t.damaged
+        ))?;
+    }
+    if totals.damaged == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Damaged, format!("{} damaged places", totals.damaged)))
+}
+
+/// Segments at or below a path, ordered by directory and name.
+fn find(path: &Path, segments: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let failed = |e: io::Error| {
+        let exit = if e.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
+        Failure::new(exit, format!("{}: {e}", path.display()))
+    };
+    if !fs::metadata(path).map_err(failed)?.is_dir() {
+        segments.push(path.to_owned());
+        return Ok(());
+    }
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(path).map_err(failed)?.map(|e| e.map(|e| e.path())).collect::<io::Result<_>>().map_err(failed)?;
+    entries.sort();
+    for entry in entries {
+        // Links are not followed: a loop of them would never end.
+        if entry.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+            find(&entry, segments)?;
+        } else if entry.extension().is_some_and(|e| e == "log") {
+            segments.push(entry);
+        }
+    }
+    Ok(())
+}
+
+struct Segment<'a> {
+    args: &'a DumpLogArgs,
+    path: &'a Path,
+    /// The last one of its partition, which may end inside a batch.
+    last: bool,
+    totals: &'a mut Totals,
+    out: &'a mut Output,
+    next_offset: Option<i64>,
+}
+
+impl Segment<'_> {
+    fn dump(&mut self) -> Result<(), Failure> {
+        let failed = |e: io::Error| Failure::failed(format!("{}: {e}", self.path.display()));
+        let file = File::open(self.path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        self.totals.segments += 1;
+        self.totals.bytes += length;
+        if !self.args.quiet && !self.out.is_json() {
+            self.out.line(format!("{} ({length} bytes)", self.path.display()))?;
+        }
+        let mut position = 0;
+        while position < length {
+            let mut head = [0; HEADER_BYTES];
+            let available = (length - position).min(HEADER_BYTES as u64) as usize;
+            let head = head.get_mut(..available).unwrap_or_default();
+            file.read_exact_at(head, position).map_err(failed)?;
+            if head.iter().all(|b| *b == 0) {
+                return self.unwritten(&file, position, length).map_err(failed)?;
+            }
+            let size = match BatchHeader::parse(head) {
+                Ok(header) => header.size() as u64,
+                Err(_) if available < HEADER_BYTES => return self.cut_short(position, length),
+                Err(e) => return self.damage(position, &format!("{e}; the rest of the segment is not looked at")),
+            };
+            if size > BATCH_MAX {
+                return self
+                    .damage(position, &format!("a batch of {size} bytes; the rest of the segment is not looked at"));
+            }
+            if size > length - position {
+                return self.cut_short(position, length);
+            }
+            let mut batch = vec![0; size as usize];
+            file.read_exact_at(&mut batch, position).map_err(failed)?;
+            self.batch(&Bytes::from(batch), position)?;
+            position += size;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, batch: &Bytes, position: u64) -> Result<(), Failure> {
+        let header = match BatchHeader::parse(batch) {
+            Ok(header) => header,
+            Err(e) => return self.damage(position, &e.to_string()),
+        };
+        self.totals.batches += 1;
+        let kind = classify(&header, batch);
+        let internal = kind.is_internal();
+        self.totals.internal += u64::from(internal);
+        let intact = header.verify_crc(batch).is_ok();
+        if !intact {
+            self.damage(position, "the CRC does not match the bytes")?;
+        }
+        if !internal {
+            self.check_order(&header, position)?;
+        }
+        let wanted = self.args.from.is_none_or(|from| header.last_offset().0 >= from);
+        if wanted && !self.args.quiet {
+            self.print(&dump::batch(&header, batch, position), 0)?;
+        }
+        if !intact || internal || kind == BatchKind::SegmentHeader {
+            return Ok(());
+        }
+        let records = match RecordIter::new(batch, DECOMPRESSED_MAX) {
+            Ok(records) => records,
+            Err(e) => return self.damage(position, &e.to_string()),
+        };
+        for record in records {
+            match record {
+                Ok(record) => {
+                    self.totals.records += 1;
+                    let asked = self.args.records || self.args.data;
+                    if asked && wanted && !self.args.quiet {
+                        self.print(&dump::record(&header, &record, self.args.data), 2)?;
+                    }
+                }
+                Err(e) => return self.damage(position, &e.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_order(&mut self, header: &BatchHeader, position: u64) -> Result<(), Failure> {
+        let (first, last) = (header.base_offset.0, header.last_offset().0);
+        let begins: Option<i64> = self.path.file_stem().and_then(|s| s.to_str()?.parse().ok());
+        if let Some(begins) = begins.filter(|b| first < *b) {
+            self.damage(position, &format!("offset {first} in a segment that begins at {begins}"))?;
+        }
+        if let Some(next) = self.next_offset.filter(|n| first < *n) {
+            self.damage(position, &format!("offset {first} after offset {}", next - 1))?;
+        }
+        if last < first {
+            self.damage(position, &format!("last offset {last} before base offset {first}"))?;
+        }
+        self.next_offset = Some(last.max(first).saturating_add(1));
+        Ok(())
+    }
+
+    /// Space ahead of the data is all zeros.
+    fn unwritten(&mut self, file: &File, position: u64, length: u64) -> io::Result<Result<(), Failure>> {
+        let mut block = vec![0; 1 << 20];
+        let mut at = position;
+        while at < length {
+            let take = (length - at).min(block.len() as u64) as usize;
+            let part = block.get_mut(..take).unwrap_or_default();
+            file.read_exact_at(part, at)?;
+            if let Some(i) = part.iter().position(|b| *b != 0) {
+                return Ok(self.damage(position, &format!("zeros up to position {}", at + i as u64)));
+            }
+            at += take as u64;
+        }
+        Ok(self.note(position, &format!("{} bytes of space without data", length - position)))
+    }
+
+    fn cut_short(&mut self, position: u64, length: u64) -> Result<(), Failure> {
+        let what = format!("a batch cut short after {} bytes", length - position);
+        if self.last { self.note(position, &what) } else { self.damage(position, &what) }
+    }
+
+    fn note(&mut self, position: u64, what: &str) -> Result<(), Failure> {
+        if self.args.quiet {
+            return Ok(());
+        }
+        if self.out.is_json() {
+            let note = json!({ "segment": self.path.display().to_string(), "position": position, "note": what });
+            return self.out.json(&note);
+        }
+        self.out.line(format!("position {position}: {what}"))
+    }
+
+    fn damage(&mut self, position: u64, what: &str) -> Result<(), Failure> {
+        self.totals.damaged += 1;
+        if self.out.is_json() {
+            let damage = json!({ "segment": self.path.display().to_string(), "position": position, "damage": what });
+            return self.out.json(&damage);
+        }
+        let mark = self.out.coloured(31, "DAMAGED");
+        self.out.line(format!("{mark} {} position {position}: {what}", self.path.display()))
+    }
+
+    fn print(&mut self, fields: &Fields, indent: usize) -> Result<(), Failure> {
+        if self.out.is_json() {
+            return self.out.line(fields.json());
+        }
+        self.out.line(format_args!("{:indent$}{}", "", fields.human()))
+    }
+}

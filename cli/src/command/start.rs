@@ -1,0 +1,112 @@
+//! `corelane start`: the settings from everywhere, then the broker.
+
+use crate::exit::{Exit, Failure};
+use crate::logging;
+use clap::Args;
+use corelane_config::{BrokerConfig, LoadError, LoadOptions};
+use std::path::PathBuf;
+
+/// Run the broker.
+///
+/// Without options it serves on 127.0.0.1:9092 from ./corelane-data. Settings come from flags, over environment variables, over
+/// the file given by --config, over the defaults.
+///
+/// Every option has a name in the file (data_dir, listen, cores, node_id, advertise, memory, log_format, log_level) and in the
+/// environment (CORELANE_DATA_DIR and so on). Kafka's broker properties are set by --set, in the [kafka] table of the file, or as
+/// CORELANE_KAFKA_LOG_RETENTION_MS and so on. What is unknown, wrong, or not honoured by this version is refused.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct StartArgs {
+    /// Directory of all data; created if it is missing [default: corelane-data] [env: CORELANE_DATA_DIR] [kafka: log.dirs]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Address to listen on; an empty host means every interface [default: 127.0.0.1:9092] [env: CORELANE_LISTEN]
+    /// [kafka: listeners]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Cores to run on, as numbers and ranges such as 0-3,6 [default: all that the process may use] [env: CORELANE_CORES]
+    #[arg(long, value_name = "LIST")]
+    cores: Option<String>,
+    /// Identity of this node in its cluster [default: 0] [env: CORELANE_NODE_ID] [kafka: node.id]
+    #[arg(long, value_name = "N")]
+    node_id: Option<String>,
+    /// What clients see: `node`, the process is one Kafka broker; `shard`, every core is a broker of its own, at port + core
+    /// number, so that clients connect straight to the core that owns a partition [default: node] [env: CORELANE_ADVERTISE]
+    #[arg(long, value_name = "node|shard")]
+    advertise: Option<String>,
+    /// Memory for buffers and caches, such as 4GiB [default: half of what the process may use] [env: CORELANE_MEMORY]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Read settings from a TOML file [default: none] [env: CORELANE_CONFIG]
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Set a Kafka broker property, such as log.retention.ms=3600000; repeatable
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// How log lines are written [default: text] [env: CORELANE_LOG_FORMAT]
+    #[arg(long, value_name = "text|json")]
+    log_format: Option<String>,
+    /// Least level that is logged: error, warn, info, debug, trace, or directives such as info,corelane_raft=debug
+    /// [default: info] [env: CORELANE_LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl StartArgs {
+    fn load_options(&self, environment: Vec<(String, String)>) -> LoadOptions {
+        let flags = [
+            ("--data-dir", &self.data_dir),
+            ("--listen", &self.listen),
+            ("--cores", &self.cores),
+            ("--node-id", &self.node_id),
+            ("--advertise", &self.advertise),
+            ("--memory", &self.memory),
+            ("--log-format", &self.log_format),
+            ("--log-level", &self.log_level),
+        ];
+        let flags = flags.into_iter().filter_map(|(name, v)| Some((name.to_owned(), v.clone()?))).collect();
+        let from_environment = || environment.iter().find(|(n, _)| n == "CORELANE_CONFIG").map(|(_, v)| v.into());
+        let file = self.config.clone().or_else(from_environment);
+        LoadOptions { file, environment, flags, set: self.set.clone() }
+    }
+}
+
+pub fn run(args: &StartArgs, start: impl FnOnce(BrokerConfig) -> Result<(), Failure>) -> Result<(), Failure> {
+    let lossy = |s: std::ffi::OsString| s.to_string_lossy().into_owned();
+    let environment = std::env::vars_os().map(|(k, v)| (lossy(k), lossy(v))).collect();
+    let config = BrokerConfig::load(&args.load_options(environment)).map_err(|e| {
+        let exit = match &e {
+            LoadError::Unreadable { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
+            _ => Exit::Usage,
+        };
+        Failure::new(exit, e.to_string())
+    })?;
+    logging::init(&config)?;
+    super::doctor::refuse_unfit(&config)?;
+    start(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let args = StartArgs {
+            data_dir: Some("d".into()),
+            listen: None,
+            cores: Some("1".into()),
+            node_id: None,
+            advertise: Some("shard".into()),
+            memory: None,
+            config: None,
+            set: vec!["num.partitions=4".into()],
+            log_format: None,
+            log_level: Some("warn".into()),
+        };
+        let config = BrokerConfig::load(&args.load_options(vec![("CORELANE_LISTEN".into(), ":7".into())])).unwrap();
+        assert_eq!(config.listen.port, 7);
+        assert_eq!((config.default_partitions, config.log_level.as_str()), (4, "warn"));
+        assert_eq!(config.cores, Some(vec![1]));
+    }
+}

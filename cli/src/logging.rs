@@ -1,0 +1,23 @@
+//! Log lines of a running broker, on standard error.
+
+use crate::exit::Failure;
+use corelane_config::{BrokerConfig, LogFormat};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Sets up logging for the process; once.
+pub fn init(config: &BrokerConfig) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&config.log_level).map_err(|e| {
+        Failure::usage(format!(
+            "log level {:?}: {e} (allowed: error, warn, info, debug, trace, or target=level directives)",
+            config.log_level
+        ))
+    })?;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_thread_names(true);
+    let done = match config.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+    done.map_err(|e| Failure::failed(format!("cannot set up logging: {e}")))
+}
