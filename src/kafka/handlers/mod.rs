@@ -89,9 +89,9 @@ impl Call {
     }
 }
 
-/// The whole body, or nothing.
+/// Bytes after the message are let pass, as Kafka does.
 fn read<M: Message>(body: &mut Decoder, version: i16) -> Option<M> {
-    M::decode(body, version).ok().filter(|_| body.finish().is_ok())
+    M::decode(body, version).ok()
 }
 
 /// Starts a request. What has to happen in the order of the requests has happened when this returns.

@@ -87,6 +87,7 @@ impl ShardCall for ProduceCall {
 
     fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
         let ProduceCall { batches, acks, context, timeout: limit } = self;
+        let shard = shard.clone();
         let enqueued: Vec<_> = batches
             .into_iter()
             .map(|batch| (batch.place, shard.produce(batch.key, batch.records, acks == Acks::All, context)))
@@ -106,7 +107,10 @@ impl ShardCall for ProduceCall {
                 }
                 outcomes
             };
-            timeout(limit, finish).await.unwrap_or_default()
+            let outcomes = timeout(limit, finish).await.unwrap_or_default();
+            // Where write-back has fallen behind, answers wait: clients have only so many requests on their way.
+            let _ = timeout(limit, shard.store.dirty().room()).await;
+            outcomes
         }
     }
 }
