@@ -16,7 +16,7 @@ pub const BLOCK: usize = 4096;
 /// Buffers above this size are not recycled.
 const LARGEST_KEPT: usize = 4 << 20;
 /// Bytes of free buffers a thread keeps.
-const KEPT_BYTES: usize = 16 << 20;
+const KEPT_BYTES: usize = 8 << 20;
 const CLASSES: usize = LARGEST_KEPT.ilog2() as usize - BLOCK.ilog2() as usize + 1;
 
 /// Owned bytes at a page aligned address; the capacity is a multiple of [`BLOCK`].

@@ -2,10 +2,10 @@
 #![allow(unsafe_code)]
 
 use core_pinning::{
-    AlignedBuf, BLOCK, File, IoBuf, OpenOptions,
+    AlignedBuf, BLOCK, File, IoBuf, OpenOptions, Queue,
     disk::fs,
     fault::{self, DiskOp, Effect, FaultPlan},
-    reactor_stats, run_local, spawn_here, time,
+    reactor_stats, run_local, spawn, spawn_here, time, yield_now,
 };
 use std::{
     cell::Cell,
@@ -254,5 +254,42 @@ fn a_shard_that_waits_for_the_disk_sleeps() {
         }
         let turns = reactor_stats().turns - before.turns;
         assert!(turns < 50 * 10, "{turns} turns for 50 writes");
+    });
+}
+
+/// Tasks that are always ready, in the queue of the disk's user or another, do not keep its completions from it.
+#[test]
+fn completions_are_seen_while_tasks_spin() {
+    let d = dir();
+    run_local(async || {
+        let o = OpenOptions::read_write().create(true).direct(true);
+        let f = File::open(&d.path().join("a"), o).await.unwrap();
+        f.write_at(0, AlignedBuf::zeroed(BLOCK)).await.unwrap();
+        for queue in Queue::ALL {
+            let spinners: Vec<_> = (0..4)
+                .map(|_| {
+                    spawn(queue, "spinner", async {
+                        loop {
+                            let t = time::now();
+                            while t.elapsed() < Duration::from_micros(20) {}
+                            yield_now().await;
+                        }
+                    })
+                })
+                .collect();
+            let mut took = vec![];
+            for _ in 0..30 {
+                let t = time::now();
+                f.read_at(0, BLOCK).await.unwrap();
+                took.push(t.elapsed());
+            }
+            for s in spinners {
+                let never: Option<()> = s.cancel().await;
+                assert!(never.is_none());
+            }
+            took.sort();
+            println!("{queue:?}: p50 {:?}, longest {:?}", took[15], took[29]);
+            assert!(took[15] < Duration::from_millis(20), "{queue:?}: {took:?}");
+        }
     });
 }

@@ -35,6 +35,9 @@ pub(crate) const NEEDED: &[(u8, &str)] = &[
     (opcode::TimeoutRemove::CODE, "timeout remove"),
 ];
 
+/// Kernel threads per shard for what cannot be done at once (fsync, names), and as many for what may wait for ever.
+const WORKERS: u32 = 16;
+
 /// The flags every shard's ring is set up with (Linux 6.1).
 pub(crate) fn build(sq_entries: u32, cq_entries: u32) -> io::Result<IoUring> {
     let mut b = IoUring::builder();
@@ -69,6 +72,8 @@ impl Ring {
             )));
         }
         uring.submitter().register_eventfd(wake_fd.as_raw_fd()).map_err(explain)?;
+        // Opening thousands of files at once would otherwise start as many workers of the kernel. A refusal harms little.
+        let _ = uring.submitter().register_iowq_max_workers(&mut [WORKERS, WORKERS]);
         // io-uring's own register_ring_fd lives only as long as one Submitter.
         let mut update = [u32::MAX, 0, uring.as_raw_fd() as u32, 0];
         const REGISTER_RING_FDS: u32 = 20;
