@@ -89,7 +89,7 @@ pub fn run(args: &DoctorArgs, out: &mut Output) -> Result<(), Failure> {
             out.line(format!("{mark}  {:width$}  {}{fix}", f.name, f.detail))?;
         }
     }
-    if worst == 0 { Ok(()) } else { Err(Failure::failed(format!("{worst} fatal findings: a broker cannot run here"))) }
+    if worst == 0 { Ok(()) } else { Err(Failure::failed(format!("a broker cannot run here ({worst} fatal)"))) }
 }
 
 /// What `corelane start` looks at before it starts.

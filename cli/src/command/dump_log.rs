@@ -77,7 +77,7 @@ pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
     if totals.damaged == 0 {
         return Ok(());
     }
-    Err(Failure::new(Exit::Damaged, format!("{} damaged places", totals.damaged)))
+    Err(Failure::new(Exit::Damaged, format!("damage found ({})", totals.damaged)))
 }
 
 /// Segments at or below a path, ordered by directory and name.
