@@ -1,8 +1,36 @@
 //! One partition's bytes on one shard: the words (`model`), Kafka's record batches (`record`), what is remembered of
-//! producers (`producer_state`) and of leader epochs (`epoch_cache`), and the log on disk.
+//! producers (`producer_state`) and of leader epochs (`epoch_cache`), and the log on disk (`Store`, `Log`).
+//!
+//! A shard has one [`Store`]; it has one journal, the only place where durability is waited for, and the shard's [`Log`]s.
+//! A process takes its data directory ([`lock_data_dir`]), has each shard replay its part of the journals of the last run
+//! ([`recover_journals`]), and when all have, each shard opens its store and creates or loads its partitions.
 
+mod chunk;
+mod data_dir;
+mod durable;
+mod entry;
 pub mod epoch_cache;
+mod error;
+mod journal;
+mod layout;
+mod log;
 pub mod model;
+mod options;
+mod point;
 pub mod producer_state;
 pub mod record;
+mod recovery;
 pub mod sealed;
+mod segment;
+mod store;
+
+pub use data_dir::{DataDir, DataDirError, data_dir_cluster_id, lock_data_dir};
+pub use entry::{
+    Bounds, EntryHeader, EntryKind, FirstState, LogEntry, PartitionSpec, ReadLimit, ReadSlices, SegmentInfo, VoteRecord,
+};
+pub use error::{ReadError, StorageError};
+pub use log::{Freed, Log, TimedOffset};
+pub use options::{CleanupPolicy, LogConfig, StoreOptions};
+pub use recovery::{RecoveryReport, recover_journals};
+pub use store::budgets::Dirty;
+pub use store::{OpenReport, Store, StoreStats};

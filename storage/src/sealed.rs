@@ -60,7 +60,23 @@ fn sum(version: u16, payload: &[u8]) -> u32 {
 /// Reads numbers off the front of a payload.
 pub(crate) struct Fields<'a>(&'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    pub fn new(bytes: &'a [u8]) -> Fields<'a> {
+        Fields(bytes)
+    }
+
+    /// The next `len` bytes.
+    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], SealError> {
+        let (head, rest) = self.0.split_at_checked(len).ok_or(SealError::Truncated)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    /// What is left, for a reader that takes its part off the front.
+    pub fn rest(&mut self) -> &mut &'a [u8] {
+        &mut self.0
+    }
+
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], SealError> {
         let (head, rest) = self.0.split_first_chunk::<N>().ok_or(SealError::Truncated)?;
         self.0 = rest;

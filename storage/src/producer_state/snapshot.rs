@@ -3,19 +3,40 @@
 use hashbrown::HashMap;
 
 use super::{BATCHES_KEPT, Entry, KeptBatch, ProducerTable};
-use crate::model::{ProducerEpoch, ProducerId};
+use crate::model::{Offset, ProducerEpoch, ProducerId};
 use crate::sealed::{self, SealError};
 
 const PRODUCERS: [u8; 4] = *b"CLPT";
 const VERSION: u16 = 0;
 const ENTRY_BYTES: usize = 8 + 2 + 4 + 8 + 8 + 1;
 
+impl Entry {
+    /// The entry as it was before the batches that reach `end`.
+    fn before(&self, end: Offset) -> Option<Entry> {
+        let mut entry = self.clone();
+        let logged = self.batches().partition_point(|batch| batch.last_offset < end.0);
+        if logged < self.batches().len() {
+            let last = self.batches().get(logged.checked_sub(1)?)?;
+            entry.last_timestamp = last.timestamp;
+            entry.kept = logged as u8;
+        }
+        Some(entry)
+    }
+}
+
 impl ProducerTable {
     /// Appends the table to `out`, sorted by producer id. Big-endian, framed with magic, version and CRC; each entry is
     /// id `i64`, epoch `i16`, coordinator epoch `i32`, last timestamp `i64`, first offset of the open transaction `i64`
     /// (-1: none), then a count `u8` of batches: last sequence `i32`, delta `u32`, last offset `i64`, timestamp `i64`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut entries: Vec<(&ProducerId, &Entry)> = self.entries.iter().collect();
+        self.encode_before(Offset::MAX, out);
+    }
+
+    /// As `encode`, without the batches that reach `end`: they were checked and are not in the log yet, and must not be taken
+    /// for duplicates after a crash that loses them. A producer of which nothing is left is left out.
+    pub fn encode_before(&self, end: Offset, out: &mut Vec<u8>) {
+        let mut entries: Vec<(&ProducerId, Entry)> =
+            self.entries.iter().filter_map(|(id, e)| Some((id, e.before(end)?))).collect();
         entries.sort_unstable_by_key(|(id, _)| **id);
         let mut payload = Vec::with_capacity(4 + entries.len() * (ENTRY_BYTES + BATCHES_KEPT * 24));
         payload.extend_from_slice(&(entries.len() as u32).to_be_bytes());

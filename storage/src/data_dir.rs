@@ -1,0 +1,187 @@
+//! The data directory belongs to one process of one node.
+//!
+//! `meta.properties` names the node and the cluster (as Kafka's file of that name does), with a format version and a CRC; a lock
+//! on `.lock` keeps a second process out.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::model::NodeId;
+
+const META: &str = "meta.properties";
+const LOCK: &str = ".lock";
+/// The newest format of the directory that this release writes and reads.
+const VERSION: u32 = 1;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error("{path} is in use by another process")]
+    InUse { path: PathBuf },
+    #[error("{path} belongs to node {found}, this is node {mine}")]
+    OtherNode { path: PathBuf, found: u64, mine: u64 },
+    #[error("{path} belongs to cluster {found}, this node is told to join {mine}")]
+    OtherCluster { path: PathBuf, found: String, mine: String },
+    #[error("{path} has format version {found}, this release knows up to {VERSION}")]
+    Newer { path: PathBuf, found: u32 },
+    #[error("{path} is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// A data directory held by this process; dropping it lets go.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    cluster_id: String,
+    /// It was new, or formatted but never used.
+    pub created: bool,
+    _lock: File,
+}
+
+impl DataDir {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+}
+
+/// What a directory says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Meta {
+    version: u32,
+    node: NodeId,
+    cluster_id: String,
+}
+
+/// Takes the directory for this process, making it if it is not there. `cluster_id` must be the directory's; what an empty or
+/// new directory gets.
+///
+/// Blocks: to be called before the shards run.
+pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str) -> Result<DataDir, DataDirError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| DataDirError::Io { path, source }
+    };
+    fs::create_dir_all(path).map_err(failed(path))?;
+    let lock_path = path.join(LOCK);
+    let lock = File::options().create(true).write(true).truncate(false).open(&lock_path).map_err(failed(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => return Err(DataDirError::Io { path: lock_path, source }),
+    }
+    let meta_path = path.join(META);
+    let found = match fs::read_to_string(&meta_path) {
+        Ok(text) => Some(Meta::parse(&text, &meta_path)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(DataDirError::Io { path: meta_path, source }),
+    };
+    let held = |cluster_id: String, created| DataDir { path: path.to_owned(), cluster_id, created, _lock: lock };
+    if let Some(found) = found {
+        if found.node != node {
+            return Err(DataDirError::OtherNode { path: path.to_owned(), found: found.node.0, mine: node.0 });
+        }
+        if found.cluster_id != cluster_id {
+            let (found, mine) = (found.cluster_id, cluster_id.to_owned());
+            return Err(DataDirError::OtherCluster { path: path.to_owned(), found, mine });
+        }
+        return Ok(held(found.cluster_id, false));
+    }
+    if path.join("data").exists() || path.join("journal").exists() {
+        let reason = "it holds data, but nothing says whose".to_owned();
+        return Err(DataDirError::Damaged { path: meta_path, reason });
+    }
+    let meta = Meta { version: VERSION, node, cluster_id: cluster_id.to_owned() };
+    meta.write(path, &meta_path).map_err(failed(&meta_path))?;
+    Ok(held(meta.cluster_id, true))
+}
+
+/// The cluster id of a formatted directory, `None` of one that is not.
+pub fn data_dir_cluster_id(path: &Path) -> Result<Option<String>, DataDirError> {
+    let meta_path = path.join(META);
+    match fs::read_to_string(&meta_path) {
+        Ok(text) => Ok(Some(Meta::parse(&text, &meta_path)?.cluster_id)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DataDirError::Io { path: meta_path, source }),
+    }
+}
+
+impl Meta {
+    fn body(&self) -> String {
+        let Meta { version, node, cluster_id } = self;
+        format!("corelane.format.version={version}\nnode.id={node}\ncluster.id={cluster_id}\n")
+    }
+
+    fn write(&self, dir: &Path, path: &Path) -> io::Result<()> {
+        let body = self.body();
+        let unfinished = path.with_extension("new");
+        let mut file = File::create(&unfinished)?;
+        writeln!(file, "{body}crc32c={:08x}", crc32c::crc32c(body.as_bytes()))?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        File::open(dir)?.sync_all()
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Meta, DataDirError> {
+        let damaged = |reason: &str| DataDirError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .ok_or_else(|| damaged(&format!("no {name}")))
+        };
+        let version = field("corelane.format.version")?.parse().map_err(|_| damaged("bad format version"))?;
+        if version > VERSION {
+            return Err(DataDirError::Newer { path: path.to_owned(), found: version });
+        }
+        let (body, crc) = text.split_once("crc32c=").ok_or_else(|| damaged("no crc32c"))?;
+        if u32::from_str_radix(crc.trim_end(), 16) != Ok(crc32c::crc32c(body.as_bytes())) {
+            return Err(damaged("the CRC does not match"));
+        }
+        let node = field("node.id")?.parse().map_err(|_| damaged("bad node id"))?;
+        Ok(Meta { version, node: NodeId(node), cluster_id: field("cluster.id")?.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_of_one_node_of_one_cluster() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("d");
+        let held = lock_data_dir(&path, NodeId(1), "abc").unwrap();
+        assert!(held.created);
+        assert!(matches!(lock_data_dir(&path, NodeId(1), "abc"), Err(DataDirError::InUse { .. })));
+        drop(held);
+        assert!(!lock_data_dir(&path, NodeId(1), "abc").unwrap().created);
+        assert!(matches!(
+            lock_data_dir(&path, NodeId(2), "abc"),
+            Err(DataDirError::OtherNode { found: 1, mine: 2, .. })
+        ));
+        assert!(matches!(lock_data_dir(&path, NodeId(1), "x"), Err(DataDirError::OtherCluster { .. })));
+        assert_eq!(data_dir_cluster_id(&path).unwrap().as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn damage_and_newer_formats_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        drop(lock_data_dir(root.path(), NodeId(1), "abc").unwrap());
+        let meta = root.path().join(META);
+        let text = fs::read_to_string(&meta).unwrap();
+        fs::write(&meta, text.replace("abc", "abd")).unwrap();
+        assert!(matches!(lock_data_dir(root.path(), NodeId(1), "abd"), Err(DataDirError::Damaged { .. })));
+        fs::write(&meta, text.replace("version=1", "version=9")).unwrap();
+        assert!(matches!(lock_data_dir(root.path(), NodeId(1), "abc"), Err(DataDirError::Newer { found: 9, .. })));
+        fs::remove_file(&meta).unwrap();
+        fs::create_dir(root.path().join("data")).unwrap();
+        assert!(matches!(lock_data_dir(root.path(), NodeId(1), "abc"), Err(DataDirError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,85 @@
+//! What can go wrong with a log, and what the caller may do about it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::model::{LogId, Offset, PartitionKey};
+
+/// Why the engine refused or could not do something. Cheap to clone: one failed write may answer many waiters.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A journal write or a checkpoint's sync failed: what reached the disk is unknown, so the store takes nothing any more.
+    /// End the process; the next start recovers everything that was acknowledged.
+    #[error("the journal failed: {reason}")]
+    JournalFailed { reason: Arc<str> },
+    /// There is no room for more. Nothing was appended, nothing acknowledged is lost; try again later.
+    #[error("disk full: {reason}")]
+    DiskFull { reason: Arc<str> },
+    /// Bytes that were durable are not what they were. The partition is fenced: it neither reads past the damage nor takes
+    /// appends, until an operator restores or deletes it.
+    #[error("{partition} is damaged at segment {segment}, position {position}: {reason}")]
+    Corrupt { partition: PartitionKey, segment: Offset, position: u64, reason: Arc<str> },
+    /// The disk refused an operation on this partition. Retry.
+    #[error("{operation} {path}: {reason}")]
+    Io { operation: &'static str, path: Arc<str>, kind: io::ErrorKind, reason: Arc<str> },
+    /// A file was written by a newer release.
+    #[error("{path} has format version {found}, this release knows up to {known}")]
+    Version { path: Arc<str>, found: u16, known: u16 },
+    #[error("no such partition: {0}")]
+    NotFound(PartitionKey),
+    #[error("{0} exists already")]
+    Exists(PartitionKey),
+    /// The partition was deleted meanwhile.
+    #[error("{0} is deleted")]
+    Deleted(PartitionKey),
+    /// `Store::close` was called.
+    #[error("the store is closed")]
+    Closed,
+    /// An entry that does not continue the log, a trim beyond the high watermark: the caller's mistake. Nothing was done.
+    #[error("{0}")]
+    Refused(Arc<str>),
+    /// The entry is not in the log: purged, or not yet written.
+    #[error("there is no entry {0}")]
+    NoEntry(LogId),
+}
+
+impl StorageError {
+    pub(crate) fn io(operation: &'static str, path: &Path, error: &io::Error) -> StorageError {
+        let reason: Arc<str> = error.to_string().into();
+        if is_disk_full(error) {
+            return StorageError::DiskFull { reason: format!("{operation} {}: {reason}", path.display()).into() };
+        }
+        StorageError::Io { operation, path: path.to_string_lossy().into(), kind: error.kind(), reason }
+    }
+
+    pub(crate) fn refused(reason: impl Into<Arc<str>>) -> StorageError {
+        StorageError::Refused(reason.into())
+    }
+}
+
+/// ENOSPC or EDQUOT.
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Adds what was being done to an `io::Result`.
+pub(crate) trait Doing<T> {
+    fn doing(self, operation: &'static str, path: &Path) -> Result<T, StorageError>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, operation: &'static str, path: &Path) -> Result<T, StorageError> {
+        self.map_err(|error| StorageError::io(operation, path, &error))
+    }
+}
+
+/// Why a read gave nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Before the log start or after the log end (Kafka's OFFSET_OUT_OF_RANGE).
+    #[error("offset out of range")]
+    OutOfRange,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}

@@ -1,0 +1,223 @@
+//! A record of the journal, and the header of a journal file.
+//!
+//! ```text
+//! file header (first block of the file)        record
+//!  8  b"CLNJRNL0"                               4  CRC-32C of the rest, begun with the file's seed
+//!  2  format version                            4  length of the payload
+//!  2  shard                                     8  sequence: consecutive over all files of an opening
+//!  4  0                                         1  kind
+//!  8  number of the file                        3  0
+//!  8  epoch: random, new at every use of a file    payload
+//!  4  CRC-32C of the 32 bytes before
+//! ```
+//! Little-endian. The seed is the CRC-32C of the file's number and epoch: what an earlier use left in a recycled file never
+//! checks out, wherever the new records end.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use core_pinning::BLOCK;
+
+use crate::model::{Offset, PartitionKey, TopicId};
+
+pub(crate) const RECORD_HEADER_BYTES: usize = 20;
+/// Where the first record of a file begins.
+pub(crate) const RECORDS_START: usize = BLOCK;
+/// Bytes of a `Data` payload before the segment's bytes.
+pub(crate) const DATA_HEADER_BYTES: usize = KEY_BYTES + 8 + 4;
+pub(crate) const KEY_BYTES: usize = 20;
+
+const FILE_MAGIC: &[u8; 8] = b"CLNJRNL0";
+const FILE_FORMAT: u16 = 0;
+const FILE_HEADER_BYTES: usize = 36;
+
+/// What a record says. Every payload begins with the partition's key, but that of `Opened`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum RecordKind {
+    /// First record of an opening.
+    Opened = 1,
+    /// Bytes and their place in a segment file.
+    Data = 2,
+    /// A partition's whole state: at its beginning, at a checkpoint, when its log is cut or trimmed. What is before its `synced`
+    /// place is in the segment files; what was behind its end is gone.
+    State = 3,
+    Vote = 4,
+    /// The partition is gone.
+    Deleted = 5,
+}
+
+impl RecordKind {
+    fn from_byte(byte: u8) -> Option<RecordKind> {
+        use RecordKind::*;
+        [Opened, Data, State, Vote, Deleted].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Which use of which file: binds records to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileId {
+    pub(crate) number: u64,
+    pub(crate) epoch: u64,
+}
+
+impl FileId {
+    pub(crate) fn seed(self) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(&self.number.to_le_bytes()), &self.epoch.to_le_bytes())
+    }
+
+    /// Writes the file's header to the front of `block`.
+    pub(crate) fn write_header(self, shard: u16, block: &mut [u8]) {
+        let mut header = Vec::with_capacity(FILE_HEADER_BYTES);
+        header.extend_from_slice(FILE_MAGIC);
+        header.extend_from_slice(&FILE_FORMAT.to_le_bytes());
+        header.extend_from_slice(&shard.to_le_bytes());
+        header.extend_from_slice(&[0; 4]);
+        header.extend_from_slice(&self.number.to_le_bytes());
+        header.extend_from_slice(&self.epoch.to_le_bytes());
+        header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+        if let Some(place) = block.get_mut(..header.len()) {
+            place.copy_from_slice(&header);
+        }
+    }
+
+    /// The id in a file's header; `None` where there is none, `Err` with the version where a newer release wrote it.
+    pub(crate) fn read_header(block: &[u8]) -> Result<Option<FileId>, u16> {
+        let Some((header, crc)) = block.get(..FILE_HEADER_BYTES).and_then(|h| h.split_last_chunk::<4>()) else {
+            return Ok(None);
+        };
+        if !header.starts_with(FILE_MAGIC) || crc32c::crc32c(header) != u32::from_le_bytes(*crc) {
+            return Ok(None);
+        }
+        match u16::from_le_bytes(array(header, 8)) {
+            FILE_FORMAT => {
+                let (number, epoch) = (u64::from_le_bytes(array(header, 16)), u64::from_le_bytes(array(header, 24)));
+                Ok(Some(FileId { number, epoch }))
+            }
+            newer => Err(newer),
+        }
+    }
+}
+
+pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(|b| b.first_chunk::<N>()).copied().unwrap_or([0; N])
+}
+
+pub(crate) fn put_key(out: &mut Vec<u8>, key: PartitionKey) {
+    out.extend_from_slice(&key.topic.0);
+    out.extend_from_slice(&key.partition.to_le_bytes());
+}
+
+/// Writes a record with the payload `parts` to the front of `out`; returns its size. `out` has room: the caller has counted.
+pub(crate) fn encode(out: &mut [u8], seed: u32, sequence: u64, kind: RecordKind, parts: [&[u8]; 2]) -> usize {
+    let len = parts.iter().map(|part| part.len()).sum::<usize>();
+    let size = RECORD_HEADER_BYTES + len;
+    let Some((head, payload)) = out.get_mut(..size).and_then(|r| r.split_first_chunk_mut::<RECORD_HEADER_BYTES>())
+    else {
+        unreachable!("a record of {size} bytes was given less room")
+    };
+    let (first, second) = payload.split_at_mut(parts[0].len());
+    first.copy_from_slice(parts[0]);
+    second.copy_from_slice(parts[1]);
+    let mut header = [0; RECORD_HEADER_BYTES - 4];
+    header[..4].copy_from_slice(&(len as u32).to_le_bytes());
+    header[4..12].copy_from_slice(&sequence.to_le_bytes());
+    header[12] = kind as u8;
+    let crc = crc32c::crc32c_append(crc32c::crc32c_append(seed, &header), payload);
+    head[..4].copy_from_slice(&crc.to_le_bytes());
+    head[4..].copy_from_slice(&header);
+    size
+}
+
+/// A record as found in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) sequence: u64,
+    pub(crate) kind: RecordKind,
+    pub(crate) payload: &'a [u8],
+}
+
+/// What stands at the front of `bytes`.
+#[derive(Debug)]
+pub(crate) enum Decoded<'a> {
+    Record(Found<'a>),
+    /// Intact, of a kind that this release does not know.
+    UnknownKind(u8),
+    /// No whole, intact record of this use of the file.
+    Nothing,
+}
+
+pub(crate) fn decode(bytes: &[u8], seed: u32) -> Decoded<'_> {
+    let Some((head, rest)) = bytes.split_first_chunk::<RECORD_HEADER_BYTES>() else { return Decoded::Nothing };
+    let len = u32::from_le_bytes(array(head, 4)) as usize;
+    let Some(payload) = rest.get(..len) else { return Decoded::Nothing };
+    let crc = crc32c::crc32c_append(crc32c::crc32c_append(seed, head.get(4..).unwrap_or_default()), payload);
+    if crc != u32::from_le_bytes(array(head, 0)) {
+        return Decoded::Nothing;
+    }
+    let [byte] = array::<1>(head, 16);
+    match RecordKind::from_byte(byte) {
+        Some(kind) => Decoded::Record(Found { sequence: u64::from_le_bytes(array(head, 8)), kind, payload }),
+        None => Decoded::UnknownKind(byte),
+    }
+}
+
+/// The key at the front of a payload, and the rest.
+pub(crate) fn split_key(payload: &[u8]) -> Option<(PartitionKey, &[u8])> {
+    let (topic, rest) = payload.split_first_chunk::<16>()?;
+    let (partition, rest) = rest.split_first_chunk::<4>()?;
+    Some((PartitionKey { topic: TopicId(*topic), partition: u32::from_le_bytes(*partition) }, rest))
+}
+
+/// The front of a `Data` payload.
+pub(crate) fn data_header(key: PartitionKey, segment: Offset, position: u32) -> [u8; DATA_HEADER_BYTES] {
+    let mut header = [0; DATA_HEADER_BYTES];
+    header[..16].copy_from_slice(&key.topic.0);
+    header[16..20].copy_from_slice(&key.partition.to_le_bytes());
+    header[20..28].copy_from_slice(&segment.0.to_le_bytes());
+    header[28..].copy_from_slice(&position.to_le_bytes());
+    header
+}
+
+/// Segment, position and bytes: what follows the key in a `Data` payload.
+pub(crate) fn split_data(rest: &[u8]) -> Option<(Offset, u32, &[u8])> {
+    let (segment, rest) = rest.split_first_chunk::<8>()?;
+    let (position, bytes) = rest.split_first_chunk::<4>()?;
+    Some((Offset(i64::from_le_bytes(*segment)), u32::from_le_bytes(*position), bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back_only_in_their_own_use_of_the_file() {
+        let id = FileId { number: 3, epoch: 99 };
+        let mut out = vec![0; 100];
+        let size = encode(&mut out, id.seed(), 7, RecordKind::Vote, [b"two ", b"parts"]);
+        let Decoded::Record(found) = decode(&out, id.seed()) else { panic!("lost") };
+        assert_eq!((found.sequence, found.kind, found.payload, size), (7, RecordKind::Vote, &b"two parts"[..], 29));
+        for other in [FileId { number: 4, ..id }, FileId { epoch: 98, ..id }] {
+            assert!(matches!(decode(&out, other.seed()), Decoded::Nothing));
+        }
+        for at in 0..size {
+            out[at] ^= 1;
+            assert!(matches!(decode(&out[..size], id.seed()), Decoded::Nothing), "a flipped bit at {at}");
+            out[at] ^= 1;
+            assert!(matches!(decode(&out[..at], id.seed()), Decoded::Nothing), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_no_record() {
+        assert!(matches!(decode(&[0; 64], FileId { number: 1, epoch: 2 }.seed()), Decoded::Nothing));
+    }
+
+    #[test]
+    fn file_headers_read_back() {
+        let (id, mut block) = (FileId { number: 12, epoch: 34 }, vec![0; 64]);
+        assert_eq!(FileId::read_header(&block), Ok(None));
+        id.write_header(5, &mut block);
+        assert_eq!(FileId::read_header(&block), Ok(Some(id)));
+        block[17] ^= 1;
+        assert_eq!(FileId::read_header(&block), Ok(None));
+    }
+}

@@ -1,0 +1,97 @@
+//! Names of files and directories below the data directory.
+//!
+//! ```text
+//! meta.properties                                node and cluster id (data_dir)
+//! journal/<shard>/<number, 20 digits>.jnl        records waiting to reach their segments
+//! journal/<shard>/spare-<n>                      pre-written, ready to become a journal file
+//! journal/<shard>/unclean                        the last run ended without closing: groups must not trust its leases
+//! journal/<shard>/replayed                        names the files whose records are all in the segments: they are being removed
+//! data/<topic>-<partition>.<topic id>/           one partition
+//!     state                                      what is not in the segments (log::state)
+//!     <base offset, 20 digits>.log               segment: a run of record batches
+//!     <base offset>.idx  <offset>.snap           sparse index; producers as of an offset
+//!     *.deleted                                  on its way out
+//! data/<...>-delete/                             a deleted partition on its way out
+//! ```
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::model::{Offset, PartitionKey, TopicId};
+
+pub(crate) const DELETED_SUFFIX: &str = ".deleted";
+/// Ends the name of a directory that is being removed.
+pub(crate) const DELETE_DIR_SUFFIX: &str = "-delete";
+/// Ends the name of a file that is being written, before it is renamed.
+pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
+pub(crate) const STATE_FILE: &str = "state";
+pub(crate) const UNCLEAN_MARK: &str = "unclean";
+pub(crate) const REPLAYED_MARK: &str = "replayed";
+
+pub(crate) fn journal_root(data_dir: &Path) -> PathBuf {
+    data_dir.join("journal")
+}
+
+pub(crate) fn journal_dir(data_dir: &Path, shard: u16) -> PathBuf {
+    journal_root(data_dir).join(shard.to_string())
+}
+
+pub(crate) fn partitions_root(data_dir: &Path) -> PathBuf {
+    data_dir.join("data")
+}
+
+pub(crate) fn partition_dir_name(topic: &str, key: PartitionKey) -> String {
+    format!("{topic}-{}.{}", key.partition, key.topic)
+}
+
+/// The partition that a directory is named after.
+pub(crate) fn parse_partition_dir(name: &OsStr) -> Option<PartitionKey> {
+    // The id is base64url and may hold '-' but no '.'; topic names may hold both.
+    let (front, id) = name.to_str()?.rsplit_once('.')?;
+    let (_, partition) = front.rsplit_once('-')?;
+    Some(PartitionKey { topic: TopicId::from_base64(id)?, partition: number(partition)? })
+}
+
+pub(crate) fn segment_name(base: Offset) -> String {
+    format!("{:020}.log", base.0)
+}
+
+pub(crate) fn index_name(base: Offset) -> String {
+    format!("{:020}.idx", base.0)
+}
+
+pub(crate) fn snapshot_name(offset: Offset) -> String {
+    format!("{:020}.snap", offset.0)
+}
+
+/// The offset in a name `<20 digits><suffix>`.
+pub(crate) fn parse_offset(name: &OsStr, suffix: &str) -> Option<Offset> {
+    let digits = name.to_str()?.strip_suffix(suffix)?;
+    if digits.len() != 20 {
+        return None;
+    }
+    number(digits).map(Offset)
+}
+
+/// `number` without sign or leading `+`.
+fn number<T: std::str::FromStr>(digits: &str) -> Option<T> {
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        let key = PartitionKey { topic: TopicId([0xfb; 16]), partition: 12 };
+        let name = partition_dir_name("a-1.b", key);
+        assert_eq!(parse_partition_dir(name.as_ref()), Some(key));
+        for other in ["a-1", "a.b", "x-+1.AAAAAAAAAAAAAAAAAAAAAA", &format!("{name}-delete")] {
+            assert_eq!(parse_partition_dir(other.as_ref()), None, "{other}");
+        }
+        assert_eq!(parse_offset(segment_name(Offset(42)).as_ref(), ".log"), Some(Offset(42)));
+        assert_eq!(parse_offset("42.log".as_ref(), ".log"), None);
+        assert_eq!(parse_offset("-0000000000000000042.log".as_ref(), ".log"), None);
+    }
+}

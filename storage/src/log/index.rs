@@ -1,0 +1,181 @@
+//! Getting a segment's index when it is asked for: from memory, from its `.idx` file, from the log.
+
+use std::rc::Rc;
+
+use super::{LogInner, LogState};
+use crate::error::StorageError;
+use crate::layout;
+use crate::model::Offset;
+use crate::record::internal::{self, SEGMENT_HEADER_BYTES};
+use crate::segment::index::{IndexEntry, SparseIndex};
+use crate::segment::index_file::{Fingerprint, IndexFile};
+use crate::segment::scan::{FileScan, ScanError};
+use crate::segment::{Segment, SegmentStart, Times};
+
+impl LogInner {
+    /// What goes into the segment's `.idx` file, if all of it is in memory.
+    pub(super) fn index_file(&self, state: &LogState, segment: &Segment) -> Option<IndexFile> {
+        let index = segment.index.as_ref().filter(|index| index.from == 0)?;
+        let next = state.segments.get(state.segments.partition_point(|s| s.base_offset <= segment.base_offset));
+        let (next_index, next_offset) = match next {
+            Some(next) => (next.start?.base_index, next.base_offset),
+            None => (state.next_index, state.log_end),
+        };
+        Some(IndexFile {
+            key: self.key,
+            base_offset: segment.base_offset,
+            covered: segment.size,
+            ordinals: u32::try_from(next_index - segment.start?.base_index).ok()?,
+            next_offset,
+            times: segment.times?,
+            last_batch: segment.tail.as_ref()?.last_batch?,
+            index: (**index).clone(),
+        })
+    }
+
+    /// Makes sure that the segment's index, times and start are in memory. Does nothing if the segment is gone.
+    pub(super) async fn load_index(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
+        let (upto, generation, active) = {
+            let state = self.state.borrow();
+            let Some(segment) = state.segment_at(base) else { return Ok(()) };
+            let covered_from = segment.index.as_ref().map_or(segment.size, |index| index.from);
+            if covered_from == 0 && segment.times.is_some() && segment.start.is_some() {
+                self.shared.indexes.touch(self, base);
+                return Ok(());
+            }
+            let active = base == state.active().base_offset;
+            (if covered_from == 0 { segment.size } else { covered_from }, state.generation, active)
+        };
+        let made = self.make_index(base, upto).await?;
+        let state = &mut *self.state.borrow_mut();
+        if state.generation != generation {
+            return Ok(());
+        }
+        let Some(segment) = state.segment_at_mut(base) else { return Ok(()) };
+        segment.start.get_or_insert(made.start);
+        if segment.times.is_none() {
+            segment.times = Some(made.times);
+        }
+        let index = segment.index_mut();
+        if index.from > 0 {
+            index.prepend(&made.index);
+        }
+        if !active {
+            let memory = segment.memory();
+            self.shared.indexes.add(self, base, memory);
+        }
+        Ok(())
+    }
+
+    /// Reads the segment's header batch.
+    pub(super) async fn load_start(self: &Rc<Self>, base: Offset) -> Result<Option<SegmentStart>, StorageError> {
+        if let Some(start) = self.state.borrow().segment_at(base).and_then(|s| s.start) {
+            return Ok(Some(start));
+        }
+        let file = self.open_segment(base, false).await?;
+        let mut scan = FileScan::new(file, 0, SEGMENT_HEADER_BYTES as u32).read_ahead(core_pinning::BLOCK);
+        let found = self.scanned(base, scan.next().await)?;
+        let header = found.and_then(|batch| internal::parse_segment_header(&batch.bytes));
+        let Some(header) = header.filter(|h| h.key == self.key && h.base_offset == base) else {
+            return Err(self.fence(self.corrupt(base, 0, "not the segment's header")));
+        };
+        if header.format > internal::SEGMENT_FORMAT {
+            let path = self.dir.join(layout::segment_name(base));
+            return Err(StorageError::Version {
+                path: path.to_string_lossy().into(),
+                found: header.format,
+                known: internal::SEGMENT_FORMAT,
+            });
+        }
+        let start = SegmentStart::from(&header);
+        if let Some(segment) = self.state.borrow_mut().segment_at_mut(base) {
+            segment.start = Some(start);
+        }
+        Ok(Some(start))
+    }
+
+    /// A scan's result; a bad batch in what is durable fences the log.
+    pub(super) fn scanned<T>(&self, segment: Offset, result: Result<T, ScanError>) -> Result<T, StorageError> {
+        result.map_err(|error| match error {
+            ScanError::Bad { position, reason } => self.fence(self.corrupt(segment, position, reason)),
+            ScanError::Storage(error) => error,
+        })
+    }
+
+    /// The index of the segment's first `upto` bytes, all of which are in the file.
+    async fn make_index(self: &Rc<Self>, base: Offset, upto: u32) -> Result<Made, StorageError> {
+        let Some(start) = self.load_start(base).await? else { unreachable!("load_start fails otherwise") };
+        let path = self.dir.join(layout::index_name(base));
+        let file = self.open_segment(base, false).await?;
+        let known = match crate::durable::read(&path).await? {
+            Some(bytes) => IndexFile::decode(&bytes).ok().filter(|f| {
+                f.key == self.key && f.base_offset == base && f.covered <= upto && f.last_batch.position < f.covered
+            }),
+            None => None,
+        };
+        let known = match known {
+            Some(known) if self.matches(&file, &known.last_batch, known.covered).await? => Some(known),
+            _ => None,
+        };
+        let interval = self.state.borrow().config.index_interval_bytes;
+        let (mut index, mut times, mut ordinal, from) = match known {
+            Some(known) => (known.index, known.times, known.ordinals, known.covered),
+            None => (SparseIndex::new(0), Times::NONE, 0, 0),
+        };
+        let mut scan = FileScan::new(file, from, upto).read_ahead(1 << 20);
+        let (mut last_batch, mut next_offset) = (None, base);
+        while let Some(batch) = self.scanned(base, scan.next().await)? {
+            self.shared.stats.scanned_bytes.add(batch.bytes.len());
+            let header = &batch.header;
+            let leader_epoch = header.leader_epoch;
+            let (position, base_offset) = (batch.position, header.base_offset);
+            last_batch = Some(Fingerprint { position, base_offset, leader_epoch, crc: header.crc });
+            next_offset = header.next_offset();
+            if position == 0 {
+                continue;
+            }
+            let offset_delta = u32::try_from(base_offset - base).unwrap_or(u32::MAX);
+            let max_timestamp = times.max_timestamp;
+            index.add(interval, IndexEntry { offset_delta, position, ordinal, max_timestamp });
+            if !header.is_internal() {
+                times.see(header.max_timestamp, position);
+            }
+            ordinal += 1;
+            core_pinning::yield_if_needed().await;
+        }
+        let sealed = self.state.borrow().segment_at(base).is_some_and(|s| s.finished && s.size == upto);
+        if let Some(last_batch) = last_batch.filter(|_| sealed) {
+            let file = IndexFile {
+                key: self.key,
+                base_offset: base,
+                covered: upto,
+                ordinals: ordinal,
+                next_offset,
+                times,
+                last_batch,
+                index: index.clone(),
+            };
+            self.write_shortcut(&path, file.encode()).await;
+        }
+        Ok(Made { start, times, index })
+    }
+
+    /// True if the log still has that batch there.
+    async fn matches(&self, file: &core_pinning::File, batch: &Fingerprint, end: u32) -> Result<bool, StorageError> {
+        let mut scan = FileScan::new(file.clone(), batch.position, end).read_ahead(core_pinning::BLOCK);
+        match scan.next().await {
+            Ok(Some(found)) => Ok(found.header.base_offset == batch.base_offset
+                && found.header.leader_epoch == batch.leader_epoch
+                && found.header.crc == batch.crc
+                && scan.position() == end),
+            Ok(None) | Err(ScanError::Bad { .. }) => Ok(false),
+            Err(ScanError::Storage(error)) => Err(error),
+        }
+    }
+}
+
+struct Made {
+    start: SegmentStart,
+    times: Times,
+    index: SparseIndex,
+}

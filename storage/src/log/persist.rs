@@ -1,0 +1,165 @@
+//! What is kept of a log beside its segments: state records in the journal while it is used, a state file when it is not.
+
+use std::rc::Rc;
+
+use core_pinning::disk::fs;
+
+use super::state::{ActiveSegment, PartitionState, Producers, state_record};
+use super::{LogInner, LogState};
+use crate::error::{Doing, StorageError};
+use crate::journal::Done;
+use crate::journal::record::RecordKind;
+use crate::layout;
+use crate::point::Point;
+use crate::segment::Times;
+
+/// A producer's encoded size at most.
+const PRODUCER_BYTES: usize = 151;
+/// A table up to this size goes into the state; a larger one into a file of its own.
+const INLINE_BYTES: usize = 8 << 10;
+/// Which is written again after so many bytes of log.
+const SNAPSHOT_EVERY: u64 = 32 << 20;
+
+impl LogInner {
+    /// The log as it is now. `cut`: the producer table is ahead of it.
+    fn persisted(&self, state: &LogState, clean: bool, cut: bool) -> PartitionState {
+        let end = state.end();
+        let active = state.active();
+        let producers = self.producers.borrow();
+        let producers = match producers.len() * PRODUCER_BYTES {
+            _ if cut => Producers::Rebuild,
+            0 => Producers::Empty,
+            size if size <= INLINE_BYTES => {
+                let mut table = Vec::new();
+                producers.encode_before(end.next_offset, &mut table);
+                Producers::Inline(table.into())
+            }
+            _ => state.producer_snapshot.map_or(Producers::Rebuild, Producers::Snapshot),
+        };
+        PartitionState {
+            key: self.key,
+            topic: self.topic.to_string(),
+            clean,
+            vote: state.vote,
+            log_start: state.log_start,
+            purged: state.purged,
+            first_segment: state.segments.front().map_or(end.segment, |s| s.base_offset),
+            end,
+            last: state.last,
+            applied: state.applied,
+            applied_id: state.applied_id,
+            synced: state.synced,
+            durable: end.place(),
+            active: ActiveSegment {
+                start: match active.start {
+                    Some(start) => start,
+                    None => unreachable!("an active segment's start is known"),
+                },
+                times: active.times.unwrap_or(Times::NONE),
+            },
+            memberships: state.memberships.clone(),
+            producers,
+            epochs: state.epochs.clone(),
+        }
+    }
+
+    /// Puts the log's state into the journal. All that was appended to the log before is durable when it is.
+    pub(crate) fn journal_state(self: &Rc<Self>, state: &LogState, cut: bool, done: Option<Done>) {
+        let payload = state_record(&self.persisted(state, false, cut));
+        self.shared.journal.append_meta(Some(self), RecordKind::State, payload, done);
+    }
+
+    /// Writes the state file, durably. The log is at rest: everything is durable, and in its segment files up to `synced`.
+    pub(crate) async fn write_state_file(self: &Rc<Self>, clean: bool) -> Result<(), StorageError> {
+        let mut bytes = Vec::new();
+        {
+            let state = &mut *self.state.borrow_mut();
+            self.persisted(state, clean, false).encode(&mut bytes);
+            // Whatever changes from here on says so itself.
+            state.state_file_current = true;
+        }
+        let path = self.dir.join(layout::STATE_FILE);
+        let written = async {
+            crate::durable::replace(&path, bytes, true).await?;
+            fs::sync_dir(&self.dir).await.doing("sync", &self.dir)
+        };
+        let written = written.await;
+        if written.is_err() {
+            self.state.borrow_mut().state_file_current = false;
+        }
+        written
+    }
+
+    /// Makes what was written to the segment files durable.
+    pub(crate) async fn sync_files(self: &Rc<Self>) -> Result<(), StorageError> {
+        let (bases, dir) = {
+            let state = &mut *self.state.borrow_mut();
+            (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.dir_unsynced))
+        };
+        for base in bases {
+            if self.state.borrow().segment_at(base).is_none_or(|s| !s.has_file) {
+                continue;
+            }
+            let file = self.open_segment(base, false).await?;
+            file.sync_data().await.doing("sync", file.path())?;
+        }
+        if dir {
+            fs::sync_dir(&self.dir).await.doing("sync", &self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that everything before `point` has been written and synced.
+    pub(crate) fn mark_synced(&self, point: Point) {
+        let state = &mut *self.state.borrow_mut();
+        state.synced = state.synced.max(point.place());
+    }
+
+    /// Writes a large producer table to a file of its own, when the last one is old. The table and the point agree.
+    pub(crate) async fn snapshot_producers(self: &Rc<Self>) -> Result<(), StorageError> {
+        let (point, generation, table) = {
+            let state = self.state.borrow();
+            let producers = self.producers.borrow();
+            let point = state.end();
+            let since = state.producer_snapshot.map(|p| {
+                let whole = state.segments.iter().filter(|s| s.base_offset >= p.segment).map(|s| u64::from(s.size));
+                whole.sum::<u64>().saturating_sub(p.position.into())
+            });
+            if producers.len() * PRODUCER_BYTES <= INLINE_BYTES || since.is_some_and(|bytes| bytes < SNAPSHOT_EVERY) {
+                return Ok(());
+            }
+            let mut table = Vec::new();
+            producers.encode_before(point.next_offset, &mut table);
+            (point, state.generation, table)
+        };
+        let path = self.dir.join(layout::snapshot_name(point.next_offset));
+        crate::durable::replace(&path, table, true).await?;
+        fs::sync_dir(&self.dir).await.doing("sync", &self.dir)?;
+        let state = &mut *self.state.borrow_mut();
+        if state.generation == generation {
+            // The file before is needed until a state that names this one is durable; the next opening removes it.
+            state.producer_snapshot = Some(point);
+        }
+        Ok(())
+    }
+
+    /// Gives the active segment's file its exact size and writes its index, before the log is closed.
+    pub(crate) async fn close_files(self: &Rc<Self>) -> Result<(), StorageError> {
+        let (base, size, allocated, index) = {
+            let state = self.state.borrow();
+            let active = state.active();
+            (active.base_offset, active.size, active.allocated, self.index_file(&state, active))
+        };
+        if allocated != size {
+            let file = self.open_segment(base, false).await?;
+            file.set_len(size.into()).await.doing("cut", file.path())?;
+            let state = &mut *self.state.borrow_mut();
+            state.unsynced.push(base);
+            state.active_mut().allocated = size;
+        }
+        if let Some(index) = index {
+            self.write_shortcut(&self.dir.join(layout::index_name(base)), index.encode()).await;
+        }
+        Ok(())
+    }
+}

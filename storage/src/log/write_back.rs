@@ -1,0 +1,411 @@
+//! Bringing a log's bytes into its segment files: one job of a log at a time, a few of a shard (`store::write_back`).
+//!
+//! | found                                                        | job                                                 |
+//! |--------------------------------------------------------------|-----------------------------------------------------|
+//! | a full chunk, durable                                        | write its whole blocks; the rest goes with the next |
+//! | forced, and durable bytes are left                           | write them, the last block padded with zeros        |
+//! | a chunk that begins inside a block not all of which is known | read that block first                               |
+//! | a sealed segment, all written                                | cut the file to its size, write `.idx` and `.snap`  |
+//! | a truncation on its way to the journal                       | nothing, until it is durable                        |
+
+use std::rc::Rc;
+
+use core_pinning::{AlignedBuf, BLOCK, File};
+
+use super::{LogInner, LogState};
+use crate::chunk::{ChunkSlice, align_down, align_up};
+use crate::error::{Doing, StorageError};
+use crate::layout;
+use crate::model::Offset;
+use crate::point::Point;
+use crate::segment::Segment;
+
+/// A segment's file grows by so many chunks at a time, within the bounds.
+const GROWTH_CHUNKS: usize = 8;
+const GROWTH_MIN: u32 = 32 << 10;
+const GROWTH_MAX: u32 = 16 << 20;
+
+enum Job {
+    /// Read the block at the position for the chunk that begins inside it.
+    ReadPrefix {
+        segment: Offset,
+        block: u32,
+        start: u32,
+    },
+    Write(WriteJob),
+    Finish {
+        segment: Offset,
+    },
+}
+
+struct WriteJob {
+    segment: Offset,
+    /// Beginning of a block.
+    position: u32,
+    whole_blocks: Option<ChunkSlice>,
+    /// The last block, copied and padded: its chunk goes on changing behind `upto`.
+    last_block: Option<AlignedBuf>,
+    upto: u32,
+    /// Grow the file's blocks to this size first.
+    allocate: Option<(u32, u32)>,
+    generation: u64,
+}
+
+impl LogState {
+    /// True if write-back has something to do without being forced.
+    pub(super) fn has_full_chunk(&self) -> bool {
+        self.segments.iter().rev().take_while(|s| !s.finished).any(|s| {
+            let durable = self.durable_size(s);
+            let chunks = s.tail.iter().flat_map(|t| t.chunks.iter().rev().take_while(|c| c.end() > t.written));
+            let written = s.written();
+            chunks.into_iter().any(|c| c.is_sealed() && c.end() <= durable && align_down(c.end()) > written)
+                || (self.is_sealed(s) && durable == s.size)
+        })
+    }
+
+    fn is_sealed(&self, segment: &Segment) -> bool {
+        segment.base_offset != self.active().base_offset
+    }
+
+    /// Bytes of a segment that are durable in the journal or its file.
+    fn durable_size(&self, segment: &Segment) -> u32 {
+        match segment.base_offset.cmp(&self.flushed.segment) {
+            std::cmp::Ordering::Less => segment.size,
+            std::cmp::Ordering::Equal => self.flushed.position,
+            std::cmp::Ordering::Greater => 0,
+        }
+    }
+
+    /// True if everything durable is in the files, and the sealed segments are finished.
+    pub(crate) fn is_written_back(&self) -> bool {
+        let unfinished = self.segments.iter().rev().take_while(|s| !s.finished);
+        unfinished.into_iter().all(|s| s.written() >= self.durable_size(s) && !self.is_sealed(s))
+    }
+
+    fn next_job(&mut self, forced: bool) -> Option<Job> {
+        if self.truncating > 0 || matches!(self.fenced, Some(StorageError::Deleted(_))) {
+            return None;
+        }
+        let unfinished = self.segments.iter().rev().take_while(|s| !s.finished).count();
+        let first = self.segments.len() - unfinished;
+        for number in first..self.segments.len() {
+            let segment = self.segments.get(number)?;
+            if let Some(job) = self.segment_job(segment, forced) {
+                return Some(job);
+            }
+            if segment.written() < segment.size {
+                // The segments are written one after the other.
+                return None;
+            }
+        }
+        None
+    }
+
+    fn segment_job(&self, segment: &Segment, forced: bool) -> Option<Job> {
+        let sealed = self.is_sealed(segment);
+        if segment.dirty() == 0 {
+            return (sealed && !segment.finished).then_some(Job::Finish { segment: segment.base_offset });
+        }
+        let tail = segment.tail.as_ref()?;
+        let (written, durable) = (tail.written, self.durable_size(segment));
+        let block = align_down(written);
+        // The last chunk whose memory holds the block that is next; an earlier one where its prefix is not known.
+        let mut number = tail.chunks.partition_point(|c| align_down(c.start()) <= block).checked_sub(1)?;
+        let chunk = loop {
+            let chunk = tail.chunks.get(number)?;
+            if chunk.prefix_known() || chunk.start() <= block {
+                break chunk;
+            }
+            if chunk.start() <= written {
+                return Some(Job::ReadPrefix { segment: segment.base_offset, block, start: chunk.start() });
+            }
+            number = number.checked_sub(1)?;
+        };
+        let limit = chunk.end().min(durable);
+        let next = tail.chunks.get(number + 1);
+        let full = limit == chunk.end() && (chunk.is_sealed() || next.is_some());
+        let upto = match next {
+            // The rest of the last block goes with the next chunk, which has it as its prefix.
+            Some(next) if full && next.prefix_known() => align_down(limit),
+            _ if full && (next.is_some() || sealed) => limit,
+            _ if forced => limit,
+            _ if full => align_down(limit),
+            _ => return None,
+        };
+        // A forced write has got here before.
+        let upto = if upto <= written && forced { limit } else { upto };
+        if upto <= written {
+            return None;
+        }
+        let whole_end = align_down(upto);
+        let whole_blocks = (whole_end > block).then(|| chunk.file_bytes(block, whole_end));
+        let last_block = (upto > whole_end).then(|| {
+            let from = whole_end.max(block);
+            let mut last = AlignedBuf::zeroed(BLOCK);
+            let bytes = chunk.file_bytes(from, upto);
+            if let Some(place) = last.as_mut_slice().get_mut(..bytes.len()) {
+                place.copy_from_slice(bytes.as_ref());
+            }
+            last
+        });
+        let allocate = (align_up(upto) > segment.allocated).then(|| {
+            let growth = u32::try_from(self.next_chunk * GROWTH_CHUNKS).unwrap_or(GROWTH_MAX);
+            let from = align_down(segment.allocated);
+            (from, align_up(upto).saturating_add(growth.clamp(GROWTH_MIN, GROWTH_MAX)) & !(BLOCK as u32 - 1))
+        });
+        Some(Job::Write(WriteJob {
+            segment: segment.base_offset,
+            position: block,
+            whole_blocks,
+            last_block,
+            upto,
+            allocate,
+            generation: self.generation,
+        }))
+    }
+}
+
+impl LogInner {
+    /// Runs the next job; false if there is none.
+    pub(crate) async fn write_back_once(self: &Rc<Self>) -> Result<bool, StorageError> {
+        let job = {
+            let mut state = self.state.borrow_mut();
+            state.next_job(self.marks.forced.get())
+        };
+        match job {
+            None => return Ok(false),
+            Some(Job::ReadPrefix { segment, block, start }) => self.read_prefix(segment, block, start).await?,
+            Some(Job::Write(job)) => self.write(job).await?,
+            Some(Job::Finish { segment }) => self.finish_segment(segment).await?,
+        }
+        Ok(true)
+    }
+
+    pub(crate) async fn open_segment(&self, segment: Offset, create: bool) -> Result<File, StorageError> {
+        self.shared.files.open(self.key, segment, &self.dir, create).await
+    }
+
+    async fn read_prefix(&self, segment: Offset, block: u32, start: u32) -> Result<(), StorageError> {
+        let file = self.open_segment(segment, false).await?;
+        let bytes = file.read_at(block.into(), BLOCK).await.doing("read", file.path())?;
+        let Some(prefix) = bytes.get(..(start - block) as usize) else {
+            let reason = format!("the file ends at {} of {start} bytes", block as usize + bytes.len());
+            return Err(self.fence(self.corrupt(segment, block, reason)));
+        };
+        let mut state = self.state.borrow_mut();
+        let chunk = state
+            .segment_at_mut(segment)
+            .and_then(|s| s.tail.as_mut())
+            .and_then(|t| t.chunks.iter_mut().find(|c| c.start() == start && !c.prefix_known()));
+        if let Some(chunk) = chunk {
+            chunk.set_prefix(prefix);
+        }
+        Ok(())
+    }
+
+    async fn write(self: &Rc<Self>, job: WriteJob) -> Result<(), StorageError> {
+        let new_file = self.state.borrow().segment_at(job.segment).is_some_and(|s| !s.has_file);
+        if new_file {
+            self.state.borrow_mut().dir_unsynced = true;
+        }
+        let file = self.open_segment(job.segment, true).await?;
+        if let Some(segment) = self.state.borrow_mut().segment_at_mut(job.segment) {
+            segment.has_file = true;
+        }
+        if let Some((from, upto)) = job.allocate {
+            match file.allocate(from.into(), (upto - from).into(), true).await {
+                // A file system without it: the write makes the blocks.
+                Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {}
+                other => other.doing("allocate", file.path())?,
+            }
+            if let Some(segment) = self.state.borrow_mut().segment_at_mut(job.segment) {
+                segment.allocated = segment.allocated.max(upto);
+            }
+        }
+        let mut position = u64::from(job.position);
+        if let Some(blocks) = job.whole_blocks {
+            let len = blocks.len() as u64;
+            file.write_at(position, blocks).await.doing("write", file.path())?;
+            position += len;
+        }
+        if let Some(block) = job.last_block {
+            file.write_at(position, block).await.doing("write", file.path())?;
+        }
+        let state = &mut *self.state.borrow_mut();
+        if !state.unsynced.contains(&job.segment) {
+            state.unsynced.push(job.segment);
+        }
+        if state.generation != job.generation || matches!(state.fenced, Some(StorageError::Deleted(_))) {
+            return Ok(());
+        }
+        if let Some(segment) = state.segment_at_mut(job.segment) {
+            let tail = segment.tail_mut();
+            let clean_before = tail.written;
+            tail.written = job.upto;
+            self.shared.dirty.sub((job.upto - clean_before) as usize);
+            // Full chunks that are in the file now are the cache; the last one may yet grow.
+            let new = tail.chunks.iter().rev().take_while(|c| !c.cached).count();
+            let from = tail.chunks.len() - new;
+            for chunk in tail.chunks.range_mut(from..).filter(|c| c.is_sealed() && c.end() <= job.upto) {
+                chunk.cached = true;
+                self.shared.cache.add(self, job.segment, chunk.start(), chunk.capacity());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a sealed segment's file its exact size and its index.
+    async fn finish_segment(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
+        let (size, generation, index, snapshot) = {
+            let state = self.state.borrow();
+            let Some(segment) = state.segment_at(base) else { return Ok(()) };
+            let next = state.segments.iter().find(|s| s.base_offset > base);
+            let snapshot = next.and_then(|s| Some((s.base_offset, s.tail.as_ref()?.snapshot.clone()?)));
+            (segment.size, state.generation, self.index_file(&state, segment), snapshot)
+        };
+        let file = self.open_segment(base, false).await?;
+        file.set_len(size.into()).await.doing("cut", file.path())?;
+        if let Some(index) = index {
+            self.write_shortcut(&self.dir.join(layout::index_name(base)), index.encode()).await;
+        }
+        if let Some((offset, snapshot)) = snapshot {
+            self.write_shortcut(&self.dir.join(layout::snapshot_name(offset)), snapshot).await;
+        }
+        let mut state = self.state.borrow_mut();
+        if !state.unsynced.contains(&base) {
+            state.unsynced.push(base);
+        }
+        state.dir_unsynced = true;
+        if state.generation == generation
+            && let Some(segment) = state.segment_at_mut(base)
+        {
+            segment.finished = true;
+            segment.allocated = size;
+            if segment.index.is_some() {
+                self.shared.indexes.add(self, base, segment.memory());
+            }
+            let next = state.segments.iter_mut().find(|s| s.base_offset > base);
+            if let Some(tail) = next.and_then(|s| s.tail.as_mut()) {
+                tail.snapshot = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a file that can be made again from the log. Not synced, and a failure is only noted.
+    pub(crate) async fn write_shortcut(&self, path: &std::path::Path, bytes: Vec<u8>) {
+        if let Err(error) = crate::durable::replace(path, bytes, false).await {
+            tracing::warn!(%error, "a shortcut file was not written");
+        }
+    }
+
+    /// Takes chunks that are in the file out of memory, oldest first, up to the one that begins at `start`.
+    pub(crate) fn drop_chunks(&self, segment: Offset, start: u32) -> usize {
+        let mut state = self.state.borrow_mut();
+        let Some(segment) = state.segment_at_mut(segment) else { return 0 };
+        let Some(tail) = &mut segment.tail else { return 0 };
+        let mut freed = 0;
+        while let Some(oldest) = tail.chunks.front() {
+            if oldest.start() > start || oldest.end() > tail.written {
+                break;
+            }
+            let end = oldest.end();
+            if let Some(chunk) = tail.chunks.pop_front() {
+                self.shared.forget_chunk(&chunk);
+                freed += chunk.capacity();
+            }
+            while tail.internal.front().is_some_and(|(position, _)| *position < end) {
+                tail.internal.pop_front();
+            }
+        }
+        if tail.chunks.is_empty() && tail.written == segment.size && segment.finished {
+            segment.tail = None;
+        }
+        freed
+    }
+
+    /// Gives back all memory of a log that is written back and at rest; true if nothing is left to give.
+    pub(crate) async fn rest(self: &Rc<Self>) -> bool {
+        let index = {
+            let state = self.state.borrow();
+            if !state.is_written_back() || state.dirty() > 0 || state.truncating > 0 {
+                return false;
+            }
+            let active = state.active();
+            let worth = active.index.as_ref().is_some_and(|i| i.memory() > 4096);
+            worth.then(|| (active.base_offset, active.size, self.index_file(&state, active)))
+        };
+        if let Some((base, _, Some(index))) = &index {
+            self.write_shortcut(&self.dir.join(layout::index_name(*base)), index.encode()).await;
+        }
+        let state = &mut *self.state.borrow_mut();
+        // Appended to, or cut, while the index was written.
+        let same = index.as_ref().is_none_or(|(base, size, _)| (*base, *size) == state.end().place());
+        if !same || !state.is_written_back() || state.dirty() > 0 {
+            return false;
+        }
+        for segment in state.segments.iter_mut().rev().take_while(|s| s.tail.is_some()) {
+            if let Some(tail) = segment.tail.take() {
+                tail.chunks.iter().for_each(|chunk| self.shared.forget_chunk(chunk));
+            }
+        }
+        if index.is_some() {
+            state.active_mut().index = None;
+        }
+        state.unapplied.shrink_to_fit();
+        state.memberships.shrink_to_fit();
+        state.unsynced.shrink_to_fit();
+        true
+    }
+}
+
+impl LogInner {
+    pub(crate) fn is_deleted(&self) -> bool {
+        matches!(self.state.borrow().fenced, Some(StorageError::Deleted(_)))
+    }
+
+    pub(crate) fn flushed_point(&self) -> (Point, u64) {
+        let state = self.state.borrow();
+        (state.flushed, state.generation)
+    }
+
+    /// True if everything before `point` is in the segment files.
+    pub(crate) fn is_written_to(&self, point: Point) -> bool {
+        let state = self.state.borrow();
+        state.segments.iter().rev().take_while(|s| !s.finished).all(|s| match s.base_offset.cmp(&point.segment) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => s.written() >= point.position,
+            std::cmp::Ordering::Greater => true,
+        })
+    }
+
+    /// True if everything appended is durable and in the segment files.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.state.borrow();
+        state.dirty() == 0
+            && state.is_written_back()
+            && state.flushed == state.end()
+            && state.synced == state.end().place()
+    }
+
+    pub(crate) fn has_chunk(&self, segment: Offset, start: u32) -> bool {
+        // A log that is borrowed is in use.
+        let Ok(state) = self.state.try_borrow() else { return true };
+        let tail = state.segment_at(segment).and_then(|s| s.tail.as_ref());
+        tail.is_some_and(|t| t.chunks.iter().any(|c| c.start() == start))
+    }
+}
+
+impl LogInner {
+    /// Gives up all memory of a log that is deleted.
+    pub(crate) fn drop_memory(&self) {
+        let state = &mut *self.state.borrow_mut();
+        for segment in &mut state.segments {
+            if let Some(tail) = segment.tail.take() {
+                tail.chunks.iter().for_each(|chunk| self.shared.forget_chunk(chunk));
+            }
+            segment.index = None;
+        }
+        state.unapplied = Default::default();
+    }
+}

@@ -1,0 +1,189 @@
+//! Bringing what a journal says to the segment and state files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use core_pinning::disk::fs;
+use core_pinning::{File, OpenOptions};
+use futures::StreamExt;
+use hashbrown::HashMap;
+
+use super::RecoveryReport;
+use super::plan::{Extent, Plan, Plans};
+use crate::error::{Doing, StorageError};
+use crate::journal::record::FileId;
+use crate::journal::scan;
+use crate::layout;
+use crate::log::load::decode_state;
+use crate::log::state::PartitionState;
+use crate::model::{Offset, PartitionKey};
+use crate::store::partitions::remove_partition_dir;
+
+/// Bytes of one segment written together.
+const WRITE_BYTES: usize = 1 << 20;
+/// Partitions finished at a time.
+const IN_FLIGHT: usize = 8;
+/// Segment files held open while journal files are gone through.
+const OPEN_FILES: usize = 256;
+
+/// A partition to bring up to date.
+struct Target {
+    dir: PathBuf,
+    state: PartitionState,
+    extents: Vec<Extent>,
+    /// How many of the extents are in place.
+    done: usize,
+    /// Where each touched segment ends.
+    ends: BTreeMap<Offset, u32>,
+    /// A segment is shorter than it was: opening will say so.
+    damaged: bool,
+}
+
+pub(super) async fn replay(
+    data_dir: &Path,
+    plans: Plans,
+    files: &[(FileId, PathBuf)],
+    dirs: &HashMap<PartitionKey, PathBuf>,
+    report: &mut RecoveryReport,
+) -> Result<(), StorageError> {
+    let mut targets = Vec::new();
+    for (key, plan) in plans.0 {
+        report.partitions.push(key);
+        targets.extend(target(data_dir, key, plan, dirs.get(&key), report).await?);
+    }
+    for (number, (_, path)) in files.iter().enumerate() {
+        let bytes = scan::read_file(path).await?;
+        let mut open: HashMap<PathBuf, File> = HashMap::new();
+        for target in targets.iter_mut().filter(|t| !t.damaged) {
+            report.bytes += write_extents(target, number, &bytes, &mut open).await?;
+        }
+    }
+    let finishing = futures::stream::iter(targets.into_iter().map(finish)).buffer_unordered(IN_FLIGHT);
+    let results: Vec<Result<(), StorageError>> = finishing.collect().await;
+    results.into_iter().collect::<Result<(), _>>()?;
+    let root = layout::partitions_root(data_dir);
+    fs::sync_dir(&root).await.doing("sync", &root)
+}
+
+/// What is to be done for a partition, `None` if that is nothing.
+async fn target(
+    data_dir: &Path,
+    key: PartitionKey,
+    mut plan: Plan,
+    dir: Option<&PathBuf>,
+    report: &mut RecoveryReport,
+) -> Result<Option<Target>, StorageError> {
+    if plan.base.is_none() && !plan.deleted {
+        let stored = match dir {
+            Some(dir) => crate::durable::read(&dir.join(layout::STATE_FILE)).await?.map(|bytes| (dir, bytes)),
+            None => None,
+        };
+        let Some((dir, bytes)) = stored else {
+            tracing::warn!(partition = %key, "the journal has records of a partition that is not there");
+            report.orphans.push(key);
+            return Ok(None);
+        };
+        match decode_state(key, &dir.join(layout::STATE_FILE), &bytes) {
+            Ok(state) => plan.begin_with_file(state),
+            // Left as it is: opening the partition says what is wrong with it.
+            Err(error @ StorageError::Corrupt { .. }) => {
+                tracing::error!(partition = %key, %error, "not replayed");
+                report.orphans.push(key);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let begun = plan.base.as_ref().is_some_and(|state| state.end.position > 0 || !plan.extents.is_empty());
+    let Some(mut state) = plan.base.filter(|_| begun && !plan.deleted) else {
+        if let Some(dir) = dir {
+            remove_partition_dir(dir).await?;
+        }
+        report.removed.push(key);
+        return Ok(None);
+    };
+    let name = || layout::partition_dir_name(&state.topic, key);
+    let dir = dir.cloned().unwrap_or_else(|| layout::partitions_root(data_dir).join(name()));
+    fs::create_dir_all(&dir).await.doing("create", &dir)?;
+    if plan.vote.is_some() {
+        state.vote = plan.vote;
+    }
+    let mut ends = BTreeMap::from([state.synced]);
+    for extent in &plan.extents {
+        let end = ends.entry(extent.segment).or_insert(0);
+        *end = extent.end().max(*end);
+    }
+    let (synced_segment, synced_position) = state.synced;
+    let damaged = synced_position > 0 && {
+        let path = dir.join(layout::segment_name(synced_segment));
+        let len = match fs::metadata(&path).await {
+            Ok(metadata) => metadata.len,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(StorageError::io("look at", &path, &error)),
+        };
+        len < u64::from(synced_position)
+    };
+    let durable = ends.last_key_value().map_or(state.durable, |(segment, end)| (*segment, *end));
+    (state.clean, state.durable) = (false, durable.max(state.end.place()));
+    if !damaged {
+        state.synced = state.durable;
+    }
+    Ok(Some(Target { dir, state, extents: plan.extents, done: 0, ends, damaged }))
+}
+
+/// Writes the target's extents that are in the journal file `number`, those that follow each other together.
+async fn write_extents(
+    target: &mut Target,
+    number: usize,
+    journal: &[u8],
+    open: &mut HashMap<PathBuf, File>,
+) -> Result<u64, StorageError> {
+    let mut written = 0;
+    while let Some(first) = target.extents.get(target.done).filter(|e| e.file == number) {
+        let (segment, position) = (first.segment, first.position);
+        let mut bytes: Vec<u8> = Vec::new();
+        while let Some(next) = target.extents.get(target.done) {
+            let follows = next.file == number
+                && next.segment == segment
+                && next.position as usize == position as usize + bytes.len()
+                && (bytes.is_empty() || bytes.len() + next.len as usize <= WRITE_BYTES);
+            if !follows {
+                break;
+            }
+            bytes.extend_from_slice(journal.get(next.at..next.at + next.len as usize).unwrap_or_default());
+            target.done += 1;
+        }
+        written += bytes.len() as u64;
+        let path = target.dir.join(layout::segment_name(segment));
+        let file = match open.get(&path) {
+            Some(file) => file.clone(),
+            None => {
+                let options = OpenOptions::read_write().create(true);
+                let file = File::open(&path, options).await.doing("open", &path)?;
+                if open.len() >= OPEN_FILES {
+                    open.clear();
+                }
+                open.insert(path.clone(), file.clone());
+                file
+            }
+        };
+        file.write_at(position.into(), bytes).await.doing("write", &path)?;
+        core_pinning::yield_if_needed().await;
+    }
+    Ok(written)
+}
+
+/// Cuts and syncs the segments, then writes the state file.
+async fn finish(target: Target) -> Result<(), StorageError> {
+    let Target { dir, state, ends, damaged, .. } = target;
+    for (segment, end) in ends.iter().filter(|_| !damaged) {
+        let path = dir.join(layout::segment_name(*segment));
+        let file = File::open(&path, OpenOptions::read_write().create(true)).await.doing("open", &path)?;
+        file.set_len((*end).into()).await.doing("cut", &path)?;
+        file.sync_all().await.doing("sync", &path)?;
+    }
+    let mut bytes = Vec::new();
+    state.encode(&mut bytes);
+    crate::durable::replace(&dir.join(layout::STATE_FILE), bytes, true).await?;
+    fs::sync_dir(&dir).await.doing("sync", &dir)
+}

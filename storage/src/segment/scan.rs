@@ -1,0 +1,109 @@
+//! Reading the batches of a segment file one after the other.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use bytes::Bytes;
+use core_pinning::File;
+
+use crate::chunk::{align_down, align_up};
+use crate::error::{Doing, StorageError};
+use crate::record::{BatchHeader, HEADER_BYTES};
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// Why a scan stops before its end.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    /// What is at the position is no intact batch.
+    Bad {
+        position: u32,
+        reason: String,
+    },
+    Storage(StorageError),
+}
+
+/// A batch as found.
+pub(crate) struct FoundBatch {
+    pub(crate) position: u32,
+    pub(crate) header: BatchHeader,
+    pub(crate) bytes: Bytes,
+}
+
+/// Walks over `[position, end)` of a file opened for direct reads. Checks the CRC of every batch.
+pub(crate) struct FileScan {
+    file: File,
+    position: u32,
+    end: u32,
+    read_bytes: usize,
+    buffer: Bytes,
+    /// Position of the buffer's first byte.
+    buffer_at: u32,
+}
+
+impl FileScan {
+    pub(crate) fn new(file: File, position: u32, end: u32) -> FileScan {
+        FileScan { file, position, end, read_bytes: READ_BYTES, buffer: Bytes::new(), buffer_at: 0 }
+    }
+
+    /// Reads at least so much at a time.
+    pub(crate) fn read_ahead(mut self, bytes: usize) -> FileScan {
+        self.read_bytes = bytes;
+        self
+    }
+
+    /// Where the next batch begins.
+    pub(crate) fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// What was read last, and the position of its first byte: holds the batch that `next` gave last.
+    pub(crate) fn buffer(&self) -> (&Bytes, u32) {
+        (&self.buffer, self.buffer_at)
+    }
+
+    /// The next batch; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<FoundBatch>, ScanError> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let position = self.position;
+        let bad = |reason: String| ScanError::Bad { position, reason };
+        if self.available().len() < HEADER_BYTES.min((self.end - position) as usize) {
+            self.fill(HEADER_BYTES).await?;
+        }
+        let header = BatchHeader::parse(self.available()).map_err(|e| bad(e.to_string()))?;
+        let size = header.size();
+        if size > (self.end - position) as usize {
+            return Err(bad(format!("a batch of {size} bytes where {} are left", self.end - position)));
+        }
+        if self.available().len() < size {
+            self.fill(size).await?;
+        }
+        let at = (position - self.buffer_at) as usize;
+        if self.buffer.len() < at + size {
+            return Err(bad(format!("the file ends inside a batch of {size} bytes")));
+        }
+        let bytes = self.buffer.slice(at..at + size);
+        header.verify_crc(&bytes).map_err(|e| bad(e.to_string()))?;
+        self.position += size as u32;
+        Ok(Some(FoundBatch { position, header, bytes }))
+    }
+
+    fn available(&self) -> &[u8] {
+        let upto = self.buffer.len().min((self.end.saturating_sub(self.buffer_at)) as usize);
+        self.buffer.get((self.position - self.buffer_at) as usize..upto).unwrap_or_default()
+    }
+
+    /// Reads from the next batch on, `need` bytes of it at least.
+    async fn fill(&mut self, need: usize) -> Result<(), ScanError> {
+        let from = align_down(self.position);
+        let before = (self.position - from) as usize;
+        let wanted = (before + need).max(self.read_bytes);
+        let upto = align_up(self.end.min(from.saturating_add(wanted as u32)));
+        let read = self.file.read_at(u64::from(from), (upto - from) as usize).await;
+        let read = read.doing("read", self.file.path()).map_err(ScanError::Storage)?;
+        self.buffer = read.freeze();
+        self.buffer_at = from;
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! The store of one shard: its logs, their journal, and the tasks that work behind them.
+//!
+//! ```text
+//!  append --> chunk (memory, readers) --> journal: durable --> write-back: segment file --> checkpoint: synced
+//!                                                                                           journal file free
+//! ```
+//! Memory: `dirty_budget` (the caller waits for [`Dirty`]) + `cache_budget` + `index_budget` + the journal's writes in flight.
+
+pub(crate) mod budgets;
+mod checkpoint;
+mod files;
+pub(crate) mod partitions;
+mod rest;
+pub(crate) mod shared;
+pub(crate) mod write_back;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use core_pinning::disk::fs;
+use core_pinning::{Queue, Task, spawn};
+use futures::StreamExt;
+use hashbrown::HashMap;
+
+use crate::error::{Doing, StorageError};
+use crate::journal::{Journal, JournalOptions};
+use crate::layout;
+use crate::log::{Log, LogInner};
+use crate::model::PartitionKey;
+use crate::options::StoreOptions;
+use budgets::Dirty;
+use shared::Shared;
+
+/// The logs of one shard. Clones are the same store.
+#[derive(Clone)]
+pub struct Store(Rc<StoreInner>);
+
+struct StoreInner {
+    shared: Rc<Shared>,
+    logs: RefCell<HashMap<PartitionKey, Rc<LogInner>>>,
+    unclean: bool,
+    tasks: RefCell<Vec<Task<()>>>,
+    closed: Cell<bool>,
+}
+
+/// What opening a store found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The process before ended without closing its stores.
+    pub unclean: bool,
+}
+
+/// What a store holds and has done, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreStats {
+    pub logs: usize,
+    /// Bytes appended and not in the segment files.
+    pub dirty_bytes: usize,
+    /// Memory of the logs' tails.
+    pub chunk_bytes: usize,
+    /// The part of it that is in the files too.
+    pub cache_bytes: usize,
+    pub open_files: usize,
+    pub journal_files: usize,
+    pub journal_bytes: u64,
+    pub journal_writes: u64,
+    pub journal_records: u64,
+    pub checkpoints: usize,
+    /// Reads for consumers that went to the disk.
+    pub disk_reads: usize,
+    /// Bytes of segments read to find out what is in them: at opening, and to make indexes.
+    pub scanned_bytes: usize,
+}
+
+/// Logs closed at a time.
+const CLOSES_IN_FLIGHT: usize = 16;
+
+impl Store {
+    /// Opens the shard's store with a new journal. All journals of the data directory have been replayed
+    /// ([`recover_journals`](crate::recover_journals)): what is left of this shard's is taken for free space.
+    pub async fn open(options: StoreOptions) -> Result<(Store, OpenReport), StorageError> {
+        let dir = layout::journal_dir(&options.data_dir, options.shard.0);
+        let partitions = layout::partitions_root(&options.data_dir);
+        fs::create_dir_all(&partitions).await.doing("create", &partitions)?;
+        fs::create_dir_all(&dir).await.doing("create", &dir)?;
+        let mark = dir.join(layout::UNCLEAN_MARK);
+        let unclean = fs::exists(&mark).await.doing("look at", &mark)?;
+        let journal = Journal::open(JournalOptions {
+            dir,
+            shard: options.shard.0,
+            file_bytes: options.journal_file_bytes,
+            write_bytes: options.journal_write_bytes.min(options.journal_file_bytes / 4),
+            spares_max: options.journal_files_max,
+        })
+        .await?;
+        let shared = Rc::new(Shared::new(options, journal));
+        let tasks = vec![
+            spawn(Queue::Background, "write-back queue", write_back::WriteBack::run(shared.clone())),
+            spawn(Queue::Background, "checkpoints", checkpoint::run(shared.clone())),
+            spawn(Queue::Background, "idle logs", rest::run(shared.clone())),
+        ];
+        let inner = StoreInner {
+            shared,
+            logs: RefCell::default(),
+            unclean,
+            tasks: RefCell::new(tasks),
+            closed: Cell::new(false),
+        };
+        Ok((Store(Rc::new(inner)), OpenReport { unclean }))
+    }
+
+    /// How far appends are ahead of write-back: ask it before appending.
+    pub fn dirty(&self) -> Dirty {
+        self.0.shared.dirty.clone()
+    }
+
+    /// Why no log of the store takes appends, if that is so.
+    pub fn refusal(&self) -> Option<StorageError> {
+        self.0.shared.refusal()
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        let shared = &self.0.shared;
+        let journal = shared.journal.stats();
+        StoreStats {
+            logs: self.0.logs.borrow().len(),
+            dirty_bytes: shared.dirty.used(),
+            chunk_bytes: shared.memory.get(),
+            cache_bytes: shared.cache.bytes(),
+            open_files: shared.files.len(),
+            journal_files: journal.files,
+            journal_bytes: journal.written_bytes,
+            journal_writes: journal.writes,
+            journal_records: journal.records,
+            checkpoints: shared.stats.checkpoints.get(),
+            disk_reads: shared.stats.disk_reads.get(),
+            scanned_bytes: shared.stats.scanned_bytes.get(),
+        }
+    }
+
+    /// Waits until everything appended to any log is in its segment file, and synced. Tests and benchmarks ask for it.
+    pub async fn write_back(&self) -> Result<(), StorageError> {
+        self.0.shared.journal.flush().await?;
+        let logs: Vec<Rc<LogInner>> = self.0.logs.borrow().values().cloned().collect();
+        let shared = &self.0.shared;
+        loop {
+            let mut behind = false;
+            for log in logs.iter().filter(|log| !log.is_deleted()) {
+                if !log.state.borrow().is_written_back() {
+                    behind = true;
+                    shared.write_back.force(log);
+                }
+            }
+            if !behind {
+                break;
+            }
+            if let Some(error) = shared.journal.failure().or_else(|| shared.write_back.disk_full()) {
+                return Err(error);
+            }
+            if let Some(error) = logs.iter().find_map(|log| log.state.borrow().write_back_error.clone()) {
+                return Err(error);
+            }
+            shared.write_back.progress().await;
+        }
+        let syncs = futures::stream::iter(logs.iter().filter(|log| !log.is_deleted()));
+        let syncs = syncs.map(|log| log.sync_files()).buffer_unordered(CLOSES_IN_FLIGHT);
+        let results: Vec<Result<(), StorageError>> = syncs.collect().await;
+        results.into_iter().collect()
+    }
+
+    /// Closes the store: everything is written back, files get their exact sizes, and the next start has nothing to recover.
+    /// On an error the next start recovers as after a crash. Nothing may use the logs meanwhile.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        if self.0.closed.replace(true) {
+            return Ok(());
+        }
+        let shared = &self.0.shared;
+        shared.closing.set(true);
+        self.write_back().await?;
+        let tasks = self.0.tasks.take();
+        for task in tasks {
+            task.cancel().await;
+        }
+        let logs: Vec<Rc<LogInner>> = self.0.logs.borrow().values().cloned().collect();
+        let closes = futures::stream::iter(logs.iter().filter(|log| !log.is_deleted())).map(close_log);
+        let results: Vec<Result<(), StorageError>> = closes.buffer_unordered(CLOSES_IN_FLIGHT).collect().await;
+        results.into_iter().collect::<Result<(), _>>()?;
+        let partitions = layout::partitions_root(&shared.options.data_dir);
+        fs::sync_dir(&partitions).await.doing("sync", &partitions)?;
+        shared.journal.stop().await;
+        shared.files.clear();
+        // The mark goes first: a crash in between finds the journal, whose replay changes nothing.
+        let dir = layout::journal_dir(&shared.options.data_dir, shared.options.shard.0);
+        let mark = dir.join(layout::UNCLEAN_MARK);
+        match fs::remove_file(&mark).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.doing("remove", &mark)?,
+        }
+        shared.journal.retire_all().await?;
+        self.0.logs.borrow_mut().clear();
+        shared.warm_logs.borrow_mut().clear();
+        Ok(())
+    }
+
+    /// The log of a partition that was created or loaded.
+    pub fn log(&self, key: PartitionKey) -> Option<Log> {
+        self.0.logs.borrow().get(&key).cloned().map(Log)
+    }
+}
+
+async fn close_log(log: &Rc<LogInner>) -> Result<(), StorageError> {
+    if log.state.borrow().state_file_current {
+        return Ok(());
+    }
+    log.close_files().await?;
+    log.snapshot_producers().await?;
+    log.sync_files().await?;
+    let (point, _) = log.flushed_point();
+    log.mark_synced(point);
+    log.write_state_file(true).await
+}

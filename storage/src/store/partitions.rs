@@ -1,0 +1,141 @@
+//! Partitions come and go.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use core_pinning::disk::fs;
+
+use super::Store;
+use crate::entry::{FirstState, PartitionSpec};
+use crate::error::{Doing, StorageError};
+use crate::journal::record::{RecordKind, put_key};
+use crate::layout;
+use crate::log::{Log, LogInner};
+use crate::model::PartitionKey;
+
+impl Store {
+    /// The directory of a partition.
+    pub fn partition_dir(&self, topic: &str, key: PartitionKey) -> PathBuf {
+        layout::partitions_root(&self.0.shared.options.data_dir).join(layout::partition_dir_name(topic, key))
+    }
+
+    /// True if the partition can be loaded, or is. Looks at the directory: a few microseconds.
+    pub fn exists(&self, spec: &PartitionSpec) -> bool {
+        let loaded = self.0.logs.borrow().contains_key(&spec.key);
+        loaded || self.partition_dir(&spec.topic, spec.key).join(layout::STATE_FILE).exists()
+    }
+
+    /// Makes a partition with its first state. Returns before it is durable: it is so before whatever is appended to it, and a
+    /// crash until then leaves no trace of it.
+    pub async fn create(&self, spec: PartitionSpec, first: FirstState) -> Result<Log, StorageError> {
+        if let Some(error) = self.refusal() {
+            return Err(error);
+        }
+        if self.exists(&spec) {
+            return Err(StorageError::Exists(spec.key));
+        }
+        let dir = self.partition_dir(&spec.topic, spec.key);
+        match fs::create_dir(&dir).await {
+            // A creation that a crash cut short.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => clear(&dir).await?,
+            other => other.doing("create", &dir)?,
+        }
+        self.0.shared.root_unsynced.set(true);
+        let key = spec.key;
+        let log = LogInner::create(self.0.shared.clone(), spec, &dir, first)?;
+        self.0.logs.borrow_mut().insert(key, log.clone());
+        Ok(Log(log))
+    }
+
+    /// Opens a partition that is on the disk; gives the one that is open already.
+    pub async fn load(&self, spec: PartitionSpec) -> Result<Log, StorageError> {
+        if let Some(error) = self.refusal() {
+            return Err(error);
+        }
+        if let Some(log) = self.log(spec.key) {
+            return Ok(log);
+        }
+        let (key, dir) = (spec.key, self.partition_dir(&spec.topic, spec.key));
+        let log = LogInner::load(self.0.shared.clone(), spec, &dir, self.0.unclean).await?;
+        // Somebody else may have been as fast.
+        Ok(Log(self.0.logs.borrow_mut().entry(key).or_insert(log).clone()))
+    }
+
+    /// Deletes a partition with all that it holds; returns when its deletion is durable and its files are gone. Its logs refuse
+    /// everything from the call on.
+    pub async fn delete(&self, key: PartitionKey) -> Result<(), StorageError> {
+        let Some(log) = self.0.logs.borrow().get(&key).cloned() else { return Err(StorageError::NotFound(key)) };
+        self.delete_log(&log).await
+    }
+
+    async fn delete_log(&self, log: &Rc<LogInner>) -> Result<(), StorageError> {
+        let (key, shared) = (log.key, &self.0.shared);
+        let dirty = {
+            let mut state = log.state.borrow_mut();
+            if matches!(state.fenced, Some(StorageError::Deleted(_))) {
+                return Err(StorageError::Deleted(key));
+            }
+            state.fenced = Some(StorageError::Deleted(key));
+            state.dirty()
+        };
+        shared.dirty.sub(dirty);
+        self.0.logs.borrow_mut().remove(&key);
+        let (sender, receiver) = core_pinning::sync::oneshot::channel();
+        let mut payload = Vec::new();
+        put_key(&mut payload, key);
+        let done = Box::new(move |result| {
+            let _ = sender.send(result);
+        });
+        shared.journal.append_meta(Some(log), RecordKind::Deleted, payload, Some(done));
+        receiver.await.unwrap_or(Err(StorageError::Closed))?;
+        shared.write_back.finished(log).await;
+        shared.files.forget_partition(key);
+        log.drop_memory();
+        shared.warm_logs.borrow_mut().retain(|other| !Rc::ptr_eq(other, log));
+        shared.root_unsynced.set(true);
+        let removed = remove_partition_dir(&log.dir).await;
+        // The journal remembers the deletion until then.
+        log.marks.removed.set(true);
+        removed
+    }
+}
+
+/// Renames a partition's directory out of the way and removes it.
+pub(crate) async fn remove_partition_dir(dir: &Path) -> Result<(), StorageError> {
+    let mut gone = dir.as_os_str().to_owned();
+    gone.push(layout::DELETE_DIR_SUFFIX);
+    let gone = PathBuf::from(gone);
+    if fs::exists(&gone).await.doing("look at", &gone)? {
+        remove_dir_all(&gone).await?;
+    }
+    match fs::rename(dir, &gone).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.doing("rename", dir)?,
+    }
+    remove_dir_all(&gone).await
+}
+
+/// Removes a directory of files.
+pub(crate) async fn remove_dir_all(dir: &Path) -> Result<(), StorageError> {
+    for entry in fs::read_dir(dir).await.doing("list", dir)? {
+        let path = dir.join(&entry.name);
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.doing("remove", &path)?,
+        }
+    }
+    fs::remove_dir(dir).await.doing("remove", dir)
+}
+
+/// Removes our files from a directory that was left without a state.
+async fn clear(dir: &Path) -> Result<(), StorageError> {
+    for entry in fs::read_dir(dir).await.doing("list", dir)? {
+        let name = entry.name.to_string_lossy();
+        let ours = [".log", ".idx", ".snap", layout::DELETED_SUFFIX, layout::UNFINISHED_SUFFIX];
+        if ours.iter().any(|suffix| name.ends_with(suffix)) {
+            let path = dir.join(&entry.name);
+            fs::remove_file(&path).await.doing("remove", &path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! What the logs of a shard share: the journal, write-back, memory.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use core_pinning::sync::Signal;
+
+use super::budgets::{Cache, Counter, Dirty, Indexes};
+use super::files::Files;
+use super::write_back::WriteBack;
+use crate::chunk::Chunk;
+use crate::error::StorageError;
+use crate::journal::Journal;
+use crate::log::LogInner;
+use crate::options::StoreOptions;
+
+const CHUNK_BYTES_FLOOR: usize = 16 << 10;
+
+pub(crate) struct Shared {
+    pub(crate) options: StoreOptions,
+    pub(crate) journal: Journal<Rc<LogInner>>,
+    pub(crate) write_back: WriteBack,
+    pub(crate) files: Files,
+    pub(crate) dirty: Dirty,
+    /// Capacity of all chunks of all logs.
+    pub(crate) memory: Counter,
+    pub(crate) cache: Cache,
+    pub(crate) indexes: Indexes,
+    pub(crate) stats: Counters,
+    /// Logs that have memory to give back, some time.
+    pub(crate) warm_logs: RefCell<Vec<Rc<LogInner>>>,
+    pub(crate) warm_signal: Signal,
+    pub(crate) closing: Cell<bool>,
+    /// Partition directories were made or removed since the last sync.
+    pub(crate) root_unsynced: Cell<bool>,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) scanned_bytes: Counter,
+    pub(crate) disk_reads: Counter,
+    pub(crate) checkpoints: Counter,
+}
+
+impl Shared {
+    pub(crate) fn new(options: StoreOptions, journal: Journal<Rc<LogInner>>) -> Shared {
+        Shared {
+            journal,
+            write_back: WriteBack::new(options.write_back_in_flight),
+            files: Files::new(options.open_files_max),
+            dirty: Dirty::new(options.dirty_budget),
+            memory: Counter::default(),
+            cache: Cache::new(options.cache_budget),
+            indexes: Indexes::new(options.index_budget),
+            stats: Counters::default(),
+            warm_logs: RefCell::default(),
+            warm_signal: Signal::new(),
+            closing: Cell::new(false),
+            root_unsynced: Cell::new(false),
+            options,
+        }
+    }
+
+    /// Why no log of the shard takes appends.
+    pub(crate) fn refusal(&self) -> Option<StorageError> {
+        if self.closing.get() {
+            return Some(StorageError::Closed);
+        }
+        self.journal.refusal().or_else(|| self.write_back.disk_full())
+    }
+
+    /// Largest chunk of a log, so that all logs with memory together stay within the dirty budget.
+    pub(crate) fn chunk_bytes_max(&self) -> usize {
+        let share = self.options.dirty_budget / (2 * self.warm_logs.borrow().len().max(1));
+        share.clamp(CHUNK_BYTES_FLOOR, self.options.chunk_bytes_max.max(CHUNK_BYTES_FLOOR))
+    }
+
+    pub(crate) fn warm(&self, log: Rc<LogInner>) {
+        self.warm_logs.borrow_mut().push(log);
+        self.warm_signal.notify();
+    }
+
+    /// A chunk leaves its log.
+    pub(crate) fn forget_chunk(&self, chunk: &Chunk) {
+        self.memory.sub(chunk.capacity());
+        if chunk.cached {
+            self.cache.forget(chunk.capacity());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The shard's write-back: a few jobs at a time, one of a log at a time, logs taking turns.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use core_pinning::sync::{Event, Signal};
+use core_pinning::{Queue, spawn, time};
+
+use super::shared::Shared;
+use crate::error::StorageError;
+use crate::log::LogInner;
+
+/// Pause before a log whose files could not be written is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+pub(crate) struct WriteBack {
+    max: usize,
+    queue: RefCell<VecDeque<Rc<LogInner>>>,
+    in_flight: Cell<usize>,
+    wake: Signal,
+    /// A job ended.
+    progress: Event,
+    disk_full: RefCell<Option<StorageError>>,
+}
+
+impl WriteBack {
+    pub(crate) fn new(max: usize) -> WriteBack {
+        WriteBack {
+            max: max.max(1),
+            queue: RefCell::default(),
+            in_flight: Cell::new(0),
+            wake: Signal::new(),
+            progress: Event::new(),
+            disk_full: RefCell::default(),
+        }
+    }
+
+    /// Has the log's next jobs run, if there are any. The log may be borrowed.
+    pub(crate) fn enqueue(&self, log: &Rc<LogInner>) {
+        if !log.marks.queued.replace(true) {
+            self.queue.borrow_mut().push_back(log.clone());
+            self.wake.notify();
+        }
+    }
+
+    /// Writes everything of the log that is durable, also what does not fill a block.
+    pub(crate) fn force(&self, log: &Rc<LogInner>) {
+        log.marks.forced.set(true);
+        self.enqueue(log);
+    }
+
+    /// Waits until a job ends.
+    pub(crate) async fn progress(&self) {
+        self.progress.listen().await
+    }
+
+    /// Waits until the log's job, if one runs, has ended.
+    pub(crate) async fn finished(&self, log: &LogInner) {
+        self.progress.wait_for(|| !log.marks.busy.get()).await
+    }
+
+    pub(crate) fn disk_full(&self) -> Option<StorageError> {
+        self.disk_full.borrow().clone()
+    }
+
+    fn next(&self) -> Option<Rc<LogInner>> {
+        if self.in_flight.get() >= self.max {
+            return None;
+        }
+        let mut queue = self.queue.borrow_mut();
+        let at = queue.iter().position(|log| !log.marks.busy.get())?;
+        let log = queue.remove(at)?;
+        log.marks.queued.set(false);
+        Some(log)
+    }
+
+    /// Starts jobs as long as the store is open.
+    pub(crate) async fn run(shared: Rc<Shared>) {
+        loop {
+            while let Some(log) = shared.write_back.next() {
+                let this = &shared.write_back;
+                this.in_flight.set(this.in_flight.get() + 1);
+                log.marks.busy.set(true);
+                spawn(Queue::Background, "write-back", run_job(shared.clone(), log)).detach();
+            }
+            shared.write_back.wake.wait().await;
+        }
+    }
+}
+
+async fn run_job(shared: Rc<Shared>, log: Rc<LogInner>) {
+    let result = log.write_back_once().await;
+    let this = &shared.write_back;
+    log.marks.busy.set(false);
+    this.in_flight.set(this.in_flight.get() - 1);
+    match result {
+        Ok(true) => {
+            this.disk_full.replace(None);
+            log.state.borrow_mut().write_back_error = None;
+            shared.cache.trim();
+            this.enqueue(&log);
+        }
+        Ok(false) => log.marks.forced.set(false),
+        Err(error) => {
+            tracing::warn!(topic = %log.topic, partition = log.key.partition, %error, "write-back failed");
+            match error {
+                StorageError::DiskFull { .. } => drop(this.disk_full.replace(Some(error))),
+                error => log.state.borrow_mut().write_back_error = Some(error),
+            }
+            // Nothing is lost: it is in the journal, which keeps it until this has worked.
+            let (shared, log) = (shared.clone(), log.clone());
+            let retry = async move {
+                time::sleep(RETRY).await;
+                shared.write_back.enqueue(&log);
+            };
+            spawn(Queue::Background, "write-back retry", retry).detach();
+        }
+    }
+    this.wake.notify();
+    this.progress.notify_all();
+}
