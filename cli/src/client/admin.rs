@@ -141,6 +141,7 @@ impl Cluster {
         &mut self,
         name: &str,
     ) -> Result<Vec<DescribeConfigsResponseDescribeConfigsResourceResult>, ClientError> {
+        self.topic(name)?;
         let request = DescribeConfigsRequest {
             resources: vec![DescribeConfigsRequestDescribeConfigsResource {
                 resource_type: TOPIC,
@@ -150,10 +151,13 @@ impl Cluster {
             }],
             ..Default::default()
         };
-        let answer = self.any()?.call(&request)?;
-        let result = answer.results.into_iter().next();
-        let result = result.ok_or_else(|| ClientError::Invalid("an empty answer to DescribeConfigs".to_owned()))?;
-        ClientError::check(|| format!("topic {name}"), result.error_code, result.error_message.as_deref())?;
+        // A broker may hear of a new topic a moment after the one that Metadata came from.
+        let result = self.retry(|c| {
+            let result = c.any()?.call(&request)?.results.into_iter().next();
+            let result = result.ok_or_else(|| ClientError::Invalid("an empty answer to DescribeConfigs".to_owned()))?;
+            ClientError::check(|| format!("topic {name}"), result.error_code, result.error_message.as_deref())?;
+            Ok(result)
+        })?;
         Ok(result.configs)
     }
 

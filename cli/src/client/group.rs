@@ -67,20 +67,29 @@ impl Membership {
                     Some(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => {
                         (self.member, self.generation) = (Str::EMPTY, -1);
                     }
-                    Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable) => {
-                        let node = cluster.coordinator(&self.group, coordinator_key_type())?;
-                        let fresh = cluster.dial(node)?;
-                        let timeout = self.connection.stream.read_timeout().ok().flatten();
-                        // A socket option of a fresh connection: if it fails, the default timeout stays.
-                        let _ = fresh.stream.set_read_timeout(timeout);
-                        self.connection = fresh;
-                    }
                     Some(ErrorCode::CoordinatorLoadInProgress) => std::thread::sleep(Duration::from_millis(100)),
+                    _ if e.is_retriable() => {
+                        std::thread::sleep(Duration::from_millis(100));
+                        self.reconnect(cluster)?;
+                    }
                     _ => return Err(e),
                 },
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// The coordinator has moved, or the connection to it broke.
+    fn reconnect(&mut self, cluster: &mut Cluster) -> Result<(), ClientError> {
+        let timeout = self.connection.stream.read_timeout().ok().flatten();
+        let group = self.group.clone();
+        self.connection = cluster.retry(|c| {
+            let node = c.coordinator(&group, coordinator_key_type())?;
+            c.dial(node)
+        })?;
+        // A socket option of a fresh connection: if it fails, the default timeout stays.
+        let _ = self.connection.stream.set_read_timeout(timeout);
+        Ok(())
     }
 
     fn join_once(&mut self, cluster: &mut Cluster) -> Result<(), ClientError> {
@@ -145,13 +154,13 @@ impl Membership {
             member_id: self.member.clone(),
             ..Default::default()
         };
-        let answer = self.connection.call(&request)?;
-        match ErrorCode::from(answer.error_code) {
-            ErrorCode::RebalanceInProgress
-            | ErrorCode::IllegalGeneration
-            | ErrorCode::UnknownMemberId
-            | ErrorCode::NotCoordinator => Ok(false),
-            _ => ClientError::check(|| format!("group {}", self.group), answer.error_code, None).map(|()| true),
+        let answer = match self.connection.call(&request) {
+            Err(e) if e.is_retriable() => return Ok(false),
+            other => other?,
+        };
+        match ClientError::check(|| format!("group {}", self.group), answer.error_code, None) {
+            Err(e) if is_membership(&e) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 
@@ -175,6 +184,16 @@ impl Membership {
         let answer = self.connection.call(&request)?;
         ClientError::check(|| format!("group {}", self.group), answer.error_code, None)
     }
+}
+
+/// The coordinator or the generation is another one now: joining again helps.
+pub fn is_membership(e: &ClientError) -> bool {
+    use ErrorCode as E;
+    e.is_retriable()
+        || matches!(
+            e.code(),
+            Some(E::RebalanceInProgress | E::IllegalGeneration | E::UnknownMemberId | E::NotCoordinator)
+        )
 }
 
 fn partition_count(cluster: &mut Cluster, topic: &str) -> Result<usize, ClientError> {

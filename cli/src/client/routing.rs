@@ -118,17 +118,14 @@ impl Cluster {
         self.nodes.keys().copied().collect()
     }
 
-    /// Runs `step` until it succeeds, fails for good, or patience ends.
+    /// Runs `step` until it succeeds, fails for good, or patience ends. A broker that is gone may come back, or another one may
+    /// take its place: commands that find nobody at all have failed in [`Cluster::connect`] before.
     pub fn retry<T>(&mut self, mut step: impl FnMut(&mut Cluster) -> Result<T, ClientError>) -> Result<T, ClientError> {
         let until = Instant::now() + self.patience;
         let mut pause = Duration::from_millis(20);
         loop {
             match step(self) {
                 Err(e) if e.is_retriable() && Instant::now() + pause < until => {
-                    // A refused connection will not get better by itself within a command's patience; one more look is enough.
-                    if matches!(e, ClientError::Unreachable { .. }) && pause > Duration::from_millis(300) {
-                        return Err(e);
-                    }
                     self.forget();
                     thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(500));

@@ -3,7 +3,7 @@
 use super::{connect, interrupted};
 use crate::args::Global;
 use crate::client::fetch::{FetchOptions, Fetched, Fetchers, for_each_record, is_out_of_range};
-use crate::client::group::Membership;
+use crate::client::group::{Membership, is_membership};
 use crate::client::{ClientError, Cluster};
 use crate::exit::Failure;
 use crate::output::{Output, grouped, json_bytes};
@@ -304,20 +304,24 @@ impl Reader<'_> {
             self.drain(&fetchers, &mut all, |positions| {
                 if Instant::now() >= next_commit {
                     next_commit = Instant::now() + Duration::from_secs(5);
-                    member.commit(&changed(positions, &committed))?;
-                    committed.clone_from(positions);
+                    match member.commit(&changed(positions, &committed)) {
+                        Ok(()) => committed.clone_from(positions),
+                        Err(e) if is_membership(&e) => rebalance = true,
+                        Err(e) => return Err(e.into()),
+                    }
                 }
-                rebalance = !member.heartbeat()?;
+                rebalance = rebalance || !member.heartbeat()?;
                 Ok(!rebalance)
             })?;
             drop(fetchers);
-            let rest = member.commit(&changed(&all, &committed));
+            // Where the group has moved on, what cannot be committed is read again by whoever gets the partition.
+            match member.commit(&changed(&all, &committed)) {
+                Err(e) if is_membership(&e) => rebalance = true,
+                other => other?,
+            }
+            cluster.forget();
             if rebalance {
-                // The group has moved on: what could not be committed is read again by whoever gets the partition.
                 member.rejoin(cluster)?;
-            } else {
-                rest?;
-                cluster.forget();
             }
         }
         self.out.flush()?;
