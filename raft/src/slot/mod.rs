@@ -1,0 +1,171 @@
+//! One group on this shard: its replica, its openraft instance while there is one, and the way from one to the other.
+//!
+//! ```text
+//!            first need                     built
+//!   Cold ----------------> Building -------------------> Hot
+//!    ^ ^                       | failed: fenced           | quiet, or room is needed, or stopped, or fenced
+//!    | +-----------------------+                          v
+//!    +------------------------------------------------ Dropping
+//! ```
+//! Proposals that come while there is no instance wait in `waiting`, in order, and go to the next one; so nothing is lost
+//! and nothing overtakes when a proposal meets a build or a drop. An instance is dropped only when nothing is in flight
+//! (or the group is fenced), and the next is built only when the last task of the one before has ended: two never write
+//! to one log.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use core_pinning::sync::Event;
+use core_pinning::time::{self, Instant};
+use corelane_storage::model::Offset;
+use futures::FutureExt;
+
+use crate::PROPOSALS_MAX;
+use crate::proposal::{Answer, Produce, Proposal, ProposeError, Ticket};
+use crate::registry::Registry;
+use crate::replica::Replica;
+use crate::runtime::scope::Scope;
+use crate::type_config::Raft;
+
+mod fault;
+mod lifecycle;
+mod usage;
+
+use fault::Fault;
+pub(crate) use usage::Editing;
+
+/// A group on its shard.
+pub(crate) struct Slot {
+    pub replica: Replica,
+    registry: Rc<Registry>,
+    phase: RefCell<Phase>,
+    /// Proposals for the next instance.
+    waiting: RefCell<VecDeque<(Produce, Answer)>>,
+    /// Where the next batch starts.
+    next: Cell<Offset>,
+    /// Proposals not answered yet, waiting ones included.
+    in_flight: Cell<usize>,
+    /// Control operations that use the instance or edit a cold replica.
+    users: Cell<usize>,
+    /// One of them changes the replica and wants to be the only one that does.
+    editing: Cell<bool>,
+    /// When the last proposal or control operation ended.
+    used: Cell<Instant>,
+    /// The phase, `in_flight` or `users` may have changed.
+    changed: Event,
+    /// What went wrong. Cleared with the instance it went wrong with, if that was only for now.
+    fault: RefCell<Option<Fault>>,
+    stopping: Cell<bool>,
+}
+
+enum Phase {
+    /// Only the persisted state.
+    Cold,
+    Building,
+    Hot(Instance),
+    Dropping,
+}
+
+/// An openraft instance.
+#[derive(Clone)]
+struct Instance {
+    raft: Raft,
+    scope: Rc<Scope>,
+}
+
+impl Slot {
+    pub fn new(replica: Replica, registry: Rc<Registry>) -> Rc<Slot> {
+        Rc::new(Slot {
+            next: Cell::new(replica.log.bounds().log_end),
+            replica,
+            registry,
+            phase: RefCell::new(Phase::Cold),
+            waiting: RefCell::default(),
+            in_flight: Cell::new(0),
+            users: Cell::new(0),
+            editing: Cell::new(false),
+            used: Cell::new(time::now()),
+            changed: Event::new(),
+            fault: RefCell::default(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    pub fn propose(self: &Rc<Self>, batch: Bytes, base: Offset, last: Offset) -> Result<Proposal, ProposeError> {
+        self.refusal()?;
+        if self.in_flight.get() >= PROPOSALS_MAX {
+            return Err(ProposeError::Busy);
+        }
+        let next = self.next.get();
+        if base != next || last < base {
+            return Err(ProposeError::OutOfOrder { next });
+        }
+        let ticket = Rc::new(Ticket::default());
+        let produce = Produce { batch, ticket: Some(ticket.clone()) };
+        let answer = Answer::new(self.clone(), ticket.clone());
+        let phase = self.phase.borrow();
+        if let Phase::Hot(instance) = &*phase {
+            self.hand_over(instance, produce, answer)?;
+        } else {
+            self.waiting.borrow_mut().push_back((produce, answer));
+            let cold = matches!(*phase, Phase::Cold);
+            drop(phase);
+            if cold {
+                self.start();
+            }
+        }
+        self.next.set(last.next());
+        Ok(ticket.proposal())
+    }
+
+    /// Puts a proposal into the instance's queue. Its queue has more places than proposals may be in flight, so there
+    /// is always room, and the send is done at its first poll: the order of calls is the order of entries.
+    fn hand_over(&self, instance: &Instance, produce: Produce, answer: Answer) -> Result<(), ProposeError> {
+        match instance.raft.client_write_ff(produce, Some(answer)).now_or_never() {
+            Some(Ok(())) => Ok(()),
+            // Not sent: the proposal is dropped here, which has answered it.
+            Some(Err(_)) | None => {
+                debug_assert!(self.has_fault(), "the instance's queue is full or closed without a reason");
+                Err(self.refusal().err().unwrap_or(ProposeError::Busy))
+            }
+        }
+    }
+
+    pub fn proposal_begins(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    pub fn proposal_ends(&self) {
+        self.in_flight.set(self.in_flight.get() - 1);
+        self.now_idle();
+    }
+
+    /// Something ended; if it was the last thing, tells those who wait for the slot to be idle.
+    fn now_idle(&self) {
+        if self.is_idle() {
+            self.used.set(time::now());
+            self.changed.notify_all();
+            self.registry.slot_idle();
+        }
+    }
+
+    /// When the last of what is counted ended.
+    pub fn used(&self) -> Instant {
+        self.used.get()
+    }
+
+    /// Nothing in flight and nobody at work on it.
+    fn is_idle(&self) -> bool {
+        self.in_flight.get() == 0 && self.users.get() == 0
+    }
+
+    pub fn next_offset(&self) -> Offset {
+        self.next.get()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+}
