@@ -3,6 +3,7 @@
 //! A test is written against "a Kafka bootstrap address and maybe control of the process", so that the same test runs
 //! on Apache Kafka first, which proves the test, and on Corelane then. See [`broker`] for the environment variables.
 
+pub mod api_versions;
 pub mod batch;
 pub mod broker;
 pub mod connection;

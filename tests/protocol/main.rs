@@ -1,0 +1,6 @@
+//! The wire: what a broker does with broken input, and semantics that clients do not show.
+
+mod bystander;
+mod connections;
+mod frames;
+mod mutations;
