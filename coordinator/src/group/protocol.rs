@@ -31,8 +31,9 @@ impl ClassicGroup {
         }
     }
 
+    /// Without members (all left while others are about to join) every protocol is common.
     fn is_common(&self, protocol: &str) -> bool {
-        self.supported_protocols.get(protocol).is_some_and(|count| *count == self.members.len())
+        self.supported_protocols.get(protocol).copied().unwrap_or(0) == self.members.len()
     }
 
     /// Whether the request's protocols go with those of the members. An empty group takes any.

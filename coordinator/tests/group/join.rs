@@ -230,3 +230,20 @@ fn a_new_member_that_never_comes_back_is_dropped_after_five_minutes() {
     let response = harness.expect(newcomer);
     assert_eq!((response.error_code, response.member_id.as_str()), (code(UnknownMemberId), ""));
 }
+
+#[test]
+fn a_rebalance_that_everyone_left_takes_any_protocol_of_its_type() {
+    let mut harness = Harness::default();
+    let mut members = [client("g"), client("g")];
+    harness.stabilize(&mut members);
+    let ticket = harness.join(&client("g"));
+    assert_eq!(harness.expect(ticket).error_code, code(MemberIdRequired));
+    for member in &members {
+        harness.leave(member, &[(&member.member_id, None)]);
+    }
+    assert_eq!(harness.state("g"), "PreparingRebalance", "someone was given an id");
+    let ticket = harness.join(&client("g").offering(&["other"]).named("i"));
+    assert!(!harness.has_answer(&ticket));
+    harness.advance(60_000);
+    assert_eq!(harness.expect(ticket).protocol_name.as_deref(), Some("other"));
+}

@@ -561,7 +561,7 @@ fn topic_name(topic: u8) -> Str {
 
 /// Cases to run: `PROPTEST_CASES`, or a number that takes no time.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150)
 }
 
 proptest! {
