@@ -32,5 +32,6 @@ pub use error::{ReadError, StorageError};
 pub use log::{Freed, Log, TimedOffset};
 pub use options::{CleanupPolicy, LogConfig, StoreOptions};
 pub use recovery::{RecoveryReport, recover_journals};
+pub use segment::index_file::IndexSummary;
 pub use store::budgets::Dirty;
 pub use store::{OpenReport, Store, StoreStats};

@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use bytes::Bytes;
 use clap::Args;
+use corelane_storage::IndexSummary;
 use corelane_storage::record::dump::{self, Fields};
 use corelane_storage::record::{BatchHeader, BatchKind, HEADER_BYTES, RecordIter, classify};
 use serde_json::json;
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 /// Print the batches and records of log segments, and check them.
 ///
 /// Takes segment files, directories of partitions, or a whole data directory. Segments of Apache Kafka can be read too. Every batch is
-/// checked: length, CRC, order of offsets. What is damaged is named with its position, and the exit code is 7. A batch that is cut
-/// short at the end of a partition's last segment is no damage: the journal has the rest.
+/// checked: length, CRC, order of offsets; and every entry of the index beside the segment. What is damaged is named with its position,
+/// and the exit code is 7. A batch that is missing or cut short at the end of a partition's last segment is no damage after a crash:
+/// the journal has the rest.
 #[derive(Debug, Args)]
 pub struct DumpLogArgs {
     #[arg(required = true)]
@@ -60,7 +62,18 @@ pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
     let mut totals = Totals::default();
     for (i, path) in segments.iter().enumerate() {
         let last = segments.get(i + 1).is_none_or(|next| next.parent() != path.parent());
-        Segment { args, path, last, totals: &mut totals, out, next_offset: None }.dump()?;
+        let segment = &mut Segment {
+            args,
+            path,
+            last,
+            totals: &mut totals,
+            out,
+            next_offset: None,
+            index: None,
+            next_entry: 0,
+            ordinal: 0,
+        };
+        segment.dump()?;
     }
     let t = &totals;
     if out.is_json() {
@@ -95,7 +108,9 @@ fn find(path: &Path, segments: &mut Vec<PathBuf>) -> Result<(), Failure> {
     entries.sort();
     for entry in entries {
         // Links are not followed: a loop of them would never end.
-        if entry.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+        if entry.to_string_lossy().ends_with("-delete") {
+            // A deleted partition on its way out.
+        } else if entry.symlink_metadata().is_ok_and(|m| m.is_dir()) {
             find(&entry, segments)?;
         } else if entry.extension().is_some_and(|e| e == "log") {
             segments.push(entry);
@@ -112,10 +127,17 @@ struct Segment<'a> {
     totals: &'a mut Totals,
     out: &'a mut Output,
     next_offset: Option<i64>,
+    /// The index beside the segment, while its entries are compared.
+    index: Option<IndexSummary>,
+    /// Which of them comes next.
+    next_entry: usize,
+    /// Entries of the Raft log before the batch that is looked at.
+    ordinal: u32,
 }
 
 impl Segment<'_> {
     fn dump(&mut self) -> Result<(), Failure> {
+        self.read_index()?;
         let failed = |e: io::Error| Failure::failed(format!("{}: {e}", self.path.display()));
         let file = File::open(self.path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
@@ -150,6 +172,49 @@ impl Segment<'_> {
             self.batch(&Bytes::from(batch), position)?;
             position += size;
         }
+        if let Some(index) = self.index.take().filter(|i| i.covered > length) {
+            return self.stale_index(&format!("it covers {} bytes of {length}", index.covered));
+        }
+        Ok(())
+    }
+
+    /// The index beside the segment, if there is one. It is a shortcut: a broker makes a damaged one again.
+    fn read_index(&mut self) -> Result<(), Failure> {
+        let Ok(bytes) = fs::read(self.path.with_extension("idx")) else { return Ok(()) };
+        match IndexSummary::read(&bytes) {
+            Ok(index) => self.index = Some(index),
+            Err(e) => return self.stale_index(&e.to_string()),
+        }
+        Ok(())
+    }
+
+    fn stale_index(&mut self, why: &str) -> Result<(), Failure> {
+        self.index = None;
+        self.note(0, &format!("the index cannot be used and will be made again: {why}"))
+    }
+
+    /// Compares the index with the batch at `position`.
+    fn check_index(&mut self, header: &BatchHeader, position: u64) -> Result<(), Failure> {
+        let Some(index) = &self.index else { return Ok(()) };
+        let (at, offset, crc) = index.last_batch;
+        if at == position && (offset, crc) != (header.base_offset, header.crc) {
+            return self.stale_index("it is of another past of the log");
+        }
+        let Some((at, offset, ordinal)) = index.entries.get(self.next_entry).copied() else { return Ok(()) };
+        if at > position {
+            return Ok(());
+        }
+        self.next_entry += 1;
+        if at < position {
+            return self.damage(at, "the index names this as the begin of a batch, but it is inside one");
+        }
+        if (offset, ordinal) != (header.base_offset, self.ordinal) {
+            let what = format!(
+                "the index says offset {} and entry {ordinal}, the log {} and {}",
+                offset.0, header.base_offset.0, self.ordinal
+            );
+            return self.damage(at, &what);
+        }
         Ok(())
     }
 
@@ -162,6 +227,9 @@ impl Segment<'_> {
         let kind = classify(&header, batch);
         let internal = kind.is_internal();
         self.totals.internal += u64::from(internal);
+        self.check_index(&header, position)?;
+        // The batch with the header of the segment is no entry.
+        self.ordinal += u32::from(kind != BatchKind::SegmentHeader);
         let intact = header.verify_crc(batch).is_ok();
         if !intact {
             self.damage(position, "the CRC does not match the bytes")?;
@@ -220,7 +288,8 @@ impl Segment<'_> {
             let part = block.get_mut(..take).unwrap_or_default();
             file.read_exact_at(part, at)?;
             if let Some(i) = part.iter().position(|b| *b != 0) {
-                return Ok(self.damage(position, &format!("zeros up to position {}", at + i as u64)));
+                let what = format!("zeros up to position {}", at + i as u64);
+                return Ok(if self.last { self.note(position, &what) } else { self.damage(position, &what) });
             }
             at += take as u64;
         }

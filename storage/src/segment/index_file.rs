@@ -38,6 +38,32 @@ pub(crate) struct Fingerprint {
     pub(crate) crc: u32,
 }
 
+/// An `.idx` file as offline tools see it; positions are bytes in the segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IndexSummary {
+    pub base_offset: Offset,
+    /// Bytes of the segment that the index speaks of.
+    pub covered: u64,
+    /// The last batch of those: position, base offset, CRC. With another one in its place the index is of another past.
+    pub last_batch: (u64, Offset, u32),
+    /// Position, base offset, and entries of the Raft log before it in the segment; positions ascend.
+    pub entries: Vec<(u64, Offset, u32)>,
+}
+
+impl IndexSummary {
+    pub fn read(bytes: &[u8]) -> Result<IndexSummary, SealError> {
+        let file = IndexFile::decode(bytes)?;
+        let base = file.base_offset;
+        let entry = |e: &IndexEntry| (u64::from(e.position), base + i64::from(e.offset_delta), e.ordinal);
+        Ok(IndexSummary {
+            base_offset: base,
+            covered: file.covered.into(),
+            last_batch: (file.last_batch.position.into(), file.last_batch.base_offset, file.last_batch.crc),
+            entries: file.index.entries().iter().map(entry).collect(),
+        })
+    }
+}
+
 impl IndexFile {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let entries = self.index.entries();
