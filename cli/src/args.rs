@@ -54,16 +54,14 @@ impl Global {
     }
 }
 
+// What has no line of its own here is described where its arguments are.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the broker
     Start(Box<StartArgs>),
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
-    /// Write lines of a file or of standard input to a topic
     Produce(Box<ProduceArgs>),
-    /// Read records of topics
     Consume(Box<ConsumeArgs>),
     /// List, describe, delete and reset consumer groups
     #[command(subcommand)]
@@ -71,11 +69,8 @@ pub enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Measure a broker: throughput and latency, of Corelane or of any other Kafka broker
     Bench(Box<BenchArgs>),
-    /// Print the batches and records of log segments, and check them; needs no broker
     DumpLog(DumpLogArgs),
-    /// Check whether this machine is fit to run a broker, and say how to fix what is not
     Doctor(DoctorArgs),
 }
 
@@ -121,6 +116,7 @@ mod tests {
             "start",
             "start --data-dir d --listen 0.0.0.0:9092 --cores 0-3 --node-id 1 --advertise shard --memory 4GiB --config c.toml",
             "start --set log.retention.ms=5 --set num.partitions=3 --log-format json --log-level debug",
+            "start --properties",
             "topic create t --partitions 3 --config retention.ms=5",
             "topic list --json",
             "topic describe t --bootstrap h:1",

@@ -43,7 +43,7 @@ pub fn main(start: impl FnOnce(BrokerConfig) -> Result<(), Failure>) -> ExitCode
     let mut out = Output::stdout(cli.options.json);
     let json = cli.options.json;
     let done = match cli.command {
-        Command::Start(args) => command::start::run(&args, start),
+        Command::Start(args) => command::start::run(&args, &mut out, start),
         other => command::run(other, &cli.options, &mut out),
     };
     let done = done.and_then(|()| out.flush());

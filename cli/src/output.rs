@@ -18,6 +18,23 @@ impl Output {
         Output { json, colour, out: Box::new(BufWriter::new(io::stdout())) }
     }
 
+    /// Output that a test can look at.
+    #[cfg(test)]
+    pub fn captured(json: bool) -> (Output, std::rc::Rc<std::cell::RefCell<Vec<u8>>>) {
+        struct Shared(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.borrow_mut().write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let printed = std::rc::Rc::default();
+        (Output { json, colour: false, out: Box::new(Shared(std::rc::Rc::clone(&printed))) }, printed)
+    }
+
     pub fn is_json(&self) -> bool {
         self.json
     }

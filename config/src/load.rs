@@ -120,6 +120,12 @@ impl LoadOptions {
             fixed.insert(g.name.clone(), g.value.clone());
         }
         let option = |key: &str| given.get(key).map(|g| g.value.clone());
+        // Clients find the id under either name, given or not.
+        let id = fixed.get("node.id").cloned().or_else(|| Scope::Broker.find("node.id")?.default.map(str::to_owned));
+        if let Some(id) = id {
+            fixed.insert("broker.id".to_owned(), id.clone());
+            fixed.insert("node.id".to_owned(), id);
+        }
         let properties = BrokerProperties { fixed, ..Default::default() };
         BrokerConfig::from_properties(properties, option("log_format"), option("log_level")).map_err(
             |(name, message)| {

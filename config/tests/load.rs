@@ -51,7 +51,8 @@ fn nothing_given_serves_on_the_local_port_from_the_local_folder() {
     assert_eq!(c.offsets.retention_ms, 7 * 24 * 3_600_000);
     assert_eq!(c.group.max_session_timeout_ms, 1_800_000);
     assert_eq!((c.log_format, c.log_level.as_str()), (LogFormat::Text, "info"));
-    assert!(c.properties.fixed.is_empty());
+    let fixed: Vec<_> = c.properties.fixed.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(fixed, [("broker.id", "0"), ("node.id", "0")]);
 }
 
 #[test]

@@ -203,7 +203,15 @@ impl Reader<'_> {
             if !each_turn(positions)? {
                 return Ok(());
             }
-            match fetchers.events.recv_timeout(Duration::from_millis(100)) {
+            let next = match fetchers.events.try_recv() {
+                Ok(event) => Ok(event),
+                Err(_) => {
+                    // Nothing waits: whoever reads our output should see what there is.
+                    self.out.flush()?;
+                    fetchers.events.recv_timeout(Duration::from_millis(100))
+                }
+            };
+            match next {
                 Ok(Fetched::Records { topic, partition, from, bytes, .. }) => {
                     let end = self.print(&topic, partition, from, &bytes)?;
                     if let Some(p) = positions.get_mut(&(topic.to_string(), partition)) {
@@ -220,7 +228,7 @@ impl Reader<'_> {
                     let failure = Failure::from(error);
                     return Err(Failure::new(failure.exit, failure.message + hint));
                 }
-                Err(RecvTimeoutError::Timeout) => self.out.flush()?,
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }

@@ -329,3 +329,97 @@ impl Segment<'_> {
         self.out.line(format_args!("{:indent$}{}", "", fields.human()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corelane_storage::model::{Offset, Term};
+    use corelane_storage::record::{BatchBuilder, Codec, internal};
+
+    /// A segment that begins with a blank entry and then has batches of 3 records each.
+    fn segment(batches: i64) -> Vec<u8> {
+        let mut file = internal::blank(Term(1), Offset::ZERO).to_vec();
+        for i in 0..batches {
+            let mut b = BatchBuilder::new(if i % 2 == 0 { Codec::None } else { Codec::Zstd });
+            for n in 0..3 {
+                b.push(1000 + n, Some(b"key"), Some(b"value"));
+            }
+            file.extend_from_slice(&b.build_at(Offset(i * 3), Term(1)).unwrap());
+        }
+        file
+    }
+
+    /// The totals and the exit code of a dump of these files of one partition.
+    fn dump(files: &[(&str, &[u8])]) -> (Result<(), Exit>, serde_json::Value) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        let args =
+            DumpLogArgs { paths: vec![dir.path().to_owned()], records: true, data: true, quiet: false, from: None };
+        let (mut out, printed) = Output::captured(true);
+        let done = run(&args, &mut out).map_err(|f| f.exit);
+        out.flush().unwrap();
+        let text = String::from_utf8(printed.borrow().clone()).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        (done, lines.last().unwrap().clone())
+    }
+
+    const FIRST: &str = "00000000000000000000.log";
+
+    #[test]
+    fn a_sound_segment_is_counted() {
+        let (done, totals) = dump(&[(FIRST, &segment(4))]);
+        assert_eq!(done, Ok(()));
+        assert_eq!(
+            (&totals["batches"], &totals["internal"], &totals["records"], &totals["damaged"]),
+            (&5.into(), &1.into(), &12.into(), &0.into())
+        );
+    }
+
+    #[test]
+    fn space_without_data_and_a_torn_end_are_no_damage() {
+        let mut file = segment(2);
+        file.resize(file.len() + 70_000, 0);
+        assert_eq!(dump(&[(FIRST, &file)]).0, Ok(()));
+        let whole = segment(2);
+        for cut in [1, 40, 70] {
+            let (done, totals) = dump(&[(FIRST, &whole[..whole.len() - cut])]);
+            assert_eq!((done, &totals["records"]), (Ok(()), &3.into()), "{cut}");
+        }
+        let torn = &whole[..whole.len() - 5];
+        assert_eq!(dump(&[(FIRST, torn), ("00000000000000000006.log", &[])]).0, Err(Exit::Damaged));
+    }
+
+    #[test]
+    fn every_flipped_byte_of_a_batch_is_found() {
+        let file = segment(2);
+        let second = file.len() - 10;
+        for at in [second, second - 30] {
+            let mut bad = file.clone();
+            bad[at] ^= 1;
+            let (done, totals) = dump(&[(FIRST, &bad)]);
+            assert_eq!((done, &totals["damaged"]), (Err(Exit::Damaged), &1.into()), "{at}");
+        }
+        let mut hole = file.clone();
+        hole.extend_from_slice(&[0; 4096]);
+        hole.extend_from_slice(&[7]);
+        assert_eq!(dump(&[(FIRST, &hole)]).0, Ok(()));
+        assert_eq!(dump(&[(FIRST, &hole), ("00000000000000000006.log", &[])]).0, Err(Exit::Damaged));
+        let twice = [segment(2), segment(1)].concat();
+        assert_eq!(dump(&[(FIRST, &twice)]).0, Err(Exit::Damaged));
+        assert_eq!(dump(&[("00000000000000000009.log", &file)]).0, Err(Exit::Damaged));
+    }
+
+    #[test]
+    fn nothing_there_is_not_found() {
+        assert_eq!(dump_of("/nowhere/at/all"), Err(Exit::NotFound));
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(dump_of(empty.path().to_str().unwrap()), Err(Exit::NotFound));
+    }
+
+    fn dump_of(path: &str) -> Result<(), Exit> {
+        let args = DumpLogArgs { paths: vec![path.into()], records: false, data: false, quiet: true, from: None };
+        run(&args, &mut Output::captured(false).0).map_err(|f| f.exit)
+    }
+}

@@ -2,8 +2,10 @@
 
 use crate::exit::{Exit, Failure};
 use crate::logging;
+use crate::output::{Output, Table};
 use clap::Args;
-use corelane_config::{BrokerConfig, LoadError, LoadOptions};
+use corelane_config::{BrokerConfig, LoadError, LoadOptions, Scope, Setting, Status};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Run the broker.
@@ -15,7 +17,6 @@ use std::path::PathBuf;
 /// environment (CORELANE_DATA_DIR and so on). Kafka's broker properties are set by --set, in the [kafka] table of the file, or as
 /// CORELANE_KAFKA_LOG_RETENTION_MS and so on. What is unknown, wrong, or not honoured by this version is refused.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub struct StartArgs {
     /// Directory of all data; created if it is missing [default: corelane-data] [env: CORELANE_DATA_DIR] [kafka: log.dirs]
     #[arg(long, value_name = "DIR")]
@@ -50,6 +51,9 @@ pub struct StartArgs {
     /// [default: info] [env: CORELANE_LOG_LEVEL]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// List the broker properties that --set takes, with defaults and what this version does with them, and end
+    #[arg(long)]
+    properties: bool,
 }
 
 impl StartArgs {
@@ -71,7 +75,14 @@ impl StartArgs {
     }
 }
 
-pub fn run(args: &StartArgs, start: impl FnOnce(BrokerConfig) -> Result<(), Failure>) -> Result<(), Failure> {
+pub fn run(
+    args: &StartArgs,
+    out: &mut Output,
+    start: impl FnOnce(BrokerConfig) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if args.properties {
+        return list_properties(out);
+    }
     let lossy = |s: std::ffi::OsString| s.to_string_lossy().into_owned();
     let environment = std::env::vars_os().map(|(k, v)| (lossy(k), lossy(v))).collect();
     let config = BrokerConfig::load(&args.load_options(environment)).map_err(|e| {
@@ -84,6 +95,25 @@ pub fn run(args: &StartArgs, start: impl FnOnce(BrokerConfig) -> Result<(), Fail
     logging::init(&config)?;
     super::doctor::refuse_unfit(&config)?;
     start(config)
+}
+
+/// Every broker property, the honoured ones first.
+fn list_properties(out: &mut Output) -> Result<(), Failure> {
+    let mut all: Vec<&Setting> = Scope::Broker.settings().iter().collect();
+    all.sort_by_key(|s| (matches!(s.status, Status::Fixed(_)), s.name));
+    let mut table = Table::new(&["property", "type", "default", "what it does"]);
+    for s in all {
+        if out.is_json() {
+            out.json(&json!({
+                "name": s.name, "type": s.kind.name(), "default": s.default,
+                "honoured": !matches!(s.status, Status::Fixed(_)), "documentation": s.documentation(),
+            }))?;
+            continue;
+        }
+        let default = s.default.unwrap_or("-").to_owned();
+        table.row(vec![s.name.to_owned(), s.kind.name().to_owned(), default, s.documentation()]);
+    }
+    if table.is_empty() { Ok(()) } else { out.table(&table) }
 }
 
 #[cfg(test)]
@@ -103,6 +133,7 @@ mod tests {
             set: vec!["num.partitions=4".into()],
             log_format: None,
             log_level: Some("warn".into()),
+            properties: false,
         };
         let config = BrokerConfig::load(&args.load_options(vec![("CORELANE_LISTEN".into(), ":7".into())])).unwrap();
         assert_eq!(config.listen.port, 7);
