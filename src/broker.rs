@@ -9,7 +9,9 @@ use core_pinning::{ShardId, ShardPool, ShardPoolOptions, topology};
 use corelane_cli::{Ready, print_ready};
 use corelane_config::units::HostPort;
 use corelane_config::{Advertise, BrokerConfig};
-use corelane_storage::{DataDir, lock_data_dir};
+use corelane_protocol::Uuid;
+use corelane_storage::model::NodeId;
+use corelane_storage::{DataDir, data_dir_cluster_id, lock_data_dir};
 
 use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
@@ -36,8 +38,9 @@ pub enum BrokerError {
 pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
     let begun = Instant::now();
     let cores = cores(&config)?;
-    let (dir, identity) = lock_data_dir(&config.data_dir, config.node_id)?;
-    let node = Arc::new(node(&config, cores.len(), identity.cluster_id)?);
+    let cluster_id = data_dir_cluster_id(&config.data_dir)?.unwrap_or_else(new_cluster_id);
+    let dir = lock_data_dir(&config.data_dir, NodeId(config.node_id.max(0) as u64), &cluster_id)?;
+    let node = Arc::new(node(&config, cores.len(), cluster_id)?);
     (0..cores.len() as u16).map(ShardId).try_for_each(|shard| probe(&node, shard))?;
     let (events, heard) = mpsc::channel();
     signals::watch(events.clone()).map_err(|e| BrokerError::Start(format!("signal handlers: {e}")))?;
@@ -70,6 +73,11 @@ pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
     drop::<DataDir>(dir);
     tracing::info!("stopped cleanly");
     Ok(())
+}
+
+/// Kafka's form of it: a random id, in 22 characters.
+fn new_cluster_id() -> String {
+    Uuid(rand::random()).to_string()
 }
 
 fn cores(config: &BrokerConfig) -> Result<Vec<usize>, BrokerError> {

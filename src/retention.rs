@@ -25,10 +25,11 @@ async fn pass(shard: &Rc<Shard>) {
         }
         let now = wall_ms();
         match partition.log().apply_retention(now).await {
-            Ok(0) => {}
-            Ok(freed) => {
-                tracing::info!(topic = %partition.topic, partition = partition.index, freed, "old segments deleted");
+            Ok(freed) if freed.segments > 0 => {
+                let (segments, bytes) = (freed.segments, freed.bytes);
+                tracing::info!(topic = %partition.topic, partition = partition.index, segments, bytes, "segments deleted");
             }
+            Ok(_) => {}
             Err(error) => {
                 tracing::error!(topic = %partition.topic, partition = partition.index, %error, "retention failed");
             }

@@ -74,7 +74,7 @@ impl MetadataLog {
             true => shard.store.load(spec).await?,
             false => shard.store.create(spec, first_state(shard.node.raft_id())).await?,
         };
-        let dir = log.dir();
+        let dir = log.dir().to_owned();
         let (mut image, mut offset) = newest_snapshot(&dir).await?;
         let end = log.bounds().log_end;
         while offset < end {
