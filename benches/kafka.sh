@@ -2,14 +2,15 @@
 # The real peer: Apache Kafka (KRaft, combined mode) out of Maven jars, with the flags that its stock scripts use.
 #   kafka.sh install     fetch the jars (mvn), or do nothing if they are there
 #   kafka.sh start|stop|kill9|status|wipe|pids|bootstrap
-# Environment: KAFKA_JARS (jars are kept here), KAFKA_RUN (data and logs), KAFKA_PORT (9092; the next one is the controller's),
-#   KAFKA_VERSION, HEAP, KAFKA_EXTRA ("key=value key=value": lines added to server.properties).
+# Environment: KAFKA_JARS (jars are kept here; default: kafka/ in CORELANE_CACHE, which defaults to ~/.cache/corelane),
+#   KAFKA_RUN (data and logs), KAFKA_PORT (9092; the next one is the controller's), KAFKA_VERSION, HEAP,
+#   KAFKA_EXTRA ("key=value key=value": lines added to server.properties).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VERSION=${KAFKA_VERSION:-4.3.1}
 LOG4J=${LOG4J_VERSION:-2.25.4}
 HEAP=${HEAP:--Xmx1G -Xms1G}
-home=${KAFKA_JARS:-${XDG_CACHE_HOME:-$HOME/.cache}/corelane/kafka}/$VERSION
+home=${KAFKA_JARS:-${CORELANE_CACHE:-$HOME/.cache/corelane}/kafka}/$VERSION
 run=${KAFKA_RUN:-$here/../target/kafka}
 port=${KAFKA_PORT:-9092}
 CLUSTER_ID=MkU3OEVBNTcwNTJENDM2Qg
@@ -100,5 +101,5 @@ case ${1:-status} in
   pids) alive || true ;;
   bootstrap) echo "localhost:$port" ;;
   status) if p=$(alive); then echo "pid $p, $(awk '/VmRSS/{print $2/1024 " MiB"}' "/proc/$p/status")"; else echo down; fi ;;
-  *) sed -n 2,6p "$here/kafka.sh"; exit 2 ;;
+  *) sed -n 2,8p "$here/kafka.sh"; exit 2 ;;
 esac

@@ -49,14 +49,11 @@ pub fn repository() -> PathBuf {
 }
 
 fn jars() -> PathBuf {
-    let root = std::env::var_os("KAFKA_JARS").map_or_else(
-        || {
-            let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
-            let cache = home("XDG_CACHE_HOME").or_else(|| Some(home("HOME")?.join(".cache"))).expect("HOME is set");
-            cache.join("corelane/kafka")
-        },
-        PathBuf::from,
-    );
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let root = path("KAFKA_JARS").unwrap_or_else(|| {
+        let cache = path("CORELANE_CACHE").or_else(|| Some(path("HOME")?.join(".cache/corelane")));
+        cache.expect("HOME is set").join("kafka")
+    });
     let installed =
         Command::new(repository().join("benches/kafka.sh")).arg("install").status().expect("benches/kafka.sh");
     assert!(installed.success(), "benches/kafka.sh install");
