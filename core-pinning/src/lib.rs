@@ -4,9 +4,10 @@
 //! carries sockets and files alike (`reactor/`). Everything but [`mesh`], [`shard::Inbox`], [`metrics`] and the buffers
 //! of [`buf`] stays on the shard that made it (`!Send`); shards talk through the mesh only.
 //!
-//! What glommio still does: task queues with shares, and sleeping. Timers, disk, sockets and wake-ups from other cores
-//! are seen by the pump (one task per shard) at each of its turns, because a busy glommio executor looks at its own
-//! rings only when its queues run dry or its preempt timer (100 ms) fires.
+//! What glommio does: task queues with shares. Timers, disk, sockets and wake-ups from other threads are the pump's
+//! (one task per shard), which also puts the thread to sleep, in our ring, when no task is ready. So glommio's rings,
+//! its parking and its preempt timer play no part, nor do their traps: it parks with runnable tasks if its timer fires
+//! at the wrong moment, and a busy executor looks at its rings only when that timer fires.
 //!
 //! Deliberately absent: work stealing, cross-shard futures, and any way to block a shard.
 
@@ -23,6 +24,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod net;
 mod reactor;
+mod ready;
 mod rt;
 pub mod shard;
 mod slab;

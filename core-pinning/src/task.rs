@@ -1,7 +1,9 @@
 //! Tasks of one shard: spawned into a queue with a share of the core, named, cancellable.
 
 use crate::{
-    clock, rt,
+    clock,
+    ready::Counted,
+    rt,
     shard::lane::{self, Lane},
 };
 use std::{
@@ -60,6 +62,7 @@ struct Shared<T> {
     slot: Cell<u32>,
     cancelled: Cell<bool>,
     finished: Cell<bool>,
+    /// Wakes the task; set before it is first polled.
     waker: RefCell<Option<Waker>>,
     output: RefCell<Option<T>>,
     joiner: RefCell<Option<Waker>>,
@@ -154,12 +157,6 @@ impl<F: Future> Future for Run<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let (shared, lane) = (&**this.shared, &**this.lane);
-        {
-            let mut waker = shared.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
-        }
         lane.enter(shared.name, shared.queue);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let polled = match this.fut.as_mut().as_pin_mut() {
@@ -205,7 +202,10 @@ where
         joiner: RefCell::new(None),
     });
     shared.slot.set(lane.register(shared.clone()));
-    rt::spawn(queue, Run { fut: Some(fut), shared: shared.clone(), lane });
+    let remote = lane.reactor.remote.clone();
+    let run = Counted::new(Run { fut: Some(fut), shared: shared.clone(), lane }, remote);
+    *shared.waker.borrow_mut() = Some(run.waker());
+    rt::spawn(queue, run);
     Task(shared)
 }
 

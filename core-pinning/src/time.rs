@@ -140,7 +140,6 @@ impl Future for Sleep {
         }
         self.timer = lane::with_reactor(|r| {
             let i = r.timers.borrow_mut().insert(now, at, cx.waker().clone());
-            r.kick(); // a sleeping pump has to arm an earlier time-out
             i
         });
         assert!(self.timer.is_some(), "sleep outside a shard");

@@ -167,7 +167,7 @@ impl Conn {
         } else if !c.dirty && c.batch.is_none() {
             c.dirty = true;
             st.dirty.push(self.i);
-            self.reactor.kick();
+            self.reactor.want_turn();
         }
     }
 

@@ -54,7 +54,7 @@ impl Drop for RecvBuf {
         if let Source::Area { reactor, id } = &self.from {
             let wanted = reactor.area.borrow_mut().as_mut().is_some_and(|a| a.done(*id));
             if wanted {
-                reactor.kick();
+                reactor.want_turn();
             }
         }
     }
@@ -146,7 +146,6 @@ pub(super) fn received(
                 if let Some(a) = reactor.area.borrow_mut().as_mut() {
                     a.starved = true;
                 }
-                reactor.kick();
             }
         }
         e if e == -libc::ECANCELED || e == -libc::EINTR || e == -libc::EAGAIN => {

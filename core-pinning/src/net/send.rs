@@ -116,7 +116,6 @@ pub(super) fn sent(reactor: &Reactor, st: &mut NetState, i: u32, result: i32, _f
     if c.tx_err == 0 && !c.dirty && c.out_bytes > 0 {
         c.dirty = true;
         st.dirty.push(i);
-        reactor.kick();
     }
     if st.spare.len() < SPARE {
         st.spare.push(b);

@@ -15,6 +15,7 @@ pub(crate) use remote::{Remote, mail};
 
 use crate::{
     net::{Area, NetState},
+    ready,
     sync::Event,
 };
 use io_uring::squeue;
@@ -42,6 +43,7 @@ pub(crate) enum Kind {
     Send = 4,
     Ignored = 5,
     Timeout = 6,
+    Eventfd = 7,
 }
 
 pub(crate) fn tag(kind: Kind, i: u32) -> u64 {
@@ -60,8 +62,6 @@ pub struct ReactorStats {
     pub sleeps: u64,
     /// Receives that ended because the receive memory was used up.
     pub starved: u64,
-    /// Times the executor was made to look at its own rings.
-    pub polls: u64,
 }
 
 pub(crate) struct Reactor {
@@ -76,13 +76,13 @@ pub(crate) struct Reactor {
     pub timers: RefCell<Timers>,
     time_out: RefCell<pump::TimeOut>,
     mail: [Event; mail::KINDS],
-    kicked: Cell<bool>,
-    /// The pump, while it sleeps.
-    parked: RefCell<Option<Waker>>,
-    /// The pump, while it waits for the executor to look at its own rings.
-    polling: RefCell<Option<Waker>>,
-    /// Other tasks kept the executor busy for too long while the pump waited.
-    overdue: Cell<bool>,
+    /// The pump gives way to ready tasks, until there is something to submit, none is left, or it is overdue.
+    giving_way: Cell<bool>,
+    /// There is something for the pump's next turn.
+    wanted: Cell<bool>,
+    pump: RefCell<Option<Waker>>,
+    /// The ring waits for the eventfd.
+    watching: Cell<bool>,
     /// Cycle counter at the pump's last turn.
     turned: Cell<u64>,
     /// The pump shall end once nothing is in flight.
@@ -95,7 +95,7 @@ pub(crate) struct Reactor {
 
 impl Reactor {
     pub fn new(remote: Arc<Remote>) -> io::Result<Reactor> {
-        let ring = Ring::new(SQ_ENTRIES, CQ_ENTRIES, remote.fd())?;
+        let ring = Ring::new(SQ_ENTRIES, CQ_ENTRIES)?;
         Ok(Reactor {
             remote,
             ring: RefCell::new(ring),
@@ -106,10 +106,10 @@ impl Reactor {
             timers: RefCell::default(),
             time_out: RefCell::default(),
             mail: Default::default(),
-            kicked: Cell::new(false),
-            parked: RefCell::new(None),
-            polling: RefCell::new(None),
-            overdue: Cell::new(false),
+            giving_way: Cell::new(false),
+            wanted: Cell::new(false),
+            pump: RefCell::new(None),
+            watching: Cell::new(false),
             turned: Cell::new(crate::clock::ticks()),
             closing: Cell::new(false),
             closed: Event::new(),
@@ -121,19 +121,12 @@ impl Reactor {
     /// Queues an entry for the pump's next turn.
     pub fn submit(&self, e: squeue::Entry) {
         self.queued.borrow_mut().push_back(e);
-        self.kick();
+        self.wanted.set(true);
     }
 
-    /// There is something to do: makes sure that the pump turns.
-    #[inline]
-    pub fn kick(&self) {
-        if self.kicked.replace(true) {
-            return;
-        }
-        let parked = self.parked.borrow_mut().take();
-        if let Some(w) = parked {
-            w.wake();
-        }
+    /// The pump shall have a turn although nothing was submitted.
+    pub fn want_turn(&self) {
+        self.wanted.set(true);
     }
 
     /// True once no operation can be submitted any more.
@@ -141,18 +134,33 @@ impl Reactor {
         self.ended.get()
     }
 
+    /// Before every poll of a task. True if the pump has not turned for more than `after` ticks: then the running queue
+    /// should give way.
     #[inline]
-    pub fn turned(&self) -> u64 {
-        self.turned.get()
+    pub fn before_poll(&self, now: u64, after: u64) -> bool {
+        let overdue = now.wrapping_sub(self.turned.get()) > after;
+        if overdue {
+            self.turned.set(now);
+            self.wake_pump();
+        }
+        overdue
     }
 
-    /// The pump has not turned for too long, because it sleeps while other tasks keep the executor busy.
-    pub fn overdue(&self, now: u64) {
-        self.turned.set(now);
-        self.kicked.set(true);
-        self.overdue.set(true);
-        let waiting = [self.parked.borrow_mut().take(), self.polling.borrow_mut().take()];
-        waiting.into_iter().flatten().for_each(Waker::wake);
+    /// After every poll of a task.
+    #[inline]
+    pub fn after_poll(&self) {
+        if self.wanted.get() || ready::count() == 0 {
+            self.wake_pump();
+        }
+    }
+
+    #[inline]
+    fn wake_pump(&self) {
+        if self.giving_way.replace(false)
+            && let Some(pump) = &*self.pump.borrow()
+        {
+            pump.wake_by_ref();
+        }
     }
 
     /// Notified when mail of `kind` (one bit) has come.

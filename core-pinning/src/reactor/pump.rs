@@ -1,34 +1,29 @@
 //! The pump: the task that submits for everybody, reaps, wakes, and puts the shard to sleep.
 //!
-//! glommio is never relied upon to notice anything while the shard is busy: mail from other threads, deadlines and all
-//! I/O are looked at in every turn. (A waker that another thread calls directly is the exception: it is seen when the
-//! queues run dry. Use the mesh or the inbox.) Asleep, the shard waits in glommio for one thing, the eventfd, which the ring
-//! signals at completions and other threads write to.
+//! While tasks are ready (`ready` knows exactly) it gives way to them, until one of them wants something submitted, none
+//! is left, or 200 us have passed; it has a queue of its own, so all that are ready in the running queue go first. When
+//! no task is ready it blocks the thread in our ring: completions, the time-out of the earliest deadline, and the eventfd that other threads write to all end that.
 //!
-//! Against lost wake-ups: switch the ring's eventfd on and say that we sleep, full fence, look at everything once more,
-//! and only then sleep. Looking at the ring includes the task-run flag: one enter runs only about twenty deferred
-//! completions, the flag tells that more are left.
+//! Against lost wake-ups: say that we sleep, full fence, look at the mail once more, and only then block. A write to the
+//! eventfd after that is a completion of the ring. Local tasks cannot want anything meanwhile: none runs.
 
-use super::{Kind, Reactor, tag};
-use crate::{clock, net, rt, shard::lane::Lane, task::Queue, time::Instant};
+use super::{Kind, Reactor, mail, tag};
+use crate::{clock, net, ready, rt, shard::lane::Lane, time::Instant};
 use io_uring::{
-    opcode,
-    types::{TimeoutFlags, Timespec},
+    cqueue, opcode,
+    types::{Fd, TimeoutFlags, Timespec},
 };
 use std::{
     future::poll_fn,
     io,
+    os::fd::AsRawFd,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     rc::Rc,
-    sync::atomic::{Ordering, fence},
-    task::{Context, Poll, Waker},
+    task::{Poll, Waker},
     time::Duration,
 };
 
-/// While the shard is busy the executor is made to look at its own rings this often. Nothing of ours waits for that,
-/// only wakers called directly from other threads.
-const POLL_EVERY_US: u64 = 1000;
 /// How long the end of a shard waits for operations that the kernel still has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -43,77 +38,72 @@ pub(crate) struct TimeOut {
 }
 
 /// Starts the pump of `lane` on the running executor.
-pub(crate) fn start(lane: Rc<Lane>) -> io::Result<()> {
-    let wake_fd = rt::WakeFd::new(lane.reactor.remote.fd())?;
-    rt::spawn(Queue::Serve, async move {
-        let mut run = pin!(run(lane.clone(), wake_fd));
+pub(crate) fn start(lane: Rc<Lane>) {
+    rt::spawn_pump(async move {
+        let mut run = pin!(run(lane.clone()));
         let ended = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
             Ok(p) => p.map(|r| r.map_err(|e| Box::new(format!("the ring failed: {e}")) as _)),
             Err(panic) => Poll::Ready(Err(panic)),
         })
         .await;
-        lane.reactor.ended.set(true);
+        let reactor = &lane.reactor;
+        reactor.ended.set(true);
+        reactor.giving_way.set(false);
+        drop(reactor.pump.borrow_mut().take());
         if let Err(panic) = ended {
             lane.fail(lane.name_number("pump"), panic);
         }
-        lane.reactor.closed.notify_all();
+        reactor.closed.notify_all();
     });
-    Ok(())
 }
 
-async fn run(lane: Rc<Lane>, mut wake_fd: rt::WakeFd) -> io::Result<()> {
+async fn run(lane: Rc<Lane>) -> io::Result<()> {
     let r = lane.reactor.clone();
     let name = lane.name_number("pump");
-    let poll_every = POLL_EVERY_US * clock::ticks_per_us();
-    let (mut wake, mut polled) = (Vec::new(), clock::ticks());
+    let mut wake = Vec::new();
     let mut close_by = None;
     loop {
         lane.published.enter(name, clock::ticks());
         let did = r.turn(&mut wake)?;
         wake.drain(..).for_each(Waker::wake);
         lane.published.leave();
+        if ready::count() > 0 {
+            r.give_way().await;
+            continue;
+        }
         if did {
-            if r.turned.get().wrapping_sub(polled) >= poll_every {
-                r.let_executor_poll(&mut wake_fd).await;
-                polled = clock::ticks();
-            } else {
-                rt::yield_queue().await;
-            }
             continue;
         }
         if r.closing.get() {
             let by = *close_by.get_or_insert_with(|| crate::time::now() + CLOSE_WITHIN);
             if !r.in_flight() || crate::time::now() >= by {
-                break;
+                return Ok(());
             }
             r.wake_at_least_by(by);
         }
-        if r.arm_time_out() {
-            continue;
+        if !r.arm_time_out() {
+            r.block()?;
         }
-        r.sleep(&mut wake_fd).await;
-        polled = clock::ticks();
     }
-    // leave no read behind that would outlive the executor
-    if wake_fd.is_armed() {
-        r.remote.signal();
-        poll_fn(|cx| wake_fd.poll_woken(cx)).await;
-    }
-    wake_fd.close().await;
-    Ok(())
 }
 
 impl Reactor {
     /// One turn: mail, submissions, completions, deadlines. True if there was anything.
     fn turn(self: &Rc<Self>, wake: &mut Vec<Waker>) -> io::Result<bool> {
-        self.kicked.set(false);
-        self.overdue.set(false);
         self.turned.set(clock::ticks());
+        self.wanted.set(false);
         let mut mail = self.remote.take();
         let mut did = mail != 0;
         while mail != 0 {
             self.mail[mail.trailing_zeros() as usize].notify_all();
+            if mail & mail::WAKE != 0 {
+                wake.extend(self.remote.take_woken().into_iter().map(Waker::from));
+            }
             mail &= mail - 1;
+        }
+        if !self.watching.replace(true) {
+            let e = opcode::PollAdd::new(Fd(self.remote.fd().as_raw_fd()), libc::POLLIN as u32).multi(true).build();
+            self.submit(e.user_data(tag(Kind::Eventfd, 0)));
         }
         net::prepare(self);
         let (submitted, entered) = self.submit_queued()?;
@@ -152,7 +142,7 @@ impl Reactor {
             drop((sq, queued));
             let enter = n > 0 || pending;
             if enter {
-                ring.enter(n)?;
+                ring.enter(n, 0)?;
             }
             Ok((n, enter))
         })
@@ -176,6 +166,7 @@ impl Reactor {
                 match (user_data >> 32) as u32 {
                     k if k == Kind::Op as u32 => self.op_completed(i, result, wake),
                     k if k == Kind::Timeout as u32 => self.time_out_completed(i),
+                    k if k == Kind::Eventfd as u32 => self.watching.set(cqueue::more(flags)),
                     _ => net::completed(self, user_data, result, flags, wake),
                 }
             }
@@ -213,50 +204,34 @@ impl Reactor {
         }
     }
 
-    /// Sleeps until a completion, a deadline, mail or a local task wants something.
-    async fn sleep(&self, wake_fd: &mut rt::WakeFd) {
-        self.with_ring(|ring| ring.uring.completion().enable_eventfd());
-        let mail = self.remote.going_to_sleep();
-        fence(Ordering::SeqCst); // our stores before our looks; the kernel and the senders order the reverse
-        let busy = mail
-            || self.kicked.get()
-            || self.with_ring(|ring| {
-                let completions = !ring.uring.completion().is_empty();
-                let sq = ring.uring.submission();
-                completions || sq.taskrun() || sq.cq_overflow() || !sq.is_empty()
-            });
-        if !busy {
-            self.count(|s| s.sleeps += 1);
-            poll_fn(|cx| {
-                if wake_fd.poll_woken(cx).is_ready() || self.kicked.get() {
-                    return Poll::Ready(()); // if only kicked, the read stays armed for the next sleep
-                }
-                *self.parked.borrow_mut() = Some(cx.waker().clone());
-                Poll::Pending
-            })
-            .await;
-            let parked = self.parked.borrow_mut().take();
-            drop(parked);
-        }
-        self.remote.awake();
-        self.with_ring(|ring| ring.uring.completion().disable_eventfd());
-    }
-
-    /// No yield makes glommio look at its rings, only queues that run dry: so wait for a read that is ready already.
-    /// If the queues do not run dry for too long, a task's poll ends the wait (`overdue`).
-    async fn let_executor_poll(&self, wake_fd: &mut rt::WakeFd) {
-        self.count(|s| s.polls += 1);
-        self.remote.signal();
-        poll_fn(|cx: &mut Context<'_>| {
-            if wake_fd.poll_woken(cx).is_ready() || self.overdue.get() {
+    /// Waits until a task's poll wakes it (`before_poll`, `after_poll`).
+    async fn give_way(&self) {
+        let mut first = true;
+        poll_fn(|cx| {
+            if !std::mem::take(&mut first) {
                 return Poll::Ready(());
             }
-            *self.polling.borrow_mut() = Some(cx.waker().clone());
+            let mut pump = self.pump.borrow_mut();
+            if !pump.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                *pump = Some(cx.waker().clone());
+            }
+            self.giving_way.set(true);
             Poll::Pending
         })
-        .await;
-        let polling = self.polling.borrow_mut().take();
-        drop(polling);
+        .await
+    }
+
+    /// Blocks the thread until the kernel has something for us.
+    fn block(&self) -> io::Result<()> {
+        if !self.remote.going_to_sleep() {
+            self.count(|s| {
+                s.sleeps += 1;
+                s.enters += 1;
+            });
+            self.with_ring(|ring| ring.enter(0, 1))?;
+        }
+        self.remote.awake();
+        Ok(())
     }
 
     fn in_flight(&self) -> bool {
@@ -274,7 +249,6 @@ impl Reactor {
     /// Lets the pump end once nothing is in flight, and waits for that.
     pub async fn close(&self) {
         self.closing.set(true);
-        self.kick();
         while !self.ended.get() {
             self.closed.listen().await;
         }

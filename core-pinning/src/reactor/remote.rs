@@ -1,10 +1,14 @@
 //! How other threads reach a shard: mail bits, and one eventfd write when it sleeps.
 #![allow(unsafe_code)]
 
+use crate::ready::WakeCell;
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    sync::atomic::{AtomicBool, AtomicU32, Ordering, fence},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering, fence},
+    },
 };
 
 /// Kinds of mail; each has an event on the shard.
@@ -19,26 +23,28 @@ pub(crate) mod mail {
     pub const OFFLOAD: u32 = 1 << 3;
     /// The pool wants the shard to end.
     pub const STOP: u32 = 1 << 4;
-    pub const KINDS: usize = 5;
+    /// Tasks woken by other threads.
+    pub const WAKE: u32 = 1 << 5;
+    pub const KINDS: usize = 6;
 }
 
 pub(crate) struct Remote {
     bits: AtomicU32,
     sleeping: AtomicBool,
     wake_fd: OwnedFd,
+    woken: Mutex<Vec<Arc<WakeCell>>>,
 }
 
 impl Remote {
     pub fn new() -> io::Result<Remote> {
-        // Blocking on purpose: io_uring answers a read of an O_NONBLOCK eventfd with EAGAIN at once.
         // SAFETY: makes a fresh descriptor, owned from here on.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: just made, and nobody else has it.
         let wake_fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Remote { bits: AtomicU32::new(0), sleeping: AtomicBool::new(false), wake_fd })
+        Ok(Remote { bits: AtomicU32::new(0), sleeping: AtomicBool::new(false), wake_fd, woken: Mutex::default() })
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -61,12 +67,22 @@ impl Remote {
         }
     }
 
-    /// Makes the read of the eventfd complete.
-    pub fn signal(&self) {
+    /// Completes the ring's wait for the eventfd.
+    fn signal(&self) {
         // SAFETY: writes eight bytes from a live buffer to our descriptor.
         unsafe {
             libc::write(self.wake_fd.as_raw_fd(), [1u64].as_ptr().cast(), 8);
         }
+    }
+
+    /// Another thread has woken a task of the shard.
+    pub fn wake_later(&self, task: Arc<WakeCell>) {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
+    /// The shard: the tasks that other threads have woken.
+    pub fn take_woken(&self) -> Vec<Arc<WakeCell>> {
+        std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The shard: takes the mail bits; everything published before a bit was set can be seen afterwards.

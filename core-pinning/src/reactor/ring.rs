@@ -2,10 +2,7 @@
 #![allow(unsafe_code)]
 
 use io_uring::{IoUring, opcode, register::Probe};
-use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd},
-};
+use std::{io, os::fd::AsRawFd};
 
 pub(crate) struct Ring {
     pub uring: IoUring,
@@ -30,6 +27,7 @@ pub(crate) const NEEDED: &[(u8, &str)] = &[
     (opcode::RecvMulti::CODE, "recv"),
     (opcode::Send::CODE, "send"),
     (opcode::SendMsg::CODE, "sendmsg"),
+    (opcode::PollAdd::CODE, "poll"),
     (opcode::AsyncCancel::CODE, "cancel"),
     (opcode::Timeout::CODE, "timeout"),
     (opcode::TimeoutRemove::CODE, "timeout remove"),
@@ -62,8 +60,8 @@ pub(crate) fn explain(e: io::Error) -> io::Error {
 }
 
 impl Ring {
-    pub fn new(sq_entries: u32, cq_entries: u32, wake_fd: BorrowedFd<'_>) -> io::Result<Ring> {
-        let mut uring = build(sq_entries, cq_entries).map_err(explain)?;
+    pub fn new(sq_entries: u32, cq_entries: u32) -> io::Result<Ring> {
+        let uring = build(sq_entries, cq_entries).map_err(explain)?;
         let mut probe = Probe::new();
         uring.submitter().register_probe(&mut probe).map_err(explain)?;
         if let Some((_, name)) = NEEDED.iter().find(|(code, _)| !probe.is_supported(*code)) {
@@ -71,7 +69,6 @@ impl Ring {
                 "the kernel's io_uring cannot do {name}: Linux 6.1 or newer is needed"
             )));
         }
-        uring.submitter().register_eventfd(wake_fd.as_raw_fd()).map_err(explain)?;
         // Opening thousands of files at once would otherwise start as many workers of the kernel. A refusal harms little.
         let _ = uring.submitter().register_iowq_max_workers(&mut [WORKERS, WORKERS]);
         // io-uring's own register_ring_fd lives only as long as one Submitter.
@@ -81,12 +78,11 @@ impl Ring {
         let n = unsafe {
             libc::syscall(libc::SYS_io_uring_register, uring.as_raw_fd(), REGISTER_RING_FDS, update.as_mut_ptr(), 1)
         };
-        uring.completion().disable_eventfd();
         Ok(Ring { uring, registered: (n == 1).then_some(update[0]) })
     }
 
-    /// Submits `n` entries and runs deferred completions; never waits.
-    pub fn enter(&self, n: usize) -> io::Result<()> {
+    /// Submits `n` entries, runs deferred completions, and waits until there are `wait_for`. A signal ends the wait.
+    pub fn enter(&self, n: usize, wait_for: usize) -> io::Result<()> {
         const GETEVENTS: u32 = 1;
         const REGISTERED_RING: u32 = 1 << 4;
         let (fd, flags) = match self.registered {
@@ -94,7 +90,7 @@ impl Ring {
             None => (self.uring.as_raw_fd(), GETEVENTS),
         };
         // SAFETY: the entries point at memory that their owners keep until the completion; no argument is passed.
-        match unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, n, 0, flags, 0usize, 0usize) } {
+        match unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, n, wait_for, flags, 0usize, 0usize) } {
             -1 => match io::Error::last_os_error() {
                 // tried again at the next turn
                 e if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR)) => Ok(()),

@@ -1,8 +1,8 @@
 //! The executor under a shard: the only folder that names glommio.
 //!
 //! The seam is small on purpose, so that a seeded simulation can stand in for it: an [`Executor`] to run, `spawn` that
-//! only schedules, `yield_queue`, `preempt_soon`, and [`WakeFd`], the one thing a sleeping shard waits for.
+//! only schedules, `spawn_pump`, `yield_queue`, and `preempt_soon`. Waking, sleeping, time and I/O are not in it.
 
 mod glommio;
 
-pub(crate) use self::glommio::{Executor, WakeFd, create_queues, preempt_soon, spawn, yield_queue};
+pub(crate) use self::glommio::{Executor, create_queues, preempt_soon, spawn, spawn_pump, yield_queue};

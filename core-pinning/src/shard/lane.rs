@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
 };
 
-/// A pump that has not turned for this long is woken by the next task that is polled, and the running queue gives way.
+/// When the pump has not turned for this long the running queue gives way to it after the present task.
 const OVERDUE_US: u64 = 200;
 
 thread_local! {
@@ -87,8 +87,7 @@ impl Lane {
         self.entered.set(now);
         self.queue.set(queue);
         self.published.enter(name, now);
-        if now.wrapping_sub(self.reactor.turned()) > self.overdue {
-            self.reactor.overdue(now);
+        if self.reactor.before_poll(now, self.overdue) {
             rt::preempt_soon();
         }
     }

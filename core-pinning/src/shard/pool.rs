@@ -4,6 +4,7 @@ use super::{Inbox, InboxReceiver, ShardId, ShardPanic, inbox, lane, lane::Lane};
 use crate::{
     mesh::{self, MeshEnd},
     reactor::{Reactor, Remote, mail, pump},
+    ready::{self, Counted},
     rt, stall,
     task::Queue,
     topology,
@@ -204,13 +205,12 @@ impl Shard {
     fn run<T>(self, stopped: impl Fn() -> bool, main: impl AsyncFnOnce() -> T) -> Result<Option<T>, ShardPanic> {
         let lane = self.lane;
         lane::install(Some(lane.clone()));
-        let result = self.executor.run(async {
+        ready::begin_lane();
+        let name = lane.name_number("main");
+        let mut run = pin!(async {
             rt::create_queues();
-            if let Err(e) = pump::start(lane.clone()) {
-                return Err(failure(&lane, format!("cannot start the pump: {e}")));
-            }
+            pump::start(lane.clone());
             let result = {
-                let name = lane.name_number("main");
                 let mut main = pin!(main());
                 let mut local_stop = pin!(lane.stop.wait());
                 let mut pool_stop = pin!(lane.reactor.mail_event(mail::STOP).wait_for(stopped));
@@ -219,10 +219,7 @@ impl Shard {
                     if local || pool_stop.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(None);
                     }
-                    lane.enter(name, Queue::Serve);
-                    let polled = catch_unwind(AssertUnwindSafe(|| main.as_mut().poll(cx)));
-                    lane.leave();
-                    match polled {
+                    match catch_unwind(AssertUnwindSafe(|| main.as_mut().poll(cx))) {
                         Ok(p) => p.map(Some),
                         Err(panic) => {
                             lane.fail(name, panic);
@@ -236,15 +233,19 @@ impl Shard {
             lane.reactor.close().await;
             lane.take_failure().map_or(Ok(result), Err)
         });
+        let run = poll_fn(|cx| {
+            lane.enter(name, Queue::Serve);
+            let polled = run.as_mut().poll(cx);
+            lane.leave();
+            polled
+        });
+        let result = self.executor.run(Counted::new(run, lane.reactor.remote.clone()));
+        ready::end_lane();
         drop(self.executor);
         lane::install(None);
         stall::deregister(&lane.published);
         result
     }
-}
-
-fn failure(lane: &Lane, message: String) -> ShardPanic {
-    ShardPanic { shard: lane.shard, task: "pump", message, location: None }
 }
 
 /// Runs `f` on a shard of its own, on the calling thread and not pinned: for tests and tools. Panics if a task does,
