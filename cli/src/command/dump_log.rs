@@ -196,6 +196,9 @@ impl Segment<'_> {
     /// Compares the index with the batch at `position`.
     fn check_index(&mut self, header: &BatchHeader, position: u64) -> Result<(), Failure> {
         let Some(index) = &self.index else { return Ok(()) };
+        if position == 0 && index.base_offset != header.base_offset {
+            return self.stale_index("it belongs to another segment");
+        }
         let (at, offset, crc) = index.last_batch;
         if at == position && (offset, crc) != (header.base_offset, header.crc) {
             return self.stale_index("it is of another past of the log");
@@ -409,6 +412,74 @@ mod tests {
         let twice = [segment(2), segment(1)].concat();
         assert_eq!(dump(&[(FIRST, &twice)]).0, Err(Exit::Damaged));
         assert_eq!(dump(&[("00000000000000000009.log", &file)]).0, Err(Exit::Damaged));
+    }
+
+    /// Segments and indexes that the storage engine wrote and closed.
+    fn engine_writes(dir: &Path, batches: u32) {
+        use core_pinning::{ShardId, run_local};
+        use corelane_storage::model::{LogId, NodeId, PartitionKey, TopicId};
+        use corelane_storage::{
+            EntryKind, FirstState, LogConfig, LogEntry, PartitionSpec, Store, StoreOptions, VoteRecord,
+            recover_journals,
+        };
+        run_local(async || {
+            let options =
+                StoreOptions { journal_file_bytes: 1 << 20, ..StoreOptions::new(dir, ShardId(0), 8 << 20, 4 << 20) };
+            recover_journals(dir, ShardId(0), 1).await.unwrap();
+            let store = Store::open(options).await.unwrap().0;
+            let config = LogConfig { segment_bytes: 64 << 10, ..LogConfig::default() };
+            let key = PartitionKey { topic: TopicId([7; 16]), partition: 0 };
+            let vote = VoteRecord { term: Term(1), node: NodeId(1), committed: true };
+            let first = FirstState { vote, membership: Bytes::from_static(b"members") };
+            let log = store.create(PartitionSpec { topic: "t".into(), key, config }, first).await.unwrap();
+            for _ in 0..batches {
+                let mut b = BatchBuilder::new(Codec::None);
+                b.push(1, None, Some(&[7; 1500]));
+                let bytes = b.build_at(log.bounds().log_end, Term(1)).unwrap();
+                let id = LogId::new(Term(1), log.next_index());
+                log.append([LogEntry { id, kind: EntryKind::Data, bytes }], |r| r.unwrap()).unwrap();
+                log.set_applied(id.index);
+            }
+            store.close().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn what_the_engine_writes_is_sound_and_a_wrong_index_is_found() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        engine_writes(dir.path(), 200);
+        let dump = || {
+            let path = dir.path().join("data");
+            let args = DumpLogArgs { paths: vec![path], records: false, data: false, quiet: false, from: None };
+            let (mut out, printed) = Output::captured(true);
+            let done = run(&args, &mut out).map_err(|f| f.exit);
+            let text = String::from_utf8(printed.borrow().clone()).unwrap();
+            (done, text)
+        };
+        let (done, text) = dump();
+        assert_eq!(done, Ok(()), "{text}");
+        let totals: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(totals["records"], 200, "{text}");
+        assert!(totals["segments"].as_u64().unwrap() > 3 && !text.contains("index"), "{text}");
+        let mut indexes = Vec::new();
+        for partition in fs::read_dir(dir.path().join("data")).unwrap() {
+            for file in fs::read_dir(partition.unwrap().path()).unwrap() {
+                indexes.extend(Some(file.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "idx")));
+            }
+        }
+        indexes.sort();
+        let entries = |p: &Path| IndexSummary::read(&fs::read(p).unwrap()).unwrap().entries.len();
+        assert!(entries(&indexes[0]) > 5);
+        // The second segment gets the index of the first one.
+        fs::copy(&indexes[0], &indexes[1]).unwrap();
+        let (done, text) = dump();
+        assert!(text.contains("it belongs to another segment"), "{text}");
+        assert_eq!(done, Ok(()));
+        let mut bytes = fs::read(&indexes[0]).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&indexes[0], bytes).unwrap();
+        assert!(dump().1.contains("will be made again"));
     }
 
     #[test]
