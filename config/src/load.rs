@@ -42,9 +42,18 @@ pub(crate) const KEYS: &[Key] = &[
 /// Any property: `CORELANE_KAFKA_LOG_RETENTION_MS` is `log.retention.ms`.
 const PROPERTY_PREFIX: &str = "CORELANE_KAFKA_";
 
-/// Variables of the same prefix that are not about a broker's settings.
-const OTHER: &[&str] = &["CORELANE_CONFIG", "CORELANE_BOOTSTRAP", "CORELANE_BIN"];
-const OTHER_PREFIXES: &[&str] = &["CORELANE_TEST", "CORELANE_BENCH"];
+/// Variables of the same prefix that are not about a broker's settings: the command line's and the tests' own.
+const OTHER: &[&str] = &[
+    "CORELANE_CONFIG",
+    "CORELANE_BOOTSTRAP",
+    "CORELANE_BIN",
+    "CORELANE_CACHE",
+    "CORELANE_LONG",
+    "CORELANE_WRITE_BATCHES",
+];
+/// `CORELANE_SERVICE_HOST` and `CORELANE_PORT_9092_TCP` are what Kubernetes gives to all who live beside a service `corelane`.
+const OTHER_PREFIXES: &[&str] =
+    &["CORELANE_TEST", "CORELANE_BENCH", "CORELANE_SCHEMA", "CORELANE_SERVICE_", "CORELANE_PORT"];
 
 /// Where to look.
 #[derive(Clone, Debug, Default)]
@@ -144,7 +153,7 @@ impl LoadOptions {
                 let property = property.to_ascii_lowercase().replace('_', ".");
                 all.push(Given::property(property, value.clone(), name.clone()));
             } else if !OTHER.contains(&name.as_str()) && !OTHER_PREFIXES.iter().any(|p| name.starts_with(p)) {
-                let known: Vec<&str> = KEYS.iter().map(|k| k.environment).chain(OTHER.iter().copied()).collect();
+                let known: Vec<&str> = KEYS.iter().map(|k| k.environment).chain(["CORELANE_CONFIG"]).collect();
                 let hint = nearest(name, known.iter().copied());
                 let hint = hint.map_or_else(String::new, |n| format!("; did you mean {n}?"));
                 let message = format!(

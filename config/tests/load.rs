@@ -165,6 +165,18 @@ fn refusals_name_their_place_and_what_is_allowed() {
 }
 
 #[test]
+fn what_kubernetes_and_tests_leave_in_the_environment_is_let_pass() {
+    let environment = [
+        ("CORELANE_SERVICE_HOST", "10.0.0.1"),
+        ("CORELANE_PORT", "tcp://10.0.0.1:9092"),
+        ("CORELANE_PORT_9092_TCP_ADDR", "10.0.0.1"),
+        ("CORELANE_TEST_SEED", "1"),
+        ("CORELANE_BOOTSTRAP", "x:1"),
+    ];
+    assert_eq!(case("", &environment, &[], &[]).load().listen.port, 9092);
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let options = LoadOptions { file: Some("/nowhere/c.toml".into()), ..Default::default() };
     let e = BrokerConfig::load(&options).unwrap_err().to_string();
