@@ -138,10 +138,7 @@ impl Future for Sleep {
         if now >= at {
             return Poll::Ready(());
         }
-        self.timer = lane::with_reactor(|r| {
-            let i = r.timers.borrow_mut().insert(now, at, cx.waker().clone());
-            i
-        });
+        self.timer = lane::with_reactor(|r| r.timers.borrow_mut().insert(now, at, cx.waker().clone()));
         assert!(self.timer.is_some(), "sleep outside a shard");
         Poll::Pending
     }
