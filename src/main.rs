@@ -1,1 +1,40 @@
-fn main() {}
+//! `corelane`: the broker and its command line.
+#![deny(clippy::unwrap_used)]
+
+mod broker;
+mod controller;
+mod coordinator;
+mod exit;
+mod kafka;
+mod node;
+mod partition;
+mod producer_ids;
+mod retention;
+mod router;
+mod settings;
+mod shard;
+mod signals;
+
+use std::process::ExitCode;
+
+use corelane_cli::{Exit, Failure};
+
+use crate::broker::BrokerError;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    corelane_cli::main(|config| {
+        exit::on_panic();
+        // A kernel without the switch costs memory, not service.
+        let _ = core_pinning::memory::without_huge_pages();
+        broker::run(config).map_err(|error| {
+            let exit = match &error {
+                BrokerError::Listen { .. } | BrokerError::DataDir(_) => Exit::Refused,
+                BrokerError::Start(_) | BrokerError::Shard(_) => Exit::Failed,
+            };
+            Failure::new(exit, error.to_string())
+        })
+    })
+}

@@ -7,7 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Sets up logging for the process; once.
 pub fn init(config: &BrokerConfig) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log_level).map_err(|e| {
+    // What the Raft library reports of every start of a group is for its own developers.
+    let level = match config.log_level.contains("openraft") {
+        true => config.log_level.clone(),
+        false => format!("openraft=warn,{}", config.log_level),
+    };
+    let filter = EnvFilter::try_new(level).map_err(|e| {
         Failure::usage(format!(
             "log level {:?}: {e} (allowed: error, warn, info, debug, trace, or target=level directives)",
             config.log_level

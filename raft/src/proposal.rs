@@ -50,6 +50,22 @@ pub enum ProposeError {
     Shutdown,
 }
 
+impl ProposeError {
+    /// The batch is not in the log and never will be.
+    pub fn appended_nothing(&self) -> bool {
+        match self {
+            ProposeError::Busy | ProposeError::OutOfOrder { .. } => true,
+            ProposeError::Storage(StorageError::DiskFull { .. }) => true,
+            ProposeError::NotLeader { .. }
+            | ProposeError::Discarded
+            | ProposeError::Storage(_)
+            | ProposeError::Inconsistent(_)
+            | ProposeError::Panicked(_)
+            | ProposeError::Shutdown => false,
+        }
+    }
+}
+
 /// How far a proposal has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {

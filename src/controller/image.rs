@@ -224,7 +224,9 @@ mod tests {
 
     fn apply_all(records: &[MetadataRecord]) -> ClusterImage {
         let mut image = ClusterImage::default();
-        records.iter().for_each(|r| drop(image.apply(r).unwrap()));
+        for record in records {
+            image.apply(record).unwrap();
+        }
         image
     }
 

@@ -35,7 +35,7 @@ pub struct GroupPartition {
     failed: Cell<bool>,
     waiting: RefCell<HashMap<WaitToken, oneshot::Sender<Response>>>,
     /// Writes in the order of the log, whose fate is not known yet.
-    writes: RefCell<VecDeque<(WriteId, Result<Proposal, ErrorCode>)>>,
+    writes: RefCell<VecDeque<(WriteId, Proposal)>>,
     written: Signal,
     /// The next deadline may have changed.
     rescheduled: Signal,
@@ -117,11 +117,20 @@ impl GroupPartition {
 
     /// Starts the writes and gives out the answers.
     fn perform(&self, effects: Effects) {
+        let mut refused = None;
         for write in effects.writes {
             let id = write.id;
-            let proposal = self.write(write).map_err(|failure| failure.code);
-            self.writes.borrow_mut().push_back((id, proposal));
-            self.written.notify();
+            match self.write(write) {
+                Ok(proposal) => {
+                    self.writes.borrow_mut().push_back((id, proposal));
+                    self.written.notify();
+                }
+                Err(failure) => {
+                    // With it go all that come after it: the machine takes them back together.
+                    refused = Some((id, failure.code));
+                    break;
+                }
+            }
         }
         for completed in effects.completed {
             if let Some(sender) = self.waiting.borrow_mut().remove(&completed.token) {
@@ -130,6 +139,10 @@ impl GroupPartition {
             }
         }
         self.rescheduled.notify();
+        if let Some((id, error)) = refused {
+            let effects = self.machine.borrow_mut().as_mut().map(|machine| machine.write_failed(time(), id, error));
+            self.perform(effects.unwrap_or_default());
+        }
     }
 
     fn write(&self, write: Write) -> Result<Proposal, ProduceFailure> {
@@ -146,14 +159,18 @@ impl GroupPartition {
                 self.written.wait().await;
                 continue;
             };
-            let result = match proposal {
-                Ok(proposal) => proposal.applied().await.map_err(|error| ProduceFailure::from(error).code),
-                Err(error) => Err(error),
+            let effects = match proposal.applied().await {
+                Ok(_) => self.machine.borrow_mut().as_mut().map(|machine| machine.write_completed(time(), id)),
+                Err(error) if error.appended_nothing() => {
+                    let error = ProduceFailure::from(error).code;
+                    self.machine.borrow_mut().as_mut().map(|machine| machine.write_failed(time(), id, error))
+                }
+                Err(error) => {
+                    tracing::error!(partition = self.partition.index, %error, "group coordinator gives up");
+                    self.unload();
+                    None
+                }
             };
-            let effects = self.machine.borrow_mut().as_mut().map(|machine| match result {
-                Ok(_) => machine.write_completed(time(), id),
-                Err(error) => machine.write_failed(time(), id, error),
-            });
             self.perform(effects.unwrap_or_default());
         }
     }
@@ -214,12 +231,17 @@ impl GroupPartition {
         Ok(machine)
     }
 
-    /// Everybody who waits is told to look for another coordinator.
-    pub async fn stop(&self) {
+    /// Everybody who waits is told to look for another coordinator, and so is everybody from now on. What is being
+    /// written may or may not come to be.
+    fn unload(&self) {
         self.failed.set(true);
         let machine = self.machine.take();
         let completed = machine.map(|m| m.unload(time(), ErrorCode::NotCoordinator)).unwrap_or_default();
         self.perform(Effects { completed, ..Effects::default() });
+    }
+
+    pub async fn stop(&self) {
+        self.unload();
         let tasks = self.tasks.take();
         for task in tasks {
             task.cancel().await;

@@ -92,7 +92,7 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
         }
     };
     if let Closed::Because(reason) = reason {
-        tracing::info!(peer = %client.host, client_id = client.id().as_deref(), reason, "connection closed");
+        tracing::info!(peer = %client.peer, client_id = client.id().as_deref(), reason, "connection closed");
     }
 }
 

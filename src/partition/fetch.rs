@@ -9,12 +9,6 @@ use corelane_storage::{ReadError, ReadLimit};
 
 use super::{FetchWaiter, Partition, storage_error};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    ReadUncommitted,
-    ReadCommitted,
-}
-
 /// The epochs a client sends along; negative where it knows none.
 #[derive(Clone, Copy, Debug)]
 pub struct EpochCheck {
@@ -29,7 +23,6 @@ pub struct FetchRead {
     pub max_bytes: usize,
     /// Answer with the first batch even if it is larger than `max_bytes`.
     pub at_least_one: bool,
-    pub isolation: Isolation,
     pub epochs: EpochCheck,
 }
 
@@ -71,6 +64,7 @@ impl Partition {
         let mut fetched = FetchedRecords {
             error: ErrorCode::None,
             high_watermark: bounds.high_watermark.0,
+            // Without transactions nothing is undecided.
             last_stable_offset: bounds.high_watermark.0,
             log_start: bounds.log_start.0,
             diverging: self.divergence(read.offset, read.epochs.last_fetched_epoch),

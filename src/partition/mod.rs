@@ -19,7 +19,7 @@ use corelane_storage::record::BatchHeader;
 use corelane_storage::{Bounds, Log, StorageError};
 
 pub use config::log_config;
-pub use fetch::{EpochCheck, FetchRead, FetchedRecords, Isolation};
+pub use fetch::{EpochCheck, FetchRead, FetchedRecords};
 pub use offsets::OffsetSpec;
 pub use produce::{Appended, ProduceContext, ProduceFailure, Produced};
 pub use waiters::FetchWaiter;

@@ -7,20 +7,20 @@ use core_pinning::time::wall_ms;
 use corelane_config::TopicConfig;
 use corelane_protocol::ErrorCode;
 use corelane_raft::{Proposal, ProposeError};
+use corelane_storage::StorageError;
 use corelane_storage::model::Offset;
 use corelane_storage::producer_state::{Checked, ProducerError};
 use corelane_storage::record::{BatchBuilder, BatchHeader, RecordErrors, ValidationContext, validate};
 
 use super::config::{compression_target, timestamp_type};
 use super::{Partition, Proposed};
+use crate::exit;
 
 /// Who writes, and what that allows.
 #[derive(Clone, Copy, Debug)]
 pub struct ProduceContext {
     /// Produce request version: decides about zstd (v7).
     pub allow_zstd: bool,
-    /// A coordinator or the controller: internal topics and control batches are theirs.
-    pub internal: bool,
 }
 
 /// A batch in the log.
@@ -76,6 +76,8 @@ impl From<ProposeError> for ProduceFailure {
             }
             // Nothing was written, and the client may try again.
             ProposeError::Busy | ProposeError::OutOfOrder { .. } => ErrorCode::NotEnoughReplicas,
+            // What reached the disk is unknown: only the next start can find out, and loses nothing acknowledged.
+            ProposeError::Storage(error @ StorageError::JournalFailed { .. }) => exit::now("journal", error),
             ProposeError::Storage(_) | ProposeError::Inconsistent(_) | ProposeError::Panicked(_) => {
                 ErrorCode::KafkaStorageError
             }

@@ -102,6 +102,10 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         let shard = shard.clone();
         spawn(Queue::Serve, "router", async move { Router::serve(shard).await })
     };
+    let overflowing = {
+        let shard = shard.clone();
+        spawn(Queue::Serve, "router overflow", async move { shard.router.drain_overflow().await })
+    };
     let (server, listener) = Server::listen(&shard)
         .map_err(|error| format!("cannot listen on {}: {error}", shard.node.listen_address(id)))?;
     if id == ShardId(0) {
@@ -130,6 +134,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     shard.groups.shutdown().await;
     shard.store.close().await.map_err(|error| format!("shard {id} did not close cleanly: {error}"))?;
     routing.cancel().await;
+    overflowing.cancel().await;
     let _ = events.send(Event::Closed);
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::controller::image::owner;
 use crate::kafka::fetch_session::{Context, TopicName, Wanted};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
-use crate::partition::{EpochCheck, FetchRead, FetchWaiter, FetchedRecords, Isolation, Partition};
+use crate::partition::{EpochCheck, FetchRead, FetchWaiter, FetchedRecords, Partition};
 use crate::router::ShardCall;
 use crate::shard::Shard;
 
@@ -89,7 +89,7 @@ async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wante
     let max_bytes = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
     let min_bytes = (request.min_bytes.max(0) as usize).min(max_bytes);
     let mut fetched = vec![FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition); wanted.len()];
-    let items = route(context, request, wanted, &mut fetched);
+    let items = route(context, wanted, &mut fetched);
     loop {
         read(shard, &items, max_bytes, &mut fetched).await;
         let bytes: usize = fetched.iter().map(|f| f.bytes).sum();
@@ -106,12 +106,10 @@ async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wante
 /// Sorts the partitions by the shards that own them; what cannot be asked for is answered in `fetched`.
 fn route(
     context: &RequestContext,
-    request: &FetchRequest,
     wanted: &[Wanted],
     fetched: &mut [FetchedRecords],
 ) -> BTreeMap<ShardId, Vec<Item>> {
     let image = context.shard.image();
-    let isolation = if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
     let mut items: BTreeMap<ShardId, Vec<Item>> = BTreeMap::new();
     for ((place, wanted), fetched) in wanted.iter().enumerate().zip(fetched) {
         let TopicName { name, id } = &wanted.topic;
@@ -124,7 +122,6 @@ fn route(
                     offset: wanted.fetch_offset,
                     max_bytes: wanted.max_bytes.max(0) as usize,
                     at_least_one: false,
-                    isolation,
                     epochs: EpochCheck {
                         current_leader_epoch: wanted.current_leader_epoch,
                         last_fetched_epoch: wanted.last_fetched_epoch,

@@ -11,6 +11,9 @@ use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
 use crate::partition::OffsetSpec;
 
+/// First version whose answer carries leader epochs.
+const EPOCHS_FROM: i16 = 4;
+
 pub async fn handle(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = context.shard.image();
     let mut asked = Vec::new();
@@ -37,7 +40,7 @@ pub async fn handle(context: RequestContext, request: ListOffsetsRequest) -> Lis
             partition_index,
             timestamp: at.timestamp,
             offset: at.offset,
-            leader_epoch: at.leader_epoch,
+            leader_epoch: if context.version >= EPOCHS_FROM { at.leader_epoch } else { -1 },
             ..Default::default()
         },
         failed => ListOffsetsResponseListOffsetsPartitionResponse {

@@ -34,15 +34,12 @@ pub async fn handle(context: RequestContext, mut request: OffsetDeleteRequest) -
         let partitions = indexes.into_iter().map(|partition_index| OffsetDeleteResponsePartition {
             partition_index,
             error_code: ErrorCode::UnknownTopicOrPartition.code(),
-            ..Default::default()
         });
         match response.topics.iter_mut().find(|t| t.name == name) {
             Some(topic) => topic.partitions.extend(partitions),
             None => response.topics.push(OffsetDeleteResponseTopic {
                 name,
-                partitions: partitions.collect(),
-                ..Default::default()
-            }),
+                partitions: partitions.collect() }),
         }
     }
     response

@@ -149,7 +149,7 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
         }
         shape.push((topic.name, topic.topic_id, indexes));
     }
-    let produce = ProduceContext { allow_zstd: context.version >= 7, internal: false };
+    let produce = ProduceContext { allow_zstd: context.version >= 7 };
     let limit = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let calls: Vec<CallFuture<ProduceCall>> = by_shard
         .into_iter()

@@ -105,8 +105,10 @@ impl LogInner {
         }
         let end = header.next_offset();
         let position = state.active().size;
-        if kind == EntryKind::Membership {
-            state.memberships.push((id, bytes));
+        match kind {
+            EntryKind::Membership => state.memberships.push((id, bytes)),
+            EntryKind::Data => self.producers.borrow_mut().update(&header, header.base_offset),
+            EntryKind::Blank => {}
         }
         state.unapplied.push_back(EntryHeader {
             id,

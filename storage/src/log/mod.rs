@@ -378,7 +378,7 @@ impl Log {
         self.0.on_advance.replace(Some(hook));
     }
 
-    /// The idempotent producers. The broker checks and updates it before it proposes a batch (`producer_state`).
+    /// The idempotent producers. Appending keeps it; the broker checks batches against it before it proposes them.
     pub fn producers(&self) -> &RefCell<ProducerTable> {
         &self.0.producers
     }
