@@ -1,8 +1,8 @@
 //! Proposals per second and their latency: closed loop, batches of 1 KiB, over one and sixteen groups of one voter, with
-//! the real journal.
+//! the real journal. Then what a thousand idle groups cost, and their first proposals.
 //!
 //! ```text
-//! cargo run --release -p corelane-raft --example propose_bench [-- <directory> [<seconds per row>]]
+//! cargo run --release -p corelane-raft --example propose_bench [-- <directory> [<seconds per row> [<groups>,<in flight>]]]
 //! ```
 //! The directory must be on the disk to be measured (a memory file system tells nothing); default `target/propose_bench`.
 
@@ -26,7 +26,10 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let dir = args.next().map_or_else(|| PathBuf::from("target/propose_bench"), PathBuf::from);
     let seconds = args.next().and_then(|s| s.parse().ok()).unwrap_or(3.0);
-    println!("latencies in us from propose() on; cpu is of the shard's thread, per proposal");
+    let only = args.next().and_then(|s| s.split_once(',').map(|(g, n)| (g.parse().ok(), n.parse().ok())));
+    println!(
+        "latencies in us from propose() on; cpu is of the shard's thread, per proposal; proposals a journal write"
+    );
     println!(
         "{:>6} {:>9} {:>11} | {:>8} {:>8} | {:>8} {:>8} | {:>8} {:>8} | {:>6} {:>7}",
         "groups",
@@ -39,20 +42,71 @@ fn main() {
         "applied",
         "p99",
         "cpu us",
-        "a flush"
+        "a write"
     );
-    let only: Option<(usize, usize)> = args.next().and_then(|s| {
-        let (a, b) = s.split_once(",")?;
-        Some((a.parse().ok()?, b.parse().ok()?))
-    });
     for groups in [1, 16] {
         for in_flight in [1, 64, 1024] {
-            if only.is_some_and(|o| o != (groups, in_flight)) {
-                continue;
+            if only.is_none_or(|only| only == (Some(groups), Some(in_flight))) {
+                run_local(async || row(&dir, groups, in_flight, Duration::from_secs_f64(seconds)).await);
             }
-            run_local(async || row(&dir, groups, in_flight, Duration::from_secs_f64(seconds)).await);
         }
     }
+    if only.is_none() {
+        run_local(async || wakes(&dir).await);
+    }
+}
+
+/// A thousand groups: cold, woken one after the other, and dropped.
+async fn wakes(dir: &Path) {
+    const COUNT: u32 = 1000;
+    let store = open_store(dir).await;
+    let all = Groups::new(GroupsOptions::new(NODE));
+    let mut logs = vec![];
+    for p in 0..COUNT {
+        logs.push(create_log(&store, p).await);
+    }
+    let (template, bare) = (template(), resident());
+    let groups: Vec<Group> = logs.iter().map(|log| all.open(log.clone()).expect("open")).collect();
+    let cold = resident();
+    let mut times: [Histogram<u64>; 3] = histograms();
+    for group in &groups {
+        let t0 = time::now();
+        group.wake().await.expect("wake");
+        times[0].saturating_record(t0.elapsed().as_nanos() as u64);
+        let proposal = propose(group, &template);
+        proposal.appended().await.expect("proposal");
+        times[1].saturating_record(t0.elapsed().as_nanos() as u64);
+        proposal.applied().await.expect("proposal");
+        times[2].saturating_record(t0.elapsed().as_nanos() as u64);
+    }
+    let (hot, t0) = (resident(), time::now());
+    all.shutdown().await;
+    let us = |h: &Histogram<u64>, q| h.value_at_quantile(q) as f64 / 1e3;
+    println!(
+        "{COUNT} groups: cold {:.2} KB each, hot {:.0} KB; woken in {:.0} us (p99 {:.0}), first batch appended {:.0} ({:.0}), \
+         applied {:.0} ({:.0}); dropped in {:.0} us each",
+        (cold - bare) as f64 / 1e3 / f64::from(COUNT),
+        (hot - cold) as f64 / 1e3 / f64::from(COUNT),
+        us(&times[0], 0.5),
+        us(&times[0], 0.99),
+        us(&times[1], 0.5),
+        us(&times[1], 0.99),
+        us(&times[2], 0.5),
+        us(&times[2], 0.99),
+        t0.elapsed().as_nanos() as f64 / 1e3 / f64::from(COUNT),
+    );
+    store.close().await.expect("close");
+}
+
+/// Of nanoseconds, up to a minute.
+fn histograms() -> [Histogram<u64>; 3] {
+    std::array::from_fn(|_| Histogram::new_with_max(60_000_000_000, 3).expect("histogram"))
+}
+
+/// Resident memory of the process, bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
 /// One line of the table.
@@ -64,8 +118,8 @@ async fn row(dir: &Path, groups: usize, in_flight: usize, length: Duration) {
         opened.push(all.open(create_log(&store, p as u32).await).expect("open"));
     }
     let template = template();
-    let times = std::array::from_fn(|_| Histogram::new_with_max(60_000_000_000, 3).expect("histogram"));
-    let run = Rc::new(Run { measuring: Cell::new(false), stop: Cell::new(false), times: RefCell::new(Some(times)) });
+    let run =
+        Rc::new(Run { measuring: Cell::new(false), stop: Cell::new(false), times: RefCell::new(Some(histograms())) });
     let workers: Vec<_> = (0..in_flight)
         .map(|w| task::spawn_here("producer", produce(opened[w % groups].clone(), template.clone(), run.clone())))
         .collect();

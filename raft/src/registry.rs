@@ -205,7 +205,9 @@ fn config() -> Config {
         // Memory: openraft reserves a ring per stage of this many entries.
         log_stage_capacity: Some(1),
         api_channel_size: Some((PROPOSALS_MAX + CONTROL_PLACES) as u64),
-        notification_channel_size: Some(256),
+        // openraft's core sends some of its notifications to itself: there must always be room, or it waits for itself.
+        // Others come from applying, at most one for every proposal in flight.
+        notification_channel_size: Some(2 * PROPOSALS_MAX as u64),
         ..Config::default()
     };
     config.validate().expect("constant configuration")

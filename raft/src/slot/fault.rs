@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use core_pinning::task::{self, Queue};
-
 use super::{Phase, Slot};
 use crate::proposal::ProposeError;
 use corelane_storage::StorageError;
@@ -75,10 +73,8 @@ impl Slot {
         for (_, answer) in waiting {
             answer.give(Err(error.clone()));
         }
-        // Openraft answers what it still holds by dropping it. From a task of its own: this may be one of openraft's.
-        if matches!(*self.phase.borrow(), Phase::Hot(_)) {
-            task::spawn(Queue::Serve, "raft-fault", self.clone().drop_instance()).detach();
-        }
+        // Openraft answers what it still holds by dropping it. Not waited for: this may be one of its own tasks.
+        drop(self.drop_instance());
     }
 
     pub(super) fn has_fault(&self) -> bool {

@@ -43,13 +43,14 @@ impl Slot {
                 self.phase.replace(Phase::Hot(instance.clone()));
                 // In order, and without an await: proposals made from now on come after these.
                 while let Some((produce, answer)) = self.next_waiting() {
-                    if self.hand_over(&instance, produce, answer).is_err() {
+                    if !instance.send(produce, answer) {
+                        self.not_sent();
                         break;
                     }
                 }
                 if self.has_fault() {
                     drop(instance);
-                    self.clone().drop_instance().await;
+                    self.drop_instance().await;
                 }
             }
             // What was wrong has been noted, and told to those who waited.
@@ -100,36 +101,40 @@ impl Slot {
         matches!(*self.phase.borrow(), Phase::Hot(_)) && (self.is_idle() || self.has_fault())
     }
 
-    /// Drops the instance, if there is one, and waits until nothing of it is left. Proposals that come meanwhile get a
-    /// new one.
+    /// Drops the instance, if there is one; ready when nothing of it is left. Proposals that come meanwhile get a new one.
     ///
-    /// The instance is gone for everybody else from the moment of the call, not from the first poll.
-    pub fn drop_instance(self: Rc<Self>) -> impl Future<Output = ()> {
-        let instance = match self.phase.replace(Phase::Dropping) {
-            Phase::Hot(instance) => Some(instance),
+    /// The instance is gone for everybody else from the moment of the call, and goes on going if nobody waits for that.
+    pub fn drop_instance(self: &Rc<Self>) -> impl Future<Output = ()> + use<> {
+        let dropping = match self.phase.replace(Phase::Dropping) {
+            Phase::Hot(instance) => Some(task::spawn(Queue::Serve, "raft-drop", self.clone().take_down(instance))),
             other => {
                 self.phase.replace(other);
                 None
             }
         };
         async move {
-            let Some(Instance { raft, scope }) = instance else { return };
-            // The error it returns is of a task that ended before; a fault has been noted by then.
-            let _ = raft.shutdown().await;
-            drop(raft);
-            if !self.is_fenced() {
-                scope.ended().await;
-            } else if time::timeout(FENCED_TASKS_WAIT, scope.ended()).await.is_err() {
-                tracing::warn!(partition = %self.replica.log.key(), tasks = scope.live(), "tasks of a fenced group hang");
+            if let Some(dropping) = dropping {
+                dropping.await;
             }
-            self.registry.vacate(&self);
-            self.phase.replace(Phase::Cold);
-            self.forget_fault();
-            if !self.waiting.borrow().is_empty() {
-                self.start();
-            }
-            self.changed.notify_all();
         }
+    }
+
+    async fn take_down(self: Rc<Self>, Instance { raft, scope }: Instance) {
+        // The error it returns is of a task that ended before; a fault has been noted by then.
+        let _ = raft.shutdown().await;
+        drop(raft);
+        if !self.is_fenced() {
+            scope.ended().await;
+        } else if time::timeout(FENCED_TASKS_WAIT, scope.ended()).await.is_err() {
+            tracing::warn!(partition = %self.replica.log.key(), tasks = scope.live(), "tasks of a fenced group hang");
+        }
+        self.registry.vacate(&self);
+        self.phase.replace(Phase::Cold);
+        self.forget_fault();
+        if !self.waiting.borrow().is_empty() {
+            self.start();
+        }
+        self.changed.notify_all();
     }
 
     /// Takes no more proposals, waits for those in flight, and drops the instance.
@@ -138,7 +143,7 @@ impl Slot {
         loop {
             let changed = self.changed.listen();
             if self.droppable() {
-                self.clone().drop_instance().await;
+                self.drop_instance().await;
             } else if matches!(*self.phase.borrow(), Phase::Cold) && (self.is_idle() || self.is_fenced()) {
                 break;
             } else {

@@ -20,7 +20,9 @@ use bytes::Bytes;
 use core_pinning::sync::Event;
 use core_pinning::time::{self, Instant};
 use corelane_storage::model::Offset;
+use corelane_storage::record::BatchHeader;
 use futures::FutureExt;
+use openraft::async_runtime::WatchReceiver;
 
 use crate::PROPOSALS_MAX;
 use crate::proposal::{Answer, Produce, Proposal, ProposeError, Ticket};
@@ -75,6 +77,15 @@ struct Instance {
     scope: Rc<Scope>,
 }
 
+impl Instance {
+    /// Puts a proposal into the instance's queue. The queue has more places than proposals may be in flight, so there is
+    /// always room, and the send is done at its first poll: the order of calls is the order of entries. False if it was
+    /// not; then the proposal has been dropped, and so answered.
+    fn send(&self, produce: Produce, answer: Answer) -> bool {
+        matches!(self.raft.client_write_ff(produce, Some(answer)).now_or_never(), Some(Ok(())))
+    }
+}
+
 impl Slot {
     pub fn new(replica: Replica, registry: Rc<Registry>) -> Rc<Slot> {
         Rc::new(Slot {
@@ -98,6 +109,10 @@ impl Slot {
         if self.in_flight.get() >= PROPOSALS_MAX {
             return Err(ProposeError::Busy);
         }
+        debug_assert!(
+            BatchHeader::parse(&batch).is_ok_and(|h| (h.base_offset, h.last_offset()) == (base, last)),
+            "the batch does not have the offsets {base} to {last}"
+        );
         let next = self.next.get();
         if base != next || last < base {
             return Err(ProposeError::OutOfOrder { next });
@@ -105,32 +120,39 @@ impl Slot {
         let ticket = Rc::new(Ticket::default());
         let produce = Produce { batch, ticket: Some(ticket.clone()) };
         let answer = Answer::new(self.clone(), ticket.clone());
-        let phase = self.phase.borrow();
-        if let Phase::Hot(instance) = &*phase {
-            self.hand_over(instance, produce, answer)?;
-        } else {
-            self.waiting.borrow_mut().push_back((produce, answer));
-            let cold = matches!(*phase, Phase::Cold);
-            drop(phase);
-            if cold {
-                self.start();
+        let (sent, cold) = match &*self.phase.borrow() {
+            Phase::Hot(instance) => (instance.send(produce, answer), false),
+            phase => {
+                self.waiting.borrow_mut().push_back((produce, answer));
+                (true, matches!(phase, Phase::Cold))
             }
+        };
+        if !sent {
+            return Err(self.not_sent());
+        }
+        if cold {
+            self.start();
         }
         self.next.set(last.next());
         Ok(ticket.proposal())
     }
 
-    /// Puts a proposal into the instance's queue. Its queue has more places than proposals may be in flight, so there
-    /// is always room, and the send is done at its first poll: the order of calls is the order of entries.
-    fn hand_over(&self, instance: &Instance, produce: Produce, answer: Answer) -> Result<(), ProposeError> {
-        match instance.raft.client_write_ff(produce, Some(answer)).now_or_never() {
-            Some(Ok(())) => Ok(()),
-            // Not sent: the proposal is dropped here, which has answered it.
-            Some(Err(_)) | None => {
-                debug_assert!(self.has_fault(), "the instance's queue is full or closed without a reason");
-                Err(self.refusal().err().unwrap_or(ProposeError::Busy))
-            }
+    /// Why an instance did not take a proposal. It may have stopped for a fault, which is noted; nothing else can be.
+    fn not_sent(self: &Rc<Self>) -> ProposeError {
+        if let Err(fault) = self.refusal() {
+            return fault;
         }
+        debug_assert!(false, "the instance's queue is full or closed without a reason");
+        let running = match &*self.phase.borrow() {
+            Phase::Hot(instance) => instance.raft.metrics().borrow_watched().running_state.is_ok(),
+            _ => false,
+        };
+        if running {
+            return ProposeError::Busy;
+        }
+        // Never ask it again: openraft waits for the end of a core only once.
+        self.fail_for_good(ProposeError::Inconsistent("openraft stopped".into()));
+        self.stop_reason()
     }
 
     pub fn proposal_begins(&self) {

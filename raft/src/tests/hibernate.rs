@@ -1,24 +1,6 @@
 use super::*;
 
 #[test]
-fn hibernates_and_wakes_a_thousand_times() {
-    run_local(async || {
-        let shard = Shard::start_with(GroupsOptions { hot_max: 1, ..options() }).await;
-        let a = shard.open(0).await;
-        let b = shard.open(1).await;
-        let (pa, pb) = (Producer::new(&a), Producer::new(&b));
-        for i in 1..=1000 {
-            assert_eq!(pa.write().await.unwrap(), LogId::new(Term(1), RaftIndex(i)));
-            assert_eq!(pb.write().await.unwrap(), LogId::new(Term(1), RaftIndex(i)));
-            assert_eq!(shard.groups.stats().hot, 1);
-        }
-        let stats = shard.groups.stats();
-        assert_eq!((stats.builds, stats.drops), (2000, 1999));
-        shard.close().await;
-    });
-}
-
-#[test]
 fn quiet_groups_are_dropped() {
     run_local(async || {
         let shard = Shard::start_with(GroupsOptions { quiet_after: Duration::from_millis(50), ..options() }).await;
@@ -41,7 +23,7 @@ fn a_proposal_that_meets_the_drop_gets_a_new_instance() {
         let producer = Producer::new(&group);
         producer.write().await.unwrap();
         for yields in 0..20 {
-            let drop = task::spawn_here("drop", group.0.clone().drop_instance());
+            let drop = task::spawn_here("drop", group.0.drop_instance());
             for _ in 0..yields {
                 task::yield_now().await;
             }
@@ -72,6 +54,50 @@ fn instances_give_way_to_each_other() {
             }));
         }
         join_all(tasks).await;
+        shard.close().await;
+    });
+}
+
+#[test]
+fn the_one_quiet_for_longest_gives_way() {
+    run_local(async || {
+        let shard = Shard::start_with(GroupsOptions { hot_max: 2, ..options() }).await;
+        let groups = [shard.open(0).await, shard.open(1).await, shard.open(2).await];
+        for (written, hot) in
+            [(0, [true, false, false]), (1, [true, true, false]), (0, [true, true, false]), (2, [true, false, true])]
+        {
+            Producer::new(&groups[written]).write().await.unwrap();
+            assert_eq!([0, 1, 2].map(|g| groups[g].0.droppable()), hot, "after a write to {written}");
+        }
+        shard.close().await;
+    });
+}
+
+#[test]
+fn a_wake_by_many_is_one_build() {
+    run_local(async || {
+        let shard = Shard::start().await;
+        let group = shard.open(0).await;
+        let producer = Producer::new(&group);
+        let wakes = join_all((0..10).map(|_| group.wake()));
+        let writes = join_all((0..10).map(|_| producer.write()));
+        let (woken, written) = futures::join!(wakes, writes);
+        assert!(woken.iter().all(Result::is_ok));
+        assert_eq!(written.last().unwrap().as_ref().unwrap().index, RaftIndex(10));
+        assert_eq!(shard.groups.stats().builds, 1);
+        shard.close().await;
+    });
+}
+
+#[test]
+fn a_shutdown_that_is_given_up_can_be_asked_for_again() {
+    run_local(async || {
+        let shard = Shard::start().await;
+        let group = shard.open(0).await;
+        Producer::new(&group).write().await.unwrap();
+        for _ in 0..3 {
+            assert!(futures::poll!(std::pin::pin!(shard.groups.shutdown())).is_pending());
+        }
         shard.close().await;
     });
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_pinning::{ShardId, run_local, task, time};
 use corelane_storage::model::{LogId, NodeId, Offset, PartitionKey, RaftIndex, Term, TopicId};
-use corelane_storage::record::{BatchBuilder, Codec};
-use corelane_storage::{Log, LogConfig, PartitionSpec, StorageError, Store, StoreOptions, recover_journals};
+use corelane_storage::record::{BatchBuilder, Batches, Codec, RecordIter};
+use corelane_storage::{Log, LogConfig, PartitionSpec, ReadLimit, StorageError, Store, StoreOptions, recover_journals};
 use futures::future::join_all;
 use tempfile::TempDir;
 
@@ -20,6 +20,7 @@ mod hibernate;
 mod propose;
 mod purge;
 mod restart;
+mod stress;
 
 pub(crate) const NODE: NodeId = NodeId(7);
 
@@ -118,5 +119,27 @@ impl Producer {
 
     async fn write(&self) -> Result<LogId, ProposeError> {
         self.propose()?.applied().await
+    }
+}
+
+/// Every record is there, once and in its place.
+async fn check_records(log: &Log) {
+    let upto = log.bounds().high_watermark;
+    let mut next = log.bounds().log_start;
+    while next < upto {
+        let read = log.read(next, ReadLimit { max_bytes: 1 << 20, at_least_one: true, upto }).await.unwrap();
+        for slice in read.slices {
+            for batch in Batches::new(slice) {
+                let (header, bytes) = batch.unwrap();
+                header.verify_crc(&bytes).unwrap();
+                for record in RecordIter::new(&bytes, 1 << 20).unwrap() {
+                    let record = record.unwrap();
+                    assert_eq!(record.offset, next);
+                    assert_eq!(record.key.as_deref(), Some(&next.0.to_be_bytes()[..]));
+                    next = next.next();
+                }
+            }
+        }
+        assert_eq!(read.next_offset, next);
     }
 }

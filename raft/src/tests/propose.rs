@@ -121,3 +121,23 @@ fn groups_that_cannot_be_opened() {
         assert!(matches!(shard.groups.open(log), Err(OpenError::Open)));
     });
 }
+
+#[test]
+fn a_batch_out_of_order_is_refused() {
+    run_local(async || {
+        let shard = Shard::start().await;
+        let group = shard.open(0).await;
+        let producer = Producer::new(&group);
+        for hot in [false, true] {
+            let next = group.next_offset();
+            for base in [next + 1, next + -1] {
+                let refused = group.propose(batch(Term(1), base), base, base);
+                assert!(matches!(refused, Err(ProposeError::OutOfOrder { next: n }) if n == next), "hot: {hot}");
+            }
+            assert_eq!(group.in_flight(), 0);
+            producer.write().await.unwrap();
+            assert_eq!(group.next_offset(), next.next());
+        }
+        shard.close().await;
+    });
+}

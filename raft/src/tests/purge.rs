@@ -19,7 +19,7 @@ fn purges_hot_and_cold_alike() {
         let (a, b) = futures::join!(group.purge(RaftIndex(8)), group.purge(RaftIndex(7)));
         assert_eq!((a.unwrap(), b.unwrap()), (Some(id(8)), Some(id(8))));
         producer.write().await.unwrap();
-        group.0.clone().drop_instance().await;
+        group.0.drop_instance().await;
         assert_eq!(group.purge(RaftIndex(10)).await.unwrap(), Some(id(10)));
         assert_eq!(shard.groups.stats().hot, 0);
         // Up to what is applied, not beyond, and the log goes on after a purge of everything.
@@ -27,7 +27,7 @@ fn purges_hot_and_cold_alike() {
         assert_eq!(producer.write().await.unwrap(), id(22));
         assert_eq!(group.purge(RaftIndex(22)).await.unwrap(), Some(id(22)));
         producer.write().await.unwrap();
-        group.0.clone().drop_instance().await;
+        group.0.drop_instance().await;
         assert_eq!(producer.write().await.unwrap(), id(24));
         assert_eq!(group.high_watermark(), Offset(24));
         shard.close().await;
@@ -43,7 +43,7 @@ fn a_purge_of_a_cold_replica_lets_proposals_wait() {
         for _ in 0..3 {
             producer.write().await.unwrap();
         }
-        group.0.clone().drop_instance().await;
+        group.0.drop_instance().await;
         let (purged, written) = futures::join!(group.purge(RaftIndex(2)), producer.write());
         assert_eq!(purged.unwrap().unwrap().index, RaftIndex(2));
         assert_eq!(written.unwrap().index, RaftIndex(4));
@@ -70,7 +70,7 @@ fn retention_goes_on_under_a_group_that_is_hot_or_wakes() {
                     assert_eq!(proposal.applied().await.unwrap(), id(index));
                 }
                 if round % 2 == 0 {
-                    group.0.clone().drop_instance().await;
+                    group.0.drop_instance().await;
                 }
                 // A build meets retention.
                 let (freed, written) = futures::join!(log.apply_retention(time::wall_ms()), producer.write());
