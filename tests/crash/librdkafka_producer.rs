@@ -83,11 +83,18 @@ fn idempotent_librdkafka_producer_loses_and_repeats_nothing() {
     }
     for p in 0..PARTITIONS {
         let values = read_partition(&broker, &topic, p);
-        let expected = sent[p as usize];
-        assert_eq!(values.len() as u64, expected, "records in partition {p}");
-        for (offset, value) in values.iter().enumerate() {
-            let number = u64::from_be_bytes(value.as_slice().try_into().expect("eight bytes"));
-            assert_eq!(number, offset as u64, "partition {p}, offset {offset}");
+        let stored: Vec<u64> =
+            values.iter().map(|v| u64::from_be_bytes(v.as_slice().try_into().expect("eight bytes"))).collect();
+        let expected: Vec<u64> = (0..sent[p as usize]).collect();
+        if stored != expected {
+            let at = stored.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(stored.len().min(expected.len()));
+            let report = reports.get(&(at as u64 * PARTITIONS as u64 + p as u64));
+            let around = &stored[at.saturating_sub(3)..stored.len().min(at + 60)];
+            panic!(
+                "partition {p}: {} records sent, {} stored; at offset {at}: {around:?}; report of the missing one: {report:?}",
+                expected.len(),
+                stored.len()
+            );
         }
     }
     // every report names the offset where its record is

@@ -105,14 +105,18 @@ public class ClientChecks {
     }
 
     static void invalid_records_are_refused_one_by_one(String bootstrap) throws Exception {
-        try (Admin admin = Check.admin(bootstrap); var producer = Check.producer(bootstrap, "linger.ms", 50)) {
-            String topic = Check.unique("java-compact");
-            admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1).configs(Map.of("cleanup.policy", "compact")))).all().get();
+        try (Admin admin = Check.admin(bootstrap); var producer = Check.producer(bootstrap, "linger.ms", 5000)) {
+            String topic = Check.unique("java-window");
+            admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1).configs(Map.of("message.timestamp.before.max.ms", "60000")))).all().get();
+            Check.leaders(admin, topic, 1);
             var good = producer.send(new ProducerRecord<>(topic, bytes("k"), bytes("v")));
-            var bad = producer.send(new ProducerRecord<>(topic, null, bytes("no key")));
-            Check.fails(InvalidRecordException.class, bad::get, "a record without key in a compacted topic");
+            var bad = producer.send(new ProducerRecord<>(topic, 0, 1700000000000L, bytes("k"), bytes("years old")));
+            producer.flush(); // both in one batch
+            Check.fails(InvalidTimestampException.class, bad::get, "a record outside the window");
             Check.fails(KafkaException.class, good::get, "another record of the same batch");
-            Check.equal(0L, producer.send(new ProducerRecord<>(topic, bytes("k"), bytes("v"))).get().offset(), "a good one after it");
+            var next = producer.send(new ProducerRecord<>(topic, bytes("k"), bytes("v")));
+            producer.flush();
+            Check.equal(0L, next.get().offset(), "a good one after it");
         }
     }
 

@@ -9,6 +9,7 @@
 
 use crate::{ports, process, scratch, wait};
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -182,7 +183,7 @@ impl Broker {
 
     fn script(&self, verb: &str) -> String {
         let Kind::Script { path, .. } = &self.kind else { panic!("not run by a script") };
-        let extra: Vec<String> = self.properties().map(|(k, v)| format!("{k}={v}")).collect();
+        let extra: Vec<String> = self.properties().iter().map(|(k, v)| format!("{k}={v}")).collect();
         let out = Command::new(path)
             .arg(verb)
             .env("KAFKA_EXTRA", extra.join(" "))
@@ -192,8 +193,10 @@ impl Broker {
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
-    fn properties(&self) -> impl Iterator<Item = (String, String)> {
-        PROPERTIES.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).chain(self.options.set.iter().cloned())
+    /// Each property once; the options of the test replace those of all tests.
+    fn properties(&self) -> BTreeMap<String, String> {
+        let common = PROPERTIES.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        common.chain(self.options.set.iter().cloned()).collect()
     }
 
     /// The command line that [`Broker::resume`] runs.
