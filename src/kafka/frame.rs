@@ -1,14 +1,18 @@
 //! Requests off a socket: a four-byte length, then that many bytes.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use core_pinning::budget::{Budget, BudgetUnits};
 use core_pinning::net::{Conn, RecvBuf};
+use core_pinning::time::timeout;
 
 /// What a frame may allocate before that many bytes of it have come: a client pays for what it sends, not for what it
 /// announces.
 const FIRST_ALLOCATION: usize = 64 << 10;
+/// A frame that gets no memory for so long is given up with its connection: others may be waiting for what it holds.
+const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -16,6 +20,8 @@ pub enum FrameError {
     Closed,
     #[error("frame of {size} bytes, allowed are 0 to {max}")]
     Size { size: i32, max: usize },
+    #[error("no memory for a frame of {size} bytes")]
+    Memory { size: usize },
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -23,7 +29,7 @@ pub enum FrameError {
 /// A whole request and the memory it holds of the shard's budget.
 pub struct Frame {
     pub bytes: Bytes,
-    pub memory: BudgetUnits,
+    pub memory: Vec<BudgetUnits>,
 }
 
 pub struct FrameReader {
@@ -38,7 +44,9 @@ pub struct FrameReader {
 struct Partial {
     wanted: usize,
     bytes: BytesMut,
-    memory: BudgetUnits,
+    /// What `bytes` may grow to.
+    room: usize,
+    memory: Vec<BudgetUnits>,
 }
 
 impl FrameReader {
@@ -56,28 +64,45 @@ impl FrameReader {
                 return Ok(Frame { bytes: done.bytes.freeze(), memory: done.memory });
             }
             if self.partial.is_none() && self.length.len() == 4 {
-                self.begin().await?;
+                self.begin()?;
                 continue;
             }
             if self.piece.is_none() {
                 let piece = self.conn.recv().await?.ok_or(FrameError::Closed)?;
                 self.piece = Some((piece, 0));
             }
+            self.make_room().await?;
             self.take_from_piece();
         }
     }
 
-    /// The length is there: checks it and waits for memory to receive the rest.
-    async fn begin(&mut self) -> Result<(), FrameError> {
+    /// The length is there: what follows is a frame.
+    fn begin(&mut self) -> Result<(), FrameError> {
         let size = match self.length.as_slice().try_into() {
             Ok(length) => i32::from_be_bytes(length),
             Err(_) => return Ok(()),
         };
         let wanted = usize::try_from(size).ok().filter(|w| *w <= self.max);
         let Some(wanted) = wanted else { return Err(FrameError::Size { size, max: self.max }) };
-        let memory = self.budget.take(wanted.min(self.budget.limit())).await;
         self.length.clear();
-        self.partial = Some(Partial { wanted, bytes: BytesMut::with_capacity(wanted.min(FIRST_ALLOCATION)), memory });
+        self.partial = Some(Partial { wanted, bytes: BytesMut::new(), room: 0, memory: Vec::new() });
+        Ok(())
+    }
+
+    /// Waits for memory to take the piece in. Room doubles, so that copying stays linear, and never past the frame.
+    async fn make_room(&mut self) -> Result<(), FrameError> {
+        let (Some(partial), Some((piece, used))) = (&mut self.partial, &self.piece) else { return Ok(()) };
+        let have = partial.bytes.len();
+        let needed = have + (piece.len() - used).min(partial.wanted - have);
+        if needed <= partial.room {
+            return Ok(());
+        }
+        let room = needed.max(partial.room * 2).max(FIRST_ALLOCATION).min(partial.wanted);
+        let more = (room - partial.room).min(self.budget.limit());
+        let units = timeout(MEMORY_WAIT, self.budget.take(more)).await;
+        partial.memory.push(units.map_err(|_| FrameError::Memory { size: partial.wanted })?);
+        partial.room = room;
+        partial.bytes.reserve(room - have);
         Ok(())
     }
 
@@ -97,7 +122,6 @@ impl FrameReader {
             None => {
                 let take = rest.len().min(wanted);
                 if let Some(partial) = &mut self.partial {
-                    grow(&mut partial.bytes, take, partial.wanted);
                     partial.bytes.extend_from_slice(rest.get(..take).unwrap_or_default());
                 }
                 take
@@ -107,13 +131,5 @@ impl FrameReader {
         if *used == piece.len() {
             self.piece = None;
         }
-    }
-}
-
-/// Doubles the room, so that copying stays linear, and never past the frame.
-fn grow(bytes: &mut BytesMut, more: usize, wanted: usize) {
-    if bytes.capacity() - bytes.len() < more {
-        let target = (bytes.capacity() * 2).max(bytes.len() + more).min(wanted);
-        bytes.reserve(target - bytes.len());
     }
 }
