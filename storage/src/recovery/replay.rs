@@ -94,7 +94,10 @@ async fn target(
             Err(error) => return Err(error),
         }
     }
-    let begun = plan.base.as_ref().is_some_and(|state| state.end.position > 0 || !plan.extents.is_empty());
+    // The end is that of the last checkpoint; after a recovery only the durable place tells that there are bytes.
+    let begun = plan.base.as_ref().is_some_and(|state| {
+        state.end.position > 0 || state.durable > (state.first_segment, 0) || !plan.extents.is_empty()
+    });
     let Some(mut state) = plan.base.filter(|_| begun && !plan.deleted) else {
         if let Some(dir) = dir {
             remove_partition_dir(dir).await?;
