@@ -1,9 +1,10 @@
 //! `corelane start`: the control thread. Takes the data directory, starts a shard on each core, says when they serve, and
 //! stops them in step.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use core_pinning::{ShardId, ShardPool, ShardPoolOptions, topology};
 use corelane_cli::{Ready, print_ready};
@@ -33,6 +34,10 @@ pub enum BrokerError {
     #[error("a shard failed: {0}")]
     Shard(String),
 }
+
+/// How long the port of a predecessor may outlive it.
+const PORT_WAIT: Duration = Duration::from_secs(3);
+const PORT_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
@@ -108,12 +113,24 @@ fn node(config: &BrokerConfig, shards: usize, cluster_id: String) -> Result<Node
 }
 
 /// Listeners of node mode share their port, which would let a second broker share it too: so ask for it alone first.
+///
+/// The kernel takes down the io_uring of a killed process in its own time, after the process is gone, and with it the
+/// sockets: the port of a broker that is started again at once may be in use for a moment yet.
 fn probe(node: &Node, shard: ShardId) -> Result<(), BrokerError> {
     let address = node.listen_address(shard);
     if shard.0 > 0 && node.advertise == Advertise::Node {
         return Ok(());
     }
-    std::net::TcpListener::bind(address).map(drop).map_err(|source| BrokerError::Listen { address, source })
+    let begun = Instant::now();
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < PORT_WAIT => {
+                std::thread::park_timeout(PORT_AGAIN_AFTER);
+            }
+            Err(source) => return Err(BrokerError::Listen { address, source }),
+        }
+    }
 }
 
 /// How the control thread follows the shards, and is told to stop.
