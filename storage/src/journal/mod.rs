@@ -317,6 +317,11 @@ impl<O: Owner> Journal<O> {
         self.0.state.borrow().full.len() + 1
     }
 
+    /// Has those who wait for `progress` look around.
+    pub(crate) fn notify_progress(&self) {
+        self.0.progress.notify_all();
+    }
+
     /// Waits for a write to end, a file to become full, or the journal to fail.
     pub(crate) async fn progress(&self) {
         self.0.progress.listen().await
@@ -360,20 +365,20 @@ impl<O: Owner> Journal<O> {
     /// Ends the tasks. Appended records that are not durable yet may or may not become so.
     pub(crate) async fn stop(&self) {
         self.0.closing.set(true);
+        self.0.writer_wake.notify();
+        self.0.preparer_wake.notify();
+        // Not cancelled: a rename on its way would still happen, some time.
         let tasks = self.0.tasks.take();
         for task in tasks {
-            task.cancel().await;
+            task.await;
         }
     }
 
     /// After `stop`, when nothing here is needed any more: the next start finds nothing to replay.
     pub(crate) async fn retire_all(&self) -> Result<(), StorageError> {
-        let ids: Vec<FileId> = {
-            let state = self.0.state.borrow();
-            let full = state.full.iter().map(|f| f.id);
-            full.chain([state.current.id]).chain(state.prepared.as_ref().map(|p| p.id)).collect()
-        };
-        retire::retire(self.0.files.dir(), &ids).await
+        let dir = self.0.files.dir();
+        let ids: Vec<FileId> = scan::live_files(dir).await?.into_iter().map(|(id, _)| id).collect();
+        retire::retire(dir, &ids).await
     }
 }
 

@@ -43,12 +43,14 @@ pub(crate) enum RecordKind {
     Vote = 4,
     /// The partition is gone.
     Deleted = 5,
+    /// As `Data`, but more of its last entry follows in the next one: without that it counts for nothing.
+    DataPart = 6,
 }
 
 impl RecordKind {
     fn from_byte(byte: u8) -> Option<RecordKind> {
         use RecordKind::*;
-        [Opened, Data, State, Vote, Deleted].into_iter().find(|kind| *kind as u8 == byte)
+        [Opened, Data, State, Vote, Deleted, DataPart].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

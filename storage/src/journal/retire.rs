@@ -8,7 +8,7 @@ use std::path::Path;
 
 use core_pinning::disk::fs;
 
-use super::file::{file_name, parse_spare};
+use super::file::{parse_file_name, parse_spare};
 use super::record::FileId;
 use crate::error::{Doing, StorageError};
 use crate::layout::REPLAYED_MARK;
@@ -17,7 +17,7 @@ use crate::sealed::{self, Fields, SealError};
 const MAGIC: [u8; 4] = *b"CLRP";
 const VERSION: u16 = 0;
 
-/// Makes spares of the files, durably.
+/// Makes spares of all journal files in the directory, durably. `files` are those that have records.
 pub(crate) async fn retire(dir: &Path, files: &[FileId]) -> Result<(), StorageError> {
     if files.is_empty() {
         return Ok(());
@@ -35,8 +35,10 @@ pub(crate) async fn retire(dir: &Path, files: &[FileId]) -> Result<(), StorageEr
     let entries = fs::read_dir(dir).await.doing("list", dir)?;
     let spares = entries.iter().filter_map(|e| parse_spare(e.name.to_str()?));
     let first = spares.max().map_or(0, |last| last + 1);
-    for (spare, id) in (first..).zip(files) {
-        let file = dir.join(file_name(id.number));
+    // All that look like journal files: those that are not named had been retired before.
+    let files = entries.iter().filter(|e| e.name.to_str().and_then(parse_file_name).is_some());
+    for (spare, entry) in (first..).zip(files) {
+        let file = dir.join(&entry.name);
         fs::rename(&file, &dir.join(format!("spare-{spare}"))).await.doing("rename", &file)?;
     }
     fs::sync_dir(dir).await.doing("sync", dir)?;

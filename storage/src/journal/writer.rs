@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use core_pinning::{AlignedBuf, BLOCK, time};
 
-use super::record::{self, DATA_HEADER_BYTES, RECORD_HEADER_BYTES};
+use super::record::{self, DATA_HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind};
 use super::{Body, CurrentFile, FullFile, Inner, Item, NextWrite, Owner, WRITES_IN_FLIGHT, WriteInFlight};
 use crate::error::StorageError;
 
@@ -122,7 +122,7 @@ impl<O: Owner> Inner<O> {
         let (seed, number) = (current.id.seed(), current.id.number);
         let mut at = before;
         let mut items = Vec::with_capacity(count);
-        let mut write = |out: &mut [u8], item: &Item<O>| {
+        let mut write = |out: &mut [u8], item: &Item<O>, data: RecordKind| {
             let sequence = state.next_sequence;
             state.next_sequence += 1;
             if let Some(owner) = &item.owner
@@ -134,7 +134,7 @@ impl<O: Owner> Inner<O> {
                 (Body::Data { segment, position, bytes }, Some(owner)) => {
                     state.pending_bytes -= bytes.len();
                     let header = record::data_header(owner.key(), *segment, *position);
-                    record::encode(out, seed, sequence, record::RecordKind::Data, [&header, bytes.as_ref()])
+                    record::encode(out, seed, sequence, data, [&header, bytes.as_ref()])
                 }
                 (Body::Meta { kind, payload }, _) => {
                     state.pending_bytes -= payload.len();
@@ -152,10 +152,10 @@ impl<O: Owner> Inner<O> {
             let (owner, segment, from) = (owner.clone(), *segment, *position);
             *position += cut.len() as u32;
             let body = Body::Data { segment, position: from, bytes: cut };
-            at += write(&mut out[at..], &Item { owner, body, point: None, done: Vec::new() });
+            at += write(&mut out[at..], &Item { owner, body, point: None, done: Vec::new() }, RecordKind::DataPart);
         }
         for item in state.pending.drain(..count) {
-            at += write(&mut out[at..], &item);
+            at += write(&mut out[at..], &item, RecordKind::Data);
             items.push(item);
         }
         debug_assert_eq!(at, end - block_start);

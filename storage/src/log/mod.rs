@@ -119,7 +119,7 @@ pub(crate) struct LogState {
     pub(crate) generation: u64,
     /// The producer table is in the `.snap` file of this point.
     pub(crate) producer_snapshot: Option<Point>,
-    /// The state file says what is.
+    /// The state file says what is, and that the log is clean.
     pub(crate) state_file_current: bool,
     /// Why the log refuses everything: damage, or its deletion.
     pub(crate) fenced: Option<StorageError>,
@@ -249,8 +249,10 @@ impl Owner for Rc<LogInner> {
     fn flushed(&self, point: Point) {
         let ready = {
             let state = &mut *self.state.borrow_mut();
-            // A truncation may have cut the log below what was on its way.
-            if point.place() > state.flushed.place() && point.place() <= state.end().place() {
+            // A truncation may have cut the log below what was on its way. Nothing new is appended until that is all there.
+            let end = state.end();
+            let point = if point.place() > end.place() { end } else { point };
+            if point.place() > state.flushed.place() {
                 state.flushed = point;
             }
             state.has_full_chunk()
@@ -360,6 +362,7 @@ impl Log {
             }
             let Some(last) = last else { return };
             state.applied_id = Some(last.id);
+            state.state_file_current = false;
             state.applied = Point {
                 segment: last.segment,
                 position: last.position + last.size,

@@ -76,7 +76,7 @@ impl LogInner {
             let state = &mut *self.state.borrow_mut();
             self.persisted(state, clean, false).encode(&mut bytes);
             // Whatever changes from here on says so itself.
-            state.state_file_current = true;
+            state.state_file_current = clean;
         }
         let path = self.dir.join(layout::STATE_FILE);
         let written = async {

@@ -20,6 +20,8 @@ pub(super) struct Extent {
     pub(super) file: usize,
     /// Where in the file.
     pub(super) at: usize,
+    /// It ends with an entry.
+    pub(super) complete: bool,
 }
 
 impl Extent {
@@ -65,8 +67,16 @@ impl Plan {
     /// Takes `state` for what the log was: what is synced needs no replay, what is behind its end was cut off.
     pub(super) fn begin_with(&mut self, state: PartitionState) {
         let (from, to) = (state.synced.max((state.first_segment, 0)), state.end.place());
+        // The end of a log lies between entries, and the state came after all that is before it.
+        self.extents.iter_mut().for_each(|extent| extent.complete = true);
         self.extents.retain_mut(|extent| extent.clip(from, to));
         (self.base, self.vote, self.deleted) = (Some(state), None, false);
+    }
+
+    /// Drops the beginning of an entry whose end did not make it: it was never acknowledged.
+    pub(super) fn drop_incomplete(&mut self) {
+        let whole = self.extents.iter().rposition(|extent| extent.complete).map_or(0, |last| last + 1);
+        self.extents.truncate(whole);
     }
 
     /// As `begin_with`, for a state file that may be older than the extents.
@@ -93,10 +103,11 @@ impl Plans {
         let plan = self.0.entry(key).or_default();
         match record.kind {
             RecordKind::Opened => {}
-            RecordKind::Data => {
+            RecordKind::Data | RecordKind::DataPart => {
                 let (segment, position, bytes) = split_data(rest).ok_or_else(unreadable)?;
                 let at = at + DATA_HEADER_BYTES;
-                plan.extents.push(Extent { segment, position, len: bytes.len() as u32, file, at });
+                let complete = record.kind == RecordKind::Data;
+                plan.extents.push(Extent { segment, position, len: bytes.len() as u32, file, at, complete });
             }
             RecordKind::State => {
                 plan.begin_with(decode_state(key, std::path::Path::new("journal record"), rest)?);
@@ -114,7 +125,7 @@ mod tests {
 
     #[test]
     fn extents_are_clipped_at_both_ends() {
-        let extent = Extent { segment: Offset(10), position: 100, len: 50, file: 0, at: 1000 };
+        let extent = Extent { segment: Offset(10), position: 100, len: 50, file: 0, at: 1000, complete: true };
         let clip = |from, to| {
             let mut e = extent;
             e.clip(from, to).then_some((e.position, e.len, e.at))

@@ -73,6 +73,7 @@ async fn target(
     dir: Option<&PathBuf>,
     report: &mut RecoveryReport,
 ) -> Result<Option<Target>, StorageError> {
+    plan.drop_incomplete();
     if plan.base.is_none() && !plan.deleted {
         let stored = match dir {
             Some(dir) => crate::durable::read(&dir.join(layout::STATE_FILE)).await?.map(|bytes| (dir, bytes)),

@@ -8,8 +8,10 @@
 //! A crash in between only leaves more to replay.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use core_pinning::disk::fs;
+use core_pinning::time;
 use futures::StreamExt;
 
 use super::shared::Shared;
@@ -18,6 +20,8 @@ use crate::layout;
 use crate::log::LogInner;
 use crate::point::Point;
 
+/// Pause before a checkpoint that something came in the way of is tried again.
+const RETRY: Duration = Duration::from_millis(10);
 /// Logs synced at a time.
 const SYNCS_IN_FLIGHT: usize = 8;
 
@@ -30,7 +34,7 @@ struct Target {
 
 /// Runs checkpoints as long as the store is open.
 pub(crate) async fn run(shared: Rc<Shared>) {
-    loop {
+    while !shared.ending.get() {
         let live = shared.journal.live_files();
         shared.dirty.set_journal_over(live > shared.options.journal_files_max);
         if live <= shared.options.journal_files_max / 2 || shared.journal.failure().is_some() {
@@ -38,28 +42,34 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             continue;
         }
         // All full files but the last: those that begin again and again would be written back too early.
-        let freed = match checkpoint(&shared, (live / 2).max(1)).await {
-            Ok(freed) => freed,
-            Err(StorageError::JournalFailed { .. }) => false,
-            Err(error) => {
-                shared.journal.fail(&format!("checkpoint: {error}"));
-                false
-            }
-        };
-        if !freed {
-            shared.journal.progress().await;
+        match checkpoint(&shared, (live / 2).max(1)).await {
+            Ok(Outcome::Freed) => {}
+            Ok(Outcome::Nothing) => shared.journal.progress().await,
+            Ok(Outcome::Again) => time::sleep(RETRY).await,
+            Err(StorageError::JournalFailed { .. }) => {}
+            Err(error) => shared.journal.fail(&format!("checkpoint: {error}")),
         }
     }
 }
 
-/// Frees up to `count` files; false if there is none that can be.
-pub(crate) async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<bool, StorageError> {
-    let Some(old) = shared.journal.oldest(count) else { return Ok(false) };
+/// What came of a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    Freed,
+    /// No file is full, or writes into it are in flight.
+    Nothing,
+    /// A log changed so that the files are needed longer.
+    Again,
+}
+
+/// Frees up to `count` files.
+async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, StorageError> {
+    let Some(old) = shared.journal.oldest(count) else { return Ok(Outcome::Nothing) };
     let mut logs: Vec<Rc<LogInner>> = old.owners;
     logs.sort_by_key(|log| log.key);
     logs.dedup_by(|a, b| Rc::ptr_eq(a, b));
     if logs.iter().any(|log| log.is_deleted() && !log.marks.removed.get()) {
-        return Ok(false);
+        return Ok(Outcome::Again);
     }
     logs.retain(|log| !log.is_deleted());
     let mut targets: Vec<Target> = logs
@@ -79,9 +89,9 @@ pub(crate) async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<bool
     }
     if targets.iter().any(|t| !t.log.is_deleted() && t.log.flushed_point().1 != t.generation) {
         // A log was cut meanwhile: what it kept may not be written yet.
-        return Ok(false);
+        return Ok(Outcome::Again);
     }
-    let mut at_rest = Vec::new();
+    let mut at_rest: Vec<&Target> = Vec::new();
     for target in targets.iter().filter(|t| !t.log.is_deleted()) {
         target.log.mark_synced(target.point);
         if target.log.last_file.get() > old.last || !target.log.is_at_rest() {
@@ -93,21 +103,33 @@ pub(crate) async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<bool
         }
     }
     shared.journal.flush().await?;
-    let writing = futures::stream::iter(&at_rest).map(|target| async {
-        if target.log.is_deleted() { Ok(()) } else { target.log.write_state_file(false).await }
+    // A state file speaks of a log at rest. One that has been used again meanwhile gets a state in the journal after all.
+    let in_use = |log: &LogInner| log.last_file.get() > old.last || !log.is_at_rest();
+    let (used, at_rest): (Vec<&Target>, Vec<&Target>) =
+        at_rest.into_iter().filter(|t| !t.log.is_deleted()).partition(|t| in_use(&t.log));
+    for target in &used {
+        target.log.journal_state(&target.log.state.borrow(), false, None);
+    }
+    if !used.is_empty() {
+        shared.journal.flush().await?;
+    }
+    let writing = futures::stream::iter(at_rest).map(|target| async {
+        // Looked at again at its turn; if not at rest any more, it is left for the next checkpoint.
+        if in_use(&target.log) { Err(None) } else { target.log.write_state_file(false).await.map_err(Some) }
     });
-    let results: Vec<Result<(), StorageError>> = writing.buffer_unordered(SYNCS_IN_FLIGHT).collect().await;
-    let first_error = results.into_iter().zip(&at_rest).find_map(|(r, t)| r.err().filter(|_| !t.log.is_deleted()));
-    if let Some(error) = first_error {
-        return match error {
-            // Keeps the files, and tries again.
-            StorageError::DiskFull { .. } => Ok(false),
-            error => Err(error),
-        };
+    let results: Vec<Result<(), Option<StorageError>>> = writing.buffer_unordered(SYNCS_IN_FLIGHT).collect().await;
+    let failed: Vec<Option<StorageError>> = results.into_iter().filter_map(Result::err).collect();
+    let fatal = |error: &StorageError| matches!(error, StorageError::JournalFailed { .. } | StorageError::Io { .. });
+    if let Some(error) = failed.iter().flatten().find(|error| fatal(error)) {
+        return Err(error.clone());
+    }
+    if !failed.is_empty() {
+        // Used again, deleted, or the disk is full: keeps the files, and tries again.
+        return Ok(Outcome::Again);
     }
     shared.journal.release(old.last).await?;
     shared.stats.checkpoints.add(1);
-    Ok(true)
+    Ok(Outcome::Freed)
 }
 
 async fn sync(target: &Target) -> Result<(), StorageError> {

@@ -177,10 +177,12 @@ impl Store {
         let shared = &self.0.shared;
         shared.closing.set(true);
         self.write_back().await?;
+        shared.end();
         let tasks = self.0.tasks.take();
         for task in tasks {
-            task.cancel().await;
+            task.await;
         }
+        shared.write_back.all_finished().await;
         let logs: Vec<Rc<LogInner>> = self.0.logs.borrow().values().cloned().collect();
         let closes = futures::stream::iter(logs.iter().filter(|log| !log.is_deleted())).map(close_log);
         let results: Vec<Result<(), StorageError>> = closes.buffer_unordered(CLOSES_IN_FLIGHT).collect().await;

@@ -13,8 +13,11 @@ pub(crate) async fn run(shared: Rc<Shared>) {
     let idle = shared.options.idle;
     let turn = (idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
     loop {
-        if shared.warm_logs.borrow().is_empty() {
+        if shared.warm_logs.borrow().is_empty() && !shared.ending.get() {
             shared.warm_signal.wait().await;
+        }
+        if shared.ending.get() {
+            return;
         }
         // Ends early when more becomes dirty.
         let _ = time::timeout(turn, shared.warm_signal.wait()).await;

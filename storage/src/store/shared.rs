@@ -30,7 +30,10 @@ pub(crate) struct Shared {
     /// Logs that have memory to give back, some time.
     pub(crate) warm_logs: RefCell<Vec<Rc<LogInner>>>,
     pub(crate) warm_signal: Signal,
+    /// Nothing is appended any more.
     pub(crate) closing: Cell<bool>,
+    /// The store's tasks end.
+    pub(crate) ending: Cell<bool>,
     /// Partition directories were made or removed since the last sync.
     pub(crate) root_unsynced: Cell<bool>,
 }
@@ -56,6 +59,7 @@ impl Shared {
             warm_logs: RefCell::default(),
             warm_signal: Signal::new(),
             closing: Cell::new(false),
+            ending: Cell::new(false),
             root_unsynced: Cell::new(false),
             options,
         }
@@ -73,6 +77,14 @@ impl Shared {
     pub(crate) fn chunk_bytes_max(&self) -> usize {
         let share = self.options.dirty_budget / (2 * self.warm_logs.borrow().len().max(1));
         share.clamp(CHUNK_BYTES_FLOOR, self.options.chunk_bytes_max.max(CHUNK_BYTES_FLOOR))
+    }
+
+    /// Tells the store's tasks to end.
+    pub(crate) fn end(&self) {
+        self.ending.set(true);
+        self.warm_signal.notify();
+        self.journal.notify_progress();
+        self.write_back.notify();
     }
 
     pub(crate) fn warm(&self, log: Rc<LogInner>) {

@@ -65,6 +65,15 @@ impl WriteBack {
         self.disk_full.borrow().clone()
     }
 
+    pub(crate) fn notify(&self) {
+        self.wake.notify();
+    }
+
+    /// Waits until no job runs.
+    pub(crate) async fn all_finished(&self) {
+        self.progress.wait_for(|| self.in_flight.get() == 0).await
+    }
+
     fn next(&self) -> Option<Rc<LogInner>> {
         if self.in_flight.get() >= self.max {
             return None;
@@ -78,7 +87,7 @@ impl WriteBack {
 
     /// Starts jobs as long as the store is open.
     pub(crate) async fn run(shared: Rc<Shared>) {
-        loop {
+        while !shared.ending.get() {
             while let Some(log) = shared.write_back.next() {
                 let this = &shared.write_back;
                 this.in_flight.set(this.in_flight.get() + 1);
