@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
+use core_pinning::stall::{Detector, StallOptions};
 use core_pinning::{ShardId, ShardPool, ShardPoolOptions, topology};
 use corelane_cli::{Ready, print_ready};
 use corelane_config::units::HostPort;
@@ -62,6 +63,11 @@ pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
         ShardPoolOptions { cores: cores.clone(), pin: true, name: "corelane".to_owned(), ..Default::default() };
     let pool = ShardPool::start(options, move |context| shard::run(context, start.clone()))
         .map_err(|e| BrokerError::Start(e.to_string()))?;
+    let stalls = Detector::start(StallOptions::default(), |stall| {
+        let ms = stall.running_for.as_millis() as u64;
+        tracing::warn!(shard = %stall.shard, task = stall.task, ms, backtrace = stall.backtrace, "a task holds its core");
+    });
+    let _stalls = stalls.map_err(|e| BrokerError::Start(format!("stall detector: {e}")))?;
     let mut progress = Progress { heard, shards: cores.len(), stop_asked: false, topics: 0, partitions: 0 };
     let tell = |message: fn() -> ShardMessage| {
         (0..cores.len() as u16).for_each(|shard| pool.inbox(ShardId(shard)).post(message()));
