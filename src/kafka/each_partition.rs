@@ -76,9 +76,9 @@ where
         async move {
             let mut answers = Vec::with_capacity(self.items.len());
             for (place, key, parameters) in self.items {
-                let answer = match shard.partitions.get(key) {
-                    Some(partition) => (self.question)(partition, parameters).await,
-                    None => Err(ErrorCode::UnknownTopicOrPartition),
+                let answer = match shard.partitions.find(key) {
+                    Ok(partition) => (self.question)(partition, parameters).await,
+                    Err(error) => Err(error),
                 };
                 answers.push((place, answer));
             }

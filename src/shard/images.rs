@@ -34,10 +34,7 @@ impl Shard {
         };
         // Partitions are there before anybody can learn of them from the image, and go after it.
         for topic in changed.iter().filter_map(|id| image.topic(*id)) {
-            if let Err(error) = self.open_partitions(topic).await {
-                // Clients find the partition offline (KAFKA_STORAGE_ERROR); the next start tries again.
-                tracing::error!(topic = %topic.name, %error, "partition could not be created");
-            }
+            self.open_partitions(topic).await;
         }
         self.image.replace(image.clone());
         for id in touched.iter().filter(|id| image.topic(**id).is_none()) {
@@ -47,26 +44,32 @@ impl Shard {
         self.has_image.notify();
     }
 
-    /// Opens or creates the partitions of `topic` that this shard owns and does not serve yet.
-    pub async fn open_partitions(self: &Rc<Self>, topic: &Arc<TopicImage>) -> Result<(), PartitionError> {
-        let config = Rc::new(self.config.topic(topic)?);
-        for index in 0..topic.partitions {
-            let key = topic.key(index);
-            if owner(key, self.shards) != self.id {
-                continue;
+    /// Opens or creates the partitions of `topic` that this shard owns and does not serve yet. One that does not open is
+    /// offline: clients get KAFKA_STORAGE_ERROR, and the next start tries again.
+    async fn open_partitions(self: &Rc<Self>, topic: &Arc<TopicImage>) {
+        let own = (0..topic.partitions).filter(|index| owner(topic.key(*index), self.shards) == self.id);
+        for index in own {
+            if let Err(error) = self.open_partition(topic, index).await {
+                self.partitions.set_failed(topic.key(index));
+                tracing::error!(topic = %topic.name, partition = index, %error, "partition does not open");
             }
-            if let Some(partition) = self.partitions.get(key) {
-                partition.set_config(config.clone());
-                continue;
-            }
-            let spec = PartitionSpec { topic: topic.name.clone(), key, config: log_config(&config) };
-            let log = match self.store.exists(&spec) {
-                true => self.store.load(spec).await?,
-                false => self.store.create(spec, first_state(self.node.raft_id())).await?,
-            };
-            let group = self.groups.open(log.clone())?;
-            self.partitions.insert(Partition::new(key, topic.name.clone(), log, group, config.clone()));
         }
+    }
+
+    async fn open_partition(self: &Rc<Self>, topic: &Arc<TopicImage>, index: u32) -> Result<(), PartitionError> {
+        let key = topic.key(index);
+        let config = Rc::new(self.config.topic(topic)?);
+        if let Some(partition) = self.partitions.get(key) {
+            partition.set_config(config);
+            return Ok(());
+        }
+        let spec = PartitionSpec { topic: topic.name.clone(), key, config: log_config(&config) };
+        let log = match self.store.exists(&spec) {
+            true => self.store.load(spec).await?,
+            false => self.store.create(spec, first_state(self.node.raft_id())).await?,
+        };
+        let group = self.groups.open(log.clone())?;
+        self.partitions.insert(Partition::new(key, topic.name.clone(), log, group, config));
         Ok(())
     }
 

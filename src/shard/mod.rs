@@ -82,7 +82,7 @@ impl Shard {
         all: bool,
         context: ProduceContext,
     ) -> Result<Produced, ProduceFailure> {
-        let partition = self.partitions.get(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = self.partitions.find(key)?;
         if all && partition.config().min_insync_replicas > 1 {
             return Err(ErrorCode::NotEnoughReplicas.into());
         }

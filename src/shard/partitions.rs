@@ -3,33 +3,52 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use corelane_protocol::ErrorCode;
 use corelane_storage::model::{PartitionKey, TopicId};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::partition::Partition;
 
 #[derive(Default)]
-pub struct PartitionTable(RefCell<HashMap<PartitionKey, Rc<Partition>>>);
+pub struct PartitionTable {
+    open: RefCell<HashMap<PartitionKey, Rc<Partition>>>,
+    /// Those whose log did not open: offline until the next start.
+    failed: RefCell<HashSet<PartitionKey>>,
+}
 
 impl PartitionTable {
     pub fn get(&self, key: PartitionKey) -> Option<Rc<Partition>> {
-        self.0.borrow().get(&key).cloned()
+        self.open.borrow().get(&key).cloned()
+    }
+
+    /// As [`get`](Self::get), with the error that clients get instead.
+    pub fn find(&self, key: PartitionKey) -> Result<Rc<Partition>, ErrorCode> {
+        let offline = || match self.failed.borrow().contains(&key) {
+            true => ErrorCode::KafkaStorageError,
+            false => ErrorCode::UnknownTopicOrPartition,
+        };
+        self.get(key).ok_or_else(offline)
+    }
+
+    pub fn set_failed(&self, key: PartitionKey) {
+        self.failed.borrow_mut().insert(key);
     }
 
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.open.borrow().len()
     }
 
     pub fn insert(&self, partition: Rc<Partition>) {
-        self.0.borrow_mut().insert(partition.key, partition);
+        self.open.borrow_mut().insert(partition.key, partition);
     }
 
     pub fn remove_topic(&self, topic: TopicId) -> Vec<Rc<Partition>> {
-        self.0.borrow_mut().extract_if(|key, _| key.topic == topic).map(|(_, p)| p).collect()
+        self.failed.borrow_mut().retain(|key| key.topic != topic);
+        self.open.borrow_mut().extract_if(|key, _| key.topic == topic).map(|(_, p)| p).collect()
     }
 
     /// All of them, in no order; a copy, so that the table may change meanwhile.
     pub fn all(&self) -> Vec<Rc<Partition>> {
-        self.0.borrow().values().cloned().collect()
+        self.open.borrow().values().cloned().collect()
     }
 }

@@ -27,8 +27,6 @@ struct Model {
     term: u64,
     /// Entries, vote and log start acknowledged as durable.
     durable: Rc<RefCell<Durable>>,
-    /// A truncation that may or may not have become durable keeps this many entries.
-    clean: bool,
 }
 
 #[derive(Default, Clone)]
@@ -265,7 +263,7 @@ fn run(seed: u64, rounds: usize) {
         file_delete_delay_ms: 0,
         ..LogConfig::default()
     };
-    let mut models: Vec<Model> = (0..3).map(|_| Model { clean: true, ..Model::default() }).collect();
+    let mut models: Vec<Model> = (0..3).map(|_| Model::default()).collect();
     let mut crashed = false;
     for round in 0..rounds {
         let (rng, models) = (&mut rng, &mut models);

@@ -150,9 +150,12 @@ impl ShardCall for ReadCall {
             let mut any = false;
             let mut fetched = Vec::with_capacity(self.items.len());
             for Item { place, key, mut read } in self.items {
-                let Some(partition) = shard.partitions.get(key) else {
-                    fetched.push((place, FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition)));
-                    continue;
+                let partition = match shard.partitions.find(key) {
+                    Ok(partition) => partition,
+                    Err(error) => {
+                        fetched.push((place, FetchedRecords::failed(error)));
+                        continue;
+                    }
                 };
                 read.max_bytes = read.max_bytes.min(rest);
                 read.at_least_one = !any;
