@@ -13,7 +13,7 @@ use corelane_config::units::HostPort;
 use corelane_config::{Advertise, BrokerConfig};
 use corelane_protocol::Uuid;
 use corelane_storage::model::NodeId;
-use corelane_storage::{DataDir, data_dir_cluster_id, lock_data_dir};
+use corelane_storage::{DataDir, DataDirError, data_dir_cluster_id, lock_data_dir};
 
 use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
@@ -25,7 +25,7 @@ use crate::signals;
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     #[error("{0}")]
-    DataDir(#[from] corelane_storage::DataDirError),
+    DataDir(#[from] DataDirError),
     #[error(
         "cannot listen on {address}: {source}; another broker may be running there (--listen takes another address)"
     )]
@@ -36,18 +36,29 @@ pub enum BrokerError {
     Shard(String),
 }
 
-/// How long the port of a predecessor may outlive it.
-const PORT_WAIT: Duration = Duration::from_secs(3);
-const PORT_AGAIN_AFTER: Duration = Duration::from_millis(20);
+impl BrokerError {
+    fn is_in_use(&self) -> bool {
+        match self {
+            BrokerError::DataDir(error) => matches!(error, DataDirError::InUse { .. }),
+            BrokerError::Listen { source, .. } => source.kind() == ErrorKind::AddrInUse,
+            BrokerError::Start(_) | BrokerError::Shard(_) => false,
+        }
+    }
+}
+
+/// How long what a predecessor held may outlive it.
+const PREDECESSOR_WAIT: Duration = Duration::from_secs(5);
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
     let begun = Instant::now();
     let cores = cores(&config)?;
     let cluster_id = data_dir_cluster_id(&config.data_dir)?.unwrap_or_else(new_cluster_id);
-    let dir = lock_data_dir(&config.data_dir, NodeId(config.node_id.max(0) as u64), &cluster_id)?;
+    let id = NodeId(config.node_id.max(0) as u64);
+    let dir = after_predecessor(|| Ok(lock_data_dir(&config.data_dir, id, &cluster_id)?))?;
     let node = Arc::new(node(&config, cores.len(), cluster_id)?);
-    (0..cores.len() as u16).map(ShardId).try_for_each(|shard| probe(&node, shard))?;
+    (0..cores.len() as u16).map(ShardId).try_for_each(|shard| after_predecessor(|| probe(&node, shard)))?;
     let (events, heard) = mpsc::channel();
     signals::watch(events.clone()).map_err(|e| BrokerError::Start(format!("signal handlers: {e}")))?;
     let config = Arc::new(config);
@@ -118,25 +129,27 @@ fn node(config: &BrokerConfig, shards: usize, cluster_id: String) -> Result<Node
     })
 }
 
+/// Tries again for a while what a process that was just killed may still hold: the kernel takes its memory and its
+/// io_uring down in its own time, and only then lets go of the lock on its directory and of its port.
+fn after_predecessor<T>(mut attempt: impl FnMut() -> Result<T, BrokerError>) -> Result<T, BrokerError> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if error.is_in_use() && begun.elapsed() < PREDECESSOR_WAIT => {
+                std::thread::park_timeout(AGAIN_AFTER);
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Listeners of node mode share their port, which would let a second broker share it too: so ask for it alone first.
-///
-/// The kernel takes down the io_uring of a killed process in its own time, after the process is gone, and with it the
-/// sockets: the port of a broker that is started again at once may be in use for a moment yet.
 fn probe(node: &Node, shard: ShardId) -> Result<(), BrokerError> {
     let address = node.listen_address(shard);
     if shard.0 > 0 && node.advertise == Advertise::Node {
         return Ok(());
     }
-    let begun = Instant::now();
-    loop {
-        match std::net::TcpListener::bind(address) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < PORT_WAIT => {
-                std::thread::park_timeout(PORT_AGAIN_AFTER);
-            }
-            Err(source) => return Err(BrokerError::Listen { address, source }),
-        }
-    }
+    std::net::TcpListener::bind(address).map(drop).map_err(|source| BrokerError::Listen { address, source })
 }
 
 /// How the control thread follows the shards, and is told to stop.
