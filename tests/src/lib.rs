@@ -6,6 +6,7 @@
 pub mod api_versions;
 pub mod batch;
 pub mod broker;
+pub mod command;
 pub mod connection;
 pub mod corpus;
 pub mod java;

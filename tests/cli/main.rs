@@ -1,0 +1,5 @@
+//! The command line: what people and scripts see, and what is refused.
+
+mod commands;
+mod disk;
+mod start;
