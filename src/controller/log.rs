@@ -97,7 +97,11 @@ impl MetadataLog {
         let last = base + (records.len() as i64 - 1);
         let proposal = self.group.propose(batch, base, last)?;
         self.next_offset.set(last.next());
-        proposal.applied().await?;
+        if let Err(error) = proposal.applied().await {
+            // A full disk, for one: the next change begins where the log really ends.
+            self.next_offset.set(self.log.bounds().log_end);
+            return Err(error.into());
+        }
         self.since_snapshot.set(self.since_snapshot.get() + size);
         Ok(())
     }

@@ -85,8 +85,10 @@ fn full_disk_refuses_writes_serves_reads_and_loses_nothing() {
     };
     verify(&broker);
     // room again
-    let deleted = block_on(admin(&broker).delete_topics(&[&filler], &admin_options())).expect("DeleteTopics");
-    assert_eq!(deleted, [Ok(filler.clone())]);
+    wait::until("the topic to be deleted", LIMIT, || {
+        let deleted = block_on(admin(&broker).delete_topics(&[&filler], &admin_options())).ok()?;
+        (deleted == [Ok(filler.clone())]).then_some(())
+    });
     let offset = wait::until("writes to be taken again", LIMIT, || {
         write(&broker, &topic, 9999).filter(|a| a.error_code == 0).map(|a| a.base_offset)
     });
