@@ -4,6 +4,7 @@
 //! flush; into a new or merely allocated file it costs two to three times that. So zeros are written ahead of need.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,7 @@ pub(crate) struct JournalFiles {
     shard: u16,
     file_bytes: usize,
     spares_max: usize,
-    spares: RefCell<Vec<PathBuf>>,
+    spares: RefCell<VecDeque<PathBuf>>,
     next_spare: Cell<u64>,
 }
 
@@ -77,7 +78,7 @@ impl JournalFiles {
             let path = dir.join(name);
             let whole = len == file_bytes as u64 && files.spares.borrow().len() < spares_max;
             if parse_spare(name).is_some() && whole {
-                files.spares.borrow_mut().push(path);
+                files.spares.borrow_mut().push_back(path);
             } else if parse_file_name(name).is_some() && whole {
                 files.recycle(&path).await?;
             } else if name != UNCLEAN_MARK {
@@ -100,7 +101,7 @@ impl JournalFiles {
 
     /// Makes a written file the journal file `number`: its header is durable, and so is its name.
     pub(crate) async fn take(&self, number: u64, in_a_hurry: bool) -> Result<ReadyFile, StorageError> {
-        let ready = self.spares.borrow_mut().pop();
+        let ready = self.spares.borrow_mut().pop_front();
         let spare = match ready {
             Some(spare) => spare,
             None => self.write_zeroed(if in_a_hurry { FIRST_ZEROS } else { LATER_ZEROS }).await?,
@@ -114,7 +115,7 @@ impl JournalFiles {
             file.write_at(0, header).await.doing("write", &spare)
         };
         if let Err(error) = begun.await {
-            self.spares.borrow_mut().push(spare);
+            self.spares.borrow_mut().push_back(spare);
             return Err(error);
         }
         let path = self.dir.join(file_name(number));
@@ -137,7 +138,7 @@ impl JournalFiles {
     async fn recycle(&self, path: &Path) -> Result<(), StorageError> {
         let spare = self.spare_path();
         fs::rename(path, &spare).await.doing("rename", path)?;
-        self.spares.borrow_mut().push(spare);
+        self.spares.borrow_mut().push_back(spare);
         Ok(())
     }
 
