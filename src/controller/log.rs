@@ -15,7 +15,7 @@ use core_pinning::time::wall_ms;
 use corelane_raft::{Group, first_state};
 use corelane_storage::model::{Offset, PartitionKey, Term};
 use corelane_storage::record::{BatchBuilder, Batches, BuildError, Codec, RecordIter};
-use corelane_storage::{Log, PartitionSpec, ReadError, ReadLimit, StorageError};
+use corelane_storage::{Log, LogConfig, PartitionSpec, ReadError, ReadLimit, StorageError};
 
 use super::image::{ClusterImage, METADATA_TOPIC, METADATA_TOPIC_ID};
 use super::records::MetadataRecord;
@@ -68,7 +68,8 @@ impl MetadataLog {
         let spec = PartitionSpec {
             topic: METADATA_TOPIC.into(),
             key: PartitionKey { topic: METADATA_TOPIC_ID, partition: 0 },
-            config: Default::default(),
+            // Topics can be deleted when the disk is full.
+            config: LogConfig { essential: true, ..LogConfig::default() },
         };
         let log = match shard.store.exists(&spec) {
             true => shard.store.load(spec).await?,

@@ -75,6 +75,8 @@ pub struct LogConfig {
     pub cleanup: CleanupPolicy,
     /// Acknowledge appends before they are on disk. They are journalled all the same, some 100 us later.
     pub write_caching: bool,
+    /// What makes room again depends on this log: on a full disk it goes on for as long as the journal's current file does.
+    pub essential: bool,
 }
 
 impl Default for LogConfig {
@@ -89,6 +91,7 @@ impl Default for LogConfig {
             file_delete_delay_ms: 60_000,
             cleanup: CleanupPolicy { delete: true, compact: false },
             write_caching: false,
+            essential: false,
         }
     }
 }

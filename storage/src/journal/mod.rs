@@ -60,6 +60,8 @@ pub(crate) struct JournalOptions {
 
 /// 1 fills blocks best, above 2 gains nothing (measured).
 const WRITES_IN_FLIGHT: usize = 2;
+/// Room that essential records leave in the last file, for marks and votes.
+const ESSENTIAL_RESERVE: usize = 256 << 10;
 
 pub(crate) struct Journal<O: Owner>(Rc<Inner<O>>);
 
@@ -301,6 +303,13 @@ impl<O: Owner> Journal<O> {
     pub(crate) fn refusal(&self) -> Option<StorageError> {
         let state = self.0.state.borrow();
         state.failure.clone().or_else(|| state.disk_full.clone())
+    }
+
+    /// The same for what may use up the current file while there is no room for another.
+    pub(crate) fn refusal_of_essential(&self) -> Option<StorageError> {
+        let state = self.0.state.borrow();
+        let full = state.current.end + state.pending_bytes + ESSENTIAL_RESERVE > self.0.options.file_bytes;
+        state.failure.clone().or_else(|| state.disk_full.clone().filter(|_| full))
     }
 
     pub(crate) fn failure(&self) -> Option<StorageError> {

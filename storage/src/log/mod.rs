@@ -441,10 +441,15 @@ impl Log {
 impl LogInner {
     /// Why nothing may be appended.
     pub(crate) fn refusal(&self) -> Option<StorageError> {
-        let own = {
+        let (own, essential) = {
             let state = self.state.borrow();
-            state.fenced.clone().or_else(|| state.write_back_error.clone())
+            // An essential log's bytes may wait in memory and in the journal until there is room in its segment.
+            let write_back = state
+                .write_back_error
+                .clone()
+                .filter(|e| !(state.config.essential && matches!(e, StorageError::DiskFull { .. })));
+            (state.fenced.clone().or(write_back), state.config.essential)
         };
-        own.or_else(|| self.shared.refusal())
+        own.or_else(|| if essential { self.shared.refusal_of_essential() } else { self.shared.refusal() })
     }
 }

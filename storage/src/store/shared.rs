@@ -65,7 +65,15 @@ impl Shared {
         }
     }
 
-    /// Why no log of the shard takes appends.
+    /// Why an essential log of the shard (see `LogConfig::essential`) takes no appends.
+    pub(crate) fn refusal_of_essential(&self) -> Option<StorageError> {
+        if self.closing.get() {
+            return Some(StorageError::Closed);
+        }
+        self.journal.refusal_of_essential()
+    }
+
+    /// Why no other log of the shard takes appends.
     pub(crate) fn refusal(&self) -> Option<StorageError> {
         if self.closing.get() {
             return Some(StorageError::Closed);
