@@ -10,7 +10,6 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use core_pinning::ShardId;
 use corelane_config::Advertise;
 use corelane_coordinator::Now;
 use corelane_coordinator::group::{GroupCoordinator, Outcome, Response, partition_for};
@@ -153,7 +152,7 @@ where
     }
 }
 
-/// Asks every coordinator of the broker the same; an error if one of them is not ready. Where every shard is a broker of
+/// Asks every coordinator of the broker that the client is connected to; an error if one of them is not ready. Where every shard is a broker of
 /// its own, those are this shard's: a client asks each broker and adds the answers up.
 pub async fn every_group<R, F>(shard: &Rc<Shard>, question: F) -> Result<Vec<R>, ErrorCode>
 where

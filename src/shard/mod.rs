@@ -13,6 +13,7 @@ use bytes::Bytes;
 use core_pinning::ShardId;
 use core_pinning::budget::Budget;
 use core_pinning::sync::Signal;
+use corelane_config::Advertise;
 use corelane_protocol::ErrorCode;
 use corelane_raft::Groups;
 use corelane_storage::Store;
@@ -65,6 +66,12 @@ impl Shard {
 
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// The shards that clients of this shard's listener see as one broker: this one alone, or all.
+    pub fn of_this_broker(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let (id, mode) = (self.id, self.node.advertise);
+        (0..self.shards as u16).map(ShardId).filter(move |shard| mode == Advertise::Node || *shard == id)
     }
 
     /// Unique over all shards.

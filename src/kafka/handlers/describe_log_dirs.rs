@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
 
-use core_pinning::ShardId;
 use core_pinning::disk::fs::free_space;
 use corelane_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsResponseDescribeLogDirsPartition, DescribeLogDirsResponseDescribeLogDirsResult,
@@ -30,7 +29,7 @@ impl ShardCall for SizesCall {
 
 pub async fn handle(context: RequestContext, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let shard = &context.shard;
-    let calls: Vec<_> = (0..shard.shards as u16).map(|to| shard.router.call(shard, ShardId(to), SizesCall)).collect();
+    let calls: Vec<_> = shard.of_this_broker().map(|to| shard.router.call(shard, to, SizesCall)).collect();
     let mut topics: BTreeMap<String, Vec<(u32, u64)>> = BTreeMap::new();
     let wanted = |topic: &str, partition: u32| match &request.topics {
         None => true,
