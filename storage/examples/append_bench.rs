@@ -82,16 +82,16 @@ async fn run(shard: core_pinning::ShardId, a: Arguments) {
     for client in clients {
         client.await;
     }
-    let latency = counts.latency_us.borrow();
+    let percentile = |quantile: f64| counts.latency_us.borrow().value_at_quantile(quantile);
     println!(
         "{} partitions x {} clients, {} B: {:.0} appends/s, p50 {} us p99 {} us p99.9 {} us, CPU {:.2} us an append",
         a.partitions,
         a.clients,
         a.bytes,
         appends as f64 / elapsed,
-        latency.value_at_quantile(0.5),
-        latency.value_at_quantile(0.99),
-        latency.value_at_quantile(0.999),
+        percentile(0.5),
+        percentile(0.99),
+        percentile(0.999),
         cpu * 1000.0 / appends as f64,
     );
     println!(
