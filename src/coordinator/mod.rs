@@ -10,7 +10,6 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corelane_config::Advertise;
 use corelane_coordinator::Now;
 use corelane_coordinator::group::{GroupCoordinator, Outcome, Response, partition_for};
 use corelane_protocol::{ErrorCode, Str, Uuid};
@@ -152,19 +151,16 @@ where
     }
 }
 
-/// Asks every coordinator of the broker that the client is connected to; an error if one of them is not ready. Where every shard is a broker of
+/// Asks every coordinator of the broker that the client is connected to; an error if one of them is not ready. Where every
+/// shard is a broker of
 /// its own, those are this shard's: a client asks each broker and adds the answers up.
 pub async fn every_group<R, F>(shard: &Rc<Shard>, question: F) -> Result<Vec<R>, ErrorCode>
 where
     R: Send + 'static,
     F: Fn(&mut GroupCoordinator) -> Vec<R> + Clone + Send + 'static,
 {
-    let asked = match shard.node.advertise {
-        Advertise::Node => 0..shard.shards as u16,
-        Advertise::Shard => shard.id.0..shard.id.0 + 1,
-    };
-    let calls: Vec<_> =
-        asked.map(|to| shard.router.call(shard, ShardId(to), EveryGroup { question: question.clone() })).collect();
+    let call = |to| shard.router.call(shard, to, EveryGroup { question: question.clone() });
+    let calls: Vec<_> = shard.of_this_broker().map(call).collect();
     let mut all = Vec::new();
     for call in calls {
         all.extend(call.await?);
