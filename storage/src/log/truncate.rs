@@ -137,6 +137,10 @@ impl LogInner {
         state.unapplied.truncate(kept as usize);
         state.memberships.retain(|(id, _)| id.index < end.next_index);
         state.epochs.truncate_end(end.next_offset);
+        // A term that has only entries without offsets begins at the log end.
+        if let Some(last) = last.filter(|last| state.epochs.latest().is_none_or(|(term, _)| term < last.term)) {
+            state.epochs.assign(last.term, end.next_offset);
+        }
         if state.flushed.place() > end.place() {
             state.flushed = end;
         }
