@@ -65,6 +65,8 @@ enum Outcome {
 /// Frees up to `count` files.
 async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, StorageError> {
     let Some(old) = shared.journal.oldest(count) else { return Ok(Outcome::Nothing) };
+    // An entry may begin in these files and end in a later one: its log's durable point is past it only when all of it is.
+    shared.journal.flush().await?;
     let mut logs: Vec<Rc<LogInner>> = old.owners;
     logs.sort_by_key(|log| log.key);
     logs.dedup_by(|a, b| Rc::ptr_eq(a, b));
