@@ -10,6 +10,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use core_pinning::ShardId;
 use corelane_coordinator::Now;
 use corelane_coordinator::group::{GroupCoordinator, Outcome, Response, partition_for};
 use corelane_protocol::{ErrorCode, Str, Uuid};
@@ -80,10 +81,7 @@ where
     R: TryFrom<Response> + Send + 'static,
     F: FnOnce(&mut GroupCoordinator, Now) -> Outcome<R> + Send + 'static,
 {
-    let image = shard.image();
-    let topic = image.topic_named(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    let partition = group_partition(topic, group);
-    let to = owner(topic.key(partition), shard.shards);
+    let (to, partition) = coordinator_of(shard, group)?;
     shard.router.call(shard, to, GroupCall { partition, request }).await
 }
 
@@ -93,10 +91,7 @@ where
     R: Send + 'static,
     F: FnOnce(&mut GroupCoordinator, Now) -> R + Send + 'static,
 {
-    let image = shard.image();
-    let topic = image.topic_named(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    let partition = group_partition(topic, group);
-    let to = owner(topic.key(partition), shard.shards);
+    let (to, partition) = coordinator_of(shard, group)?;
     shard.router.call(shard, to, GroupQuestion { partition, question }).await
 }
 
@@ -118,6 +113,14 @@ where
             None => Err(ErrorCode::NotCoordinator),
         })
     }
+}
+
+/// Where a group's machine is: the shard, and the partition of `__consumer_offsets`.
+fn coordinator_of(shard: &Shard, group: &str) -> Result<(ShardId, u32), ErrorCode> {
+    let image = shard.image();
+    let topic = image.topic_named(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let partition = group_partition(topic, group);
+    Ok((owner(topic.key(partition), shard.shards), partition))
 }
 
 /// The partition of `__consumer_offsets` that a group belongs to.
@@ -152,8 +155,7 @@ where
 }
 
 /// Asks every coordinator of the broker that the client is connected to; an error if one of them is not ready. Where every
-/// shard is a broker of
-/// its own, those are this shard's: a client asks each broker and adds the answers up.
+/// shard is a broker of its own, those are this shard's: a client asks each broker and adds the answers up.
 pub async fn every_group<R, F>(shard: &Rc<Shard>, question: F) -> Result<Vec<R>, ErrorCode>
 where
     R: Send + 'static,
