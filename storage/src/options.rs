@@ -44,7 +44,7 @@ impl StoreOptions {
             dirty_budget,
             cache_budget,
             index_budget: 16 << 20,
-            chunk_bytes_max: 1 << 20,
+            chunk_bytes_max: 256 << 10,
             write_back_in_flight: 8,
             open_files_max: 256,
             idle: Duration::from_secs(5),

@@ -200,13 +200,15 @@ impl LogInner {
         let start = segment.size;
         let tail = segment.tail_mut();
         let block = align_down(start);
+        // With what precedes `start` in its block the chunk has the size of a power of two: what the allocator has.
+        let room = len.max(capacity - (start - block) as usize);
         let chunk = match tail.chunks.back() {
             // The bytes before `start` in its block, if all of them are in memory.
             Some(last) if block >= last.start() || last.prefix_known() => {
                 let prefix = last.file_bytes(block, start);
-                Chunk::new(start, len.max(capacity), first_offset, Some(prefix.as_ref()))
+                Chunk::new(start, room, first_offset, Some(prefix.as_ref()))
             }
-            _ => Chunk::new(start, len.max(capacity), first_offset, None),
+            _ => Chunk::new(start, room, first_offset, None),
         };
         self.shared.memory.add(chunk.capacity());
         tail.chunks.push_back(chunk);
