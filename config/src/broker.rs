@@ -100,6 +100,14 @@ impl BrokerConfig {
         if advertised.as_ref().is_some_and(HostPort::is_wildcard) {
             return Err(wrong("advertised.listeners", "no client can connect to a wildcard address: name a host"));
         }
+        let cores = match r.text("shard.cores")? {
+            Some(list) => Some(units::parse_cores(&list).map_err(|e| wrong("shard.cores", e))?),
+            None => None,
+        };
+        let memory_bytes = match r.long("memory.bytes")? {
+            Some(n) => n.unsigned_abs(),
+            None => default_memory_bytes(cores.as_ref().map(Vec::len)),
+        };
         let config = BrokerConfig {
             data_dir: r.data_dir()?,
             listen,
@@ -110,14 +118,8 @@ impl BrokerConfig {
             },
             node_id: r.int("node.id")?,
             rack: r.text("broker.rack")?.filter(|s| !s.is_empty()),
-            cores: match r.text("shard.cores")? {
-                Some(list) => Some(units::parse_cores(&list).map_err(|e| wrong("shard.cores", e))?),
-                None => None,
-            },
-            memory_bytes: match r.long("memory.bytes")? {
-                Some(n) => n.unsigned_abs(),
-                None => units::machine_memory().unwrap_or(2 << 30) / 2,
-            },
+            cores,
+            memory_bytes,
             auto_create_topics: r.boolean("auto.create.topics.enable")?,
             delete_topics: r.boolean("delete.topic.enable")?,
             default_partitions: r.int("num.partitions")?,
@@ -194,6 +196,13 @@ impl BrokerConfig {
             None => self.listen.clone(),
         }
     }
+}
+
+/// 1 GiB for each core, but half of what the process may use at most. More would keep more of what consumers have read
+/// already.
+fn default_memory_bytes(cores: Option<usize>) -> u64 {
+    let cores = cores.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    (cores as u64).saturating_mul(1 << 30).min(units::machine_memory().unwrap_or(2 << 30) / 2)
 }
 
 fn wrong(name: &str, message: impl Into<String>) -> Wrong {

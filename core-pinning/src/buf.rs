@@ -1,10 +1,12 @@
-//! Page aligned buffers for direct I/O, recycled per thread by power-of-two size class.
+//! Page aligned buffers for direct I/O, recycled by power-of-two size class (`pool`).
 #![allow(unsafe_code)]
+
+mod pool;
+
+pub use pool::trim;
 
 use bytes::Bytes;
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    cell::RefCell,
     fmt,
     ops::{Deref, DerefMut},
     ptr::NonNull,
@@ -12,12 +14,6 @@ use std::{
 
 /// Alignment of direct I/O: positions, lengths and addresses are multiples of it.
 pub const BLOCK: usize = 4096;
-
-/// Buffers above this size are not recycled.
-const LARGEST_KEPT: usize = 4 << 20;
-/// Bytes of free buffers a thread keeps.
-const KEPT_BYTES: usize = 8 << 20;
-const CLASSES: usize = LARGEST_KEPT.ilog2() as usize - BLOCK.ilog2() as usize + 1;
 
 /// Owned bytes at a page aligned address; the capacity is a multiple of [`BLOCK`].
 ///
@@ -35,41 +31,6 @@ pub struct AlignedBuf {
 unsafe impl Send for AlignedBuf {}
 // SAFETY: shared access only reads.
 unsafe impl Sync for AlignedBuf {}
-
-#[derive(Default)]
-struct FreeLists {
-    classes: [Vec<NonNull<u8>>; CLASSES],
-    bytes: usize,
-}
-
-impl Drop for FreeLists {
-    fn drop(&mut self) {
-        for (class, list) in self.classes.iter_mut().enumerate() {
-            for p in list.drain(..) {
-                // SAFETY: allocated with this class's layout, and nobody else holds it.
-                unsafe { dealloc(p.as_ptr(), layout(BLOCK << class)) }
-            }
-        }
-    }
-}
-
-thread_local! {
-    static FREE: RefCell<FreeLists> = RefCell::default();
-}
-
-fn layout(cap: usize) -> Layout {
-    Layout::from_size_align(cap, BLOCK).expect("buffer size fits the address space")
-}
-
-/// The size really allocated for `cap` bytes, and its class if that size is recycled.
-fn rounded(cap: usize) -> (usize, Option<usize>) {
-    if cap <= LARGEST_KEPT {
-        let cap = cap.max(BLOCK).next_power_of_two();
-        (cap, Some((cap.ilog2() - BLOCK.ilog2()) as usize))
-    } else {
-        (cap.next_multiple_of(BLOCK), None)
-    }
-}
 
 impl AlignedBuf {
     /// An empty buffer for at least `cap` bytes.
@@ -94,24 +55,10 @@ impl AlignedBuf {
         buf
     }
 
+    /// The buffer, and whether it may hold old bytes.
     fn take(cap: usize) -> (AlignedBuf, bool) {
-        let (cap, class) = rounded(cap);
-        let kept = class.and_then(|class| {
-            FREE.try_with(|f| {
-                let mut f = f.borrow_mut();
-                let p = f.classes[class].pop();
-                f.bytes -= if p.is_some() { cap } else { 0 };
-                p
-            })
-            .ok()
-            .flatten()
-        });
-        if let Some(ptr) = kept {
-            return (AlignedBuf { ptr, cap, len: 0 }, true);
-        }
-        // SAFETY: the layout has a size of at least one block.
-        let Some(ptr) = NonNull::new(unsafe { alloc_zeroed(layout(cap)) }) else { handle_alloc_error(layout(cap)) };
-        (AlignedBuf { ptr, cap, len: 0 }, false)
+        let memory = pool::take(cap);
+        (AlignedBuf { ptr: memory.ptr, cap: memory.cap, len: 0 }, memory.used)
     }
 
     pub fn len(&self) -> usize {
@@ -187,23 +134,8 @@ impl AlignedBuf {
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        let class = rounded(self.cap).1;
-        let kept = class.is_some_and(|class| {
-            FREE.try_with(|f| {
-                let mut f = f.borrow_mut();
-                let keep = f.bytes + self.cap <= KEPT_BYTES;
-                if keep {
-                    f.bytes += self.cap;
-                    f.classes[class].push(self.ptr);
-                }
-                keep
-            })
-            .unwrap_or(false)
-        });
-        if !kept {
-            // SAFETY: allocated in `take` with this layout.
-            unsafe { dealloc(self.ptr.as_ptr(), layout(self.cap)) }
-        }
+        // SAFETY: from `pool::take`, and nobody else holds it.
+        unsafe { pool::give(self.ptr, self.cap) }
     }
 }
 
@@ -232,11 +164,6 @@ impl fmt::Debug for AlignedBuf {
     }
 }
 
-/// Gives the free buffers of this thread back to the allocator.
-pub fn trim() {
-    let _ = FREE.try_with(|f| f.take());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,14 +187,6 @@ mod tests {
         a.as_mut_slice().fill(7);
         drop(a);
         assert!(AlignedBuf::zeroed(BLOCK).iter().all(|&b| b == 0));
-    }
-
-    #[test]
-    fn the_free_list_is_bounded() {
-        trim();
-        let many: Vec<_> = (0..10).map(|_| AlignedBuf::new(4 << 20)).collect();
-        drop(many);
-        FREE.with(|f| assert!(f.borrow().bytes <= KEPT_BYTES));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use core_pinning::AlignedBuf;
 use core_pinning::budget::{Budget, BudgetUnits};
 use core_pinning::net::{Conn, RecvBuf};
 use core_pinning::time::timeout;
@@ -11,6 +12,10 @@ use core_pinning::time::timeout;
 /// What a frame may allocate before that many bytes of it have come: a client pays for what it sends, not for what it
 /// announces.
 const FIRST_ALLOCATION: usize = 64 << 10;
+/// Room grows by this factor, so that little is copied twice.
+const GROWTH: usize = 16;
+/// Smaller frames get memory of their exact size: parts of them may live long in a group's state.
+const SMALL: usize = 16 << 10;
 /// A frame that gets no memory for so long is given up with its connection: others may be waiting for what it holds.
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
@@ -43,10 +48,60 @@ pub struct FrameReader {
 
 struct Partial {
     wanted: usize,
-    bytes: BytesMut,
+    bytes: Memory,
     /// What `bytes` may grow to.
     room: usize,
     memory: Vec<BudgetUnits>,
+}
+
+enum Memory {
+    Small(Vec<u8>),
+    /// Recycled: fresh memory would cost more than the copy into it.
+    Large(AlignedBuf),
+}
+
+impl Memory {
+    fn len(&self) -> usize {
+        match self {
+            Memory::Small(bytes) => bytes.len(),
+            Memory::Large(bytes) => bytes.len(),
+        }
+    }
+
+    /// There is room: `make_room` has seen to it.
+    fn extend(&mut self, piece: &[u8]) {
+        match self {
+            Memory::Small(bytes) => bytes.extend_from_slice(piece),
+            Memory::Large(bytes) => bytes.extend_from_slice(piece),
+        }
+    }
+
+    fn grow(&mut self, room: usize) {
+        match self {
+            Memory::Small(bytes) if room <= SMALL => bytes.reserve_exact(room - bytes.len()),
+            _ => {
+                let mut larger = AlignedBuf::new(room);
+                larger.extend_from_slice(self.as_ref());
+                *self = Memory::Large(larger);
+            }
+        }
+    }
+
+    fn freeze(self) -> Bytes {
+        match self {
+            Memory::Small(bytes) => bytes.into(),
+            Memory::Large(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Memory::Small(bytes) => bytes,
+            Memory::Large(bytes) => bytes,
+        }
+    }
 }
 
 impl FrameReader {
@@ -85,11 +140,11 @@ impl FrameReader {
         let wanted = usize::try_from(size).ok().filter(|w| *w <= self.max);
         let Some(wanted) = wanted else { return Err(FrameError::Size { size, max: self.max }) };
         self.length.clear();
-        self.partial = Some(Partial { wanted, bytes: BytesMut::new(), room: 0, memory: Vec::new() });
+        self.partial = Some(Partial { wanted, bytes: Memory::Small(Vec::new()), room: 0, memory: Vec::new() });
         Ok(())
     }
 
-    /// Waits for memory to take the piece in. Room doubles, so that copying stays linear, and never past the frame.
+    /// Waits for memory to take the piece in. Room grows in steps, so that copying stays linear, and never past the frame.
     async fn make_room(&mut self) -> Result<(), FrameError> {
         let (Some(partial), Some((piece, used))) = (&mut self.partial, &self.piece) else { return Ok(()) };
         let have = partial.bytes.len();
@@ -97,12 +152,12 @@ impl FrameReader {
         if needed <= partial.room {
             return Ok(());
         }
-        let room = needed.max(partial.room * 2).max(FIRST_ALLOCATION).min(partial.wanted);
+        let room = needed.max(partial.room * GROWTH).max(FIRST_ALLOCATION).min(partial.wanted);
         let more = (room - partial.room).min(self.budget.limit());
         let units = timeout(MEMORY_WAIT, self.budget.take(more)).await;
         partial.memory.push(units.map_err(|_| FrameError::Memory { size: partial.wanted })?);
         partial.room = room;
-        partial.bytes.reserve(room - have);
+        partial.bytes.grow(room);
         Ok(())
     }
 
@@ -122,7 +177,7 @@ impl FrameReader {
             None => {
                 let take = rest.len().min(wanted);
                 if let Some(partial) = &mut self.partial {
-                    partial.bytes.extend_from_slice(rest.get(..take).unwrap_or_default());
+                    partial.bytes.extend(rest.get(..take).unwrap_or_default());
                 }
                 take
             }

@@ -35,7 +35,7 @@ pub struct StartArgs {
     /// number, so that clients connect straight to the core that owns a partition [default: node] [env: CORELANE_ADVERTISE]
     #[arg(long, value_name = "node|shard")]
     advertise: Option<String>,
-    /// Memory for buffers and caches, such as 4GiB [default: half of what the process may use] [env: CORELANE_MEMORY]
+    /// Memory for buffers and caches, such as 4GiB [default: 1 GiB for each core, half of what the process may use at most] [env: CORELANE_MEMORY]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
     /// Read settings from a TOML file [default: none] [env: CORELANE_CONFIG]

@@ -14,6 +14,7 @@ pub(crate) async fn run(shared: Rc<Shared>) {
     let turn = (idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
     loop {
         if shared.warm_logs.borrow().is_empty() && !shared.ending.get() {
+            core_pinning::buf::trim();
             shared.warm_signal.wait().await;
         }
         if shared.ending.get() {
