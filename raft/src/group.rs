@@ -25,8 +25,9 @@ pub struct Leadership {
 pub struct Group(pub(crate) Rc<Slot>);
 
 impl Group {
-    /// Appends a record batch to the group's log. `batch` has its offsets set: its first record's is `base`, which is
-    /// [`next_offset`](Group::next_offset), its last record's is `last`. The log writes the leader epoch into it.
+    /// Appends a record batch to the group's log. Its first record's offset will be `base`, which is
+    /// [`next_offset`](Group::next_offset), its last record's `last`; `batch` has them set or has base offset 0. The log writes
+    /// offset and leader epoch into its copy.
     ///
     /// Batches are appended in the order of the calls, whether or not the group has an instance. Never waits: at most
     /// [`PROPOSALS_MAX`](crate::PROPOSALS_MAX) proposals of a group are on their way. An error means that nothing was

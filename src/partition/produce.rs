@@ -120,15 +120,13 @@ impl Produced {
 
 impl Partition {
     /// Checks a client's batch and gives it the next offsets. Never waits: the order of calls is the order of the log.
-    pub fn produce(self: &Rc<Self>, batch: Bytes, context: ProduceContext) -> Result<Produced, ProduceFailure> {
+    pub fn produce(self: &Rc<Self>, batch: &Bytes, context: ProduceContext) -> Result<Produced, ProduceFailure> {
         if self.is_deleted() {
             return Err(ErrorCode::UnknownTopicOrPartition.into());
         }
         let config = self.config();
         let now = wall_ms();
-        let validated = validate(&batch, &self.validation(&config, now, context))?;
-        // The memory is the batch's own from here on, so that it can be patched in place.
-        drop(batch);
+        let validated = validate(batch, &self.validation(&config, now, context))?;
         if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header)? {
             let appended = self.appended(&config, base, last, timestamp);
             return Ok(Produced { appended, progress: Progress::Duplicate(self.clone()) });
@@ -136,8 +134,7 @@ impl Partition {
         let base = self.next_offset.get();
         let header = validated.header;
         let last = base + i64::from(header.last_offset_delta);
-        let placed = validated.place(base, self.leader_epoch());
-        let proposal = self.propose(placed, Some(header), base, last)?;
+        let proposal = self.propose(validated.into_batch(), Some(header), base, last)?;
         Ok(Produced { appended: self.appended(&config, base, last, now), progress: Progress::Proposed(proposal) })
     }
 

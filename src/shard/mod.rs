@@ -93,6 +93,6 @@ impl Shard {
         if all && partition.config().min_insync_replicas > 1 {
             return Err(ErrorCode::NotEnoughReplicas.into());
         }
-        partition.produce(batch, context)
+        partition.produce(&batch, context)
     }
 }

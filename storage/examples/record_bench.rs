@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corelane_storage::model::{Offset, ProducerEpoch, ProducerId, Sequence, Term};
+use corelane_storage::model::{Offset, ProducerEpoch, ProducerId, Sequence};
 use corelane_storage::producer_state::ProducerTable;
 use corelane_storage::record::{
-    BatchBuilder, BatchHeader, Codec, CompressionTarget, RecordIter, ValidationContext, validate,
+    BatchBuilder, BatchHeader, Codec, CompressionTarget, RecordIter, Validated, ValidationContext, validate,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -53,7 +53,6 @@ fn main() {
     for (records, size) in SHAPES {
         let bytes = batch(Codec::None, records, size);
         let header = BatchHeader::parse(&bytes).expect("our own batch");
-        let mut out = vec![0; bytes.len()];
         let report = |what: &str, ns: f64| {
             let (each, speed) = (ns / records as f64, bytes.len() as f64 / ns);
             println!("  {records:>4} x {size:>4} B  {what:<22} {ns:>10.1}  ({each:>7.1}, {speed:>6.2})");
@@ -61,9 +60,7 @@ fn main() {
         report("parse header", time(|| BatchHeader::parse(black_box(&bytes))));
         report("CRC-32C", time(|| header.verify_crc(black_box(&bytes))));
         report("validate", time(|| validate(black_box(&bytes), &context)));
-        let validated = validate(&bytes, &context).expect("our own batch");
-        report("write_to", time(|| validated.write_to(Offset(7), Term(1), black_box(&mut out))));
-        report("validate + place", time(|| validate(&bytes, &context).map(|v| v.place(Offset(7), Term(1)))));
+        report("validate + into_batch", time(|| validate(&bytes, &context).map(Validated::into_batch)));
         let iterate = || RecordIter::new(&bytes, usize::MAX).map(|records| records.flatten().count());
         report("RecordIter", time(iterate));
     }

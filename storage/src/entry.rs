@@ -23,7 +23,8 @@ pub enum EntryKind {
 pub struct LogEntry {
     pub id: LogId,
     pub kind: EntryKind,
-    /// `Data`: the whole batch, its base offset being the log end at its turn; the log writes the term into it.
+    /// `Data`: the whole batch. Its base offset is the log end at its turn, or 0, as producers send it; the log writes the
+    /// offset and the term into its own copy.
     /// `Membership`: the payload that [`Log::membership`](crate::Log::membership) gives back. `Blank`: empty.
     pub bytes: Bytes,
 }

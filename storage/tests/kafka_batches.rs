@@ -11,7 +11,7 @@ use corelane_storage::model::{
 use corelane_storage::record::internal::{SEGMENT_FORMAT, SegmentHeader, blank, membership, segment_header};
 use corelane_storage::record::{
     BatchBuilder, BatchHeader, BatchKind, Batches, Codec, CompressionTarget, RecordIter, TransactionMarker,
-    ValidationContext, classify, validate,
+    ValidationContext, classify, patch_base_offset_and_epoch, validate,
 };
 
 const TIME: i64 = 1_700_000_000_000;
@@ -91,10 +91,11 @@ fn golden_batches_pass_validation_in_every_codec() {
                 compression: CompressionTarget::Codec(to.into()),
                 ..Default::default()
             };
-            let placed = validate(&sent, &ctx).unwrap().place(Offset(0), Term(0));
+            let mut placed = validate(&sent, &ctx).unwrap().into_batch().to_vec();
+            patch_base_offset_and_epoch(&mut placed, Offset(0), Term(0));
             let expected = listing(&sent).replace("leader -1", "leader 0");
             let expected = expected.replace(&format!("codec {}", from.name()), &format!("codec {}", to.name()));
-            assert_eq!(listing(&placed), expected);
+            assert_eq!(listing(&placed.into()), expected);
         }
         assert_eq!(validate(&sent, &ValidationContext::default()).map_err(|e| e.code.kafka_code()).unwrap_err(), 32);
     }

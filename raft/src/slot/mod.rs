@@ -110,7 +110,8 @@ impl Slot {
             return Err(ProposeError::Busy);
         }
         debug_assert!(
-            BatchHeader::parse(&batch).is_ok_and(|h| (h.base_offset, h.last_offset()) == (base, last)),
+            BatchHeader::parse(&batch).is_ok_and(|h| (h.base_offset == base || h.base_offset == Offset::ZERO)
+                && h.last_offset_delta as i64 == last - base),
             "the batch does not have the offsets {base} to {last}"
         );
         let next = self.next.get();

@@ -29,7 +29,7 @@ impl Log {
     /// Never waits: the caller bounds the bytes by [`Store::dirty`](crate::Store::dirty).
     ///
     /// Entries must continue the log, index by index, their terms never falling, a `Data` entry's base offset being the log
-    /// end. On `DiskFull`, `JournalFailed`, `Corrupt` and `Deleted` nothing was appended. `Refused` names an entry that does not
+    /// end or 0. On `DiskFull`, `JournalFailed`, `Corrupt` and `Deleted` nothing was appended. `Refused` names an entry that does not
     /// continue the log: those before it in the call have been appended, and `durable` is dropped.
     pub fn append(
         &self,
@@ -85,7 +85,10 @@ impl LogInner {
             EntryKind::Blank => internal::blank(id.term, state.log_end),
             EntryKind::Membership => internal::membership(id.term, state.log_end, &bytes),
         };
-        let header = BatchHeader::parse(&batch).map_err(|e| StorageError::refused(format!("entry {id}: {e}")))?;
+        let mut header = BatchHeader::parse(&batch).map_err(|e| StorageError::refused(format!("entry {id}: {e}")))?;
+        if header.base_offset == Offset::ZERO {
+            header.base_offset = state.log_end;
+        }
         if header.size() != batch.len()
             || header.base_offset != state.log_end
             || (kind == EntryKind::Data && header.last_offset_delta < 0)

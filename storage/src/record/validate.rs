@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::body::RecordBody;
 use super::codec::{self, Codec, CodecError, Compression};
 use super::header::{ATTRIBUTES_AT, BatchError, BatchHeader, HEADER_BYTES};
-use crate::model::{Offset, Term, TimestampType};
+use crate::model::{Offset, TimestampType};
 
 /// Records listed in an error, at most; their number may be that of a whole batch.
 pub const RECORD_ERRORS_MAX: usize = 1000;
@@ -127,8 +127,8 @@ fn invalid(message: impl Into<String>) -> RecordErrors {
     refuse(RecordErrorCode::InvalidRecord, message)
 }
 
-/// A batch that may be appended. `header` is what will stand in front of it, but for base offset and leader epoch: `place`
-/// or `write_to` set those.
+/// A batch that may be appended. `header` is what will stand in front of it, but for base offset and leader epoch: the log
+/// sets those.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Validated {
     pub header: BatchHeader,
@@ -151,28 +151,18 @@ impl Validated {
         self.batch.slice(HEADER_BYTES.min(self.batch.len())..)
     }
 
-    /// The batch at its place in the log. Patched in place if nobody else holds its memory, copied once otherwise.
-    pub fn place(mut self, base_offset: Offset, term: Term) -> Bytes {
-        self.set_place(base_offset, term);
+    /// The batch for [`Log::append`](crate::Log::append), which gives it its offsets. It is what was sent, not copied, unless its
+    /// header must change.
+    pub fn into_batch(self) -> Bytes {
+        let as_sent = |sent: BatchHeader| BatchHeader { leader_epoch: sent.leader_epoch, ..self.header } == sent;
+        if BatchHeader::parse(&self.batch).is_ok_and(as_sent) {
+            return self.batch;
+        }
         let mut batch = self.batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         if let Some(head) = batch.first_chunk_mut::<HEADER_BYTES>() {
             self.header.write(head);
         }
         batch.freeze()
-    }
-
-    /// Writes the batch at its place in the log to the front of `out`; false if there is no room for `size()` bytes.
-    pub fn write_to(&self, base_offset: Offset, term: Term, out: &mut [u8]) -> bool {
-        let Some(out) = out.get_mut(..self.batch.len()) else { return false };
-        out.copy_from_slice(&self.batch);
-        let Some(head) = out.first_chunk_mut::<HEADER_BYTES>() else { return false };
-        BatchHeader { base_offset, leader_epoch: term.leader_epoch(), ..self.header }.write(head);
-        true
-    }
-
-    fn set_place(&mut self, base_offset: Offset, term: Term) {
-        self.header.base_offset = base_offset;
-        self.header.leader_epoch = term.leader_epoch();
     }
 }
 
