@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! meta.properties                                node and cluster id (data_dir)
+//! reserve                                        space kept for the day the disk is full (reserve)
 //! journal/<shard>/<number, 20 digits>.jnl        records waiting to reach their segments
 //! journal/<shard>/spare-<n>                      pre-written, ready to become a journal file
 //! journal/<shard>/unclean                        the last run ended without closing: groups must not trust its leases
@@ -27,6 +28,11 @@ pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 pub(crate) const STATE_FILE: &str = "state";
 pub(crate) const UNCLEAN_MARK: &str = "unclean";
 pub(crate) const REPLAYED_MARK: &str = "replayed";
+
+/// The file that holds space back.
+pub(crate) fn reserve(data_dir: &Path) -> PathBuf {
+    data_dir.join("reserve")
+}
 
 pub(crate) fn journal_root(data_dir: &Path) -> PathBuf {
     data_dir.join("journal")

@@ -20,6 +20,7 @@ mod point;
 pub mod producer_state;
 pub mod record;
 mod recovery;
+mod reserve;
 pub mod sealed;
 mod segment;
 mod store;
@@ -29,9 +30,10 @@ pub use entry::{
     Bounds, EntryHeader, EntryKind, FirstState, LogEntry, PartitionSpec, ReadLimit, ReadSlices, SegmentInfo, VoteRecord,
 };
 pub use error::{ReadError, StorageError};
-pub use log::{Freed, Log, TimedOffset};
+pub use log::{Expendable, Freed, Log, TimedOffset};
 pub use options::{CleanupPolicy, LogConfig, StoreOptions};
 pub use recovery::{RecoveryReport, recover_journals};
+pub use reserve::Reserve;
 pub use segment::index_file::IndexSummary;
 pub use store::budgets::Dirty;
 pub use store::{OpenReport, Store, StoreStats};

@@ -31,6 +31,9 @@ pub struct StoreOptions {
     pub open_files_max: usize,
     /// A log without appends for this long is written back, and for twice as long gives its memory back.
     pub idle: Duration,
+    /// How long the segment files of a log may fail to be written before that ends the store, once the journal needs the
+    /// files that hold the log's records.
+    pub write_back_patience: Duration,
 }
 
 impl StoreOptions {
@@ -48,6 +51,7 @@ impl StoreOptions {
             write_back_in_flight: 8,
             open_files_max: 256,
             idle: Duration::from_secs(5),
+            write_back_patience: Duration::from_secs(30),
         }
     }
 }

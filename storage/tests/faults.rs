@@ -4,43 +4,15 @@ mod common;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use common::*;
 use core_pinning::fault::{self, DiskOp, Effect, FaultPlan};
-use core_pinning::{run_local, time};
+use core_pinning::run_local;
 use corelane_storage::model::Offset;
-use corelane_storage::{ReadError, ReadLimit, StorageError, Store};
+use corelane_storage::{ReadError, ReadLimit, StorageError};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = time::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Appends until the log refuses; gives what was appended, and why it ended.
-async fn append_until_refused(store: &Store, w: &Writer, expected: &mut Vec<Bytes>) -> StorageError {
-    for n in 0..100_000 {
-        if store.dirty().is_over() {
-            core_pinning::yield_now().await;
-        }
-        let next = batch(w.log.bounds().log_end, 1, 5000, n);
-        match w.log.append([w.entry(next.clone())], |_| {}) {
-            Ok(()) => expected.push(next),
-            Err(error) => return error,
-        }
-        if n % 8 == 0 {
-            time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-    panic!("never refused");
-}
 
 #[test]
 fn a_failed_journal_write_fails_its_waiters_and_ends_the_store() {

@@ -29,7 +29,7 @@ pub(crate) struct JournalFiles {
     dir: PathBuf,
     shard: u16,
     file_bytes: usize,
-    spares_max: usize,
+    spares_max: Cell<usize>,
     spares: RefCell<VecDeque<PathBuf>>,
     next_spare: Cell<u64>,
 }
@@ -64,7 +64,7 @@ impl JournalFiles {
         let files = JournalFiles {
             shard,
             file_bytes,
-            spares_max,
+            spares_max: Cell::new(spares_max),
             spares: RefCell::default(),
             next_spare: Cell::new(0),
             dir: dir.clone(),
@@ -129,10 +129,25 @@ impl JournalFiles {
     /// Retires the journal file `number`. Its records stay in it: they do not check out in its next use.
     pub(crate) async fn retire(&self, number: u64) -> Result<(), StorageError> {
         let path = self.dir.join(file_name(number));
-        if self.spares.borrow().len() >= self.spares_max {
+        if self.spares.borrow().len() >= self.spares_max.get() {
             return fs::remove_file(&path).await.doing("remove", &path);
         }
         self.recycle(&path).await
+    }
+
+    /// Keeps up to so many spare files from now on.
+    pub(crate) fn set_spares_max(&self, max: usize) {
+        self.spares_max.set(max);
+    }
+
+    /// Removes the spare files that are too many.
+    pub(crate) async fn trim_spares(&self) {
+        while self.spares.borrow().len() > self.spares_max.get() {
+            let Some(spare) = self.spares.borrow_mut().pop_back() else { return };
+            if let Err(error) = fs::remove_file(&spare).await {
+                tracing::warn!(path = %spare.display(), %error, "a spare journal file could not be removed");
+            }
+        }
     }
 
     async fn recycle(&self, path: &Path) -> Result<(), StorageError> {

@@ -80,6 +80,7 @@ struct Inner<O> {
     preparer_wake: Signal,
     /// A write ended, a file became full, or the journal failed.
     progress: Event,
+    failed: Event,
     closing: Cell<bool>,
     tasks: RefCell<Vec<Task<()>>>,
 }
@@ -200,6 +201,7 @@ impl<O: Owner> Journal<O> {
             writer_wake: Signal::new(),
             preparer_wake: Signal::new(),
             progress: Event::new(),
+            failed: Event::new(),
             closing: Cell::new(false),
             tasks: RefCell::default(),
         }));
@@ -314,6 +316,23 @@ impl<O: Owner> Journal<O> {
 
     pub(crate) fn failure(&self) -> Option<StorageError> {
         self.0.state.borrow().failure.clone()
+    }
+
+    /// Waits until the journal fails, for as long as it exists.
+    pub(crate) async fn failed(&self) -> StorageError {
+        loop {
+            let failed = self.0.failed.listen();
+            match self.failure() {
+                Some(error) => return error,
+                None => failed.await,
+            }
+        }
+    }
+
+    /// Keeps up to so many spare files from now on, and removes in the background what is too much.
+    pub(crate) fn set_spares_max(&self, max: usize) {
+        self.0.files.set_spares_max(max);
+        self.0.preparer_wake.notify();
     }
 
     /// Ends the journal: something on which its promises rest has failed.

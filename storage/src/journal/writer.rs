@@ -214,6 +214,7 @@ impl<O: Owner> Inner<O> {
         for done in failed.into_iter().flat_map(|item| item.done) {
             done(Err(failure.clone()));
         }
+        self.failed.notify_all();
         self.progress.notify_all();
     }
 
@@ -225,6 +226,7 @@ impl<O: Owner> Inner<O> {
                 (state.prepared.is_none() && state.failure.is_none()).then(|| state.current.id.number + 1)
             };
             let Some(number) = number else {
+                self.files.trim_spares().await;
                 self.preparer_wake.wait().await;
                 continue;
             };

@@ -36,7 +36,9 @@ impl Log {
         entries: impl IntoIterator<Item = LogEntry>,
         durable: impl FnOnce(Result<(), StorageError>) + 'static,
     ) -> Result<(), StorageError> {
-        if let Some(error) = self.0.refusal() {
+        let mut entries = entries.into_iter().peekable();
+        let internal = entries.peek().is_some_and(|e| e.kind != EntryKind::Data);
+        if let Some(error) = self.0.refusal(internal) {
             return Err(error);
         }
         let mut done: Option<Done> = Some(Box::new(durable));
@@ -48,7 +50,6 @@ impl Log {
             if state.config.write_caching {
                 acknowledge_now = done.take();
             }
-            let mut entries = entries.into_iter().peekable();
             while let Some(entry) = entries.next() {
                 let last = entries.peek().is_none();
                 self.0.append_entry(state, entry, if last { done.take() } else { None })?;

@@ -15,6 +15,7 @@
 mod append;
 mod cursor;
 mod entries;
+mod expendable;
 mod index;
 pub(crate) mod load;
 mod persist;
@@ -30,6 +31,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use core_pinning::time::Instant;
@@ -47,6 +49,7 @@ use crate::segment::Segment;
 use crate::store::shared::Shared;
 use state::Place;
 
+pub use expendable::Expendable;
 pub use timestamps::TimedOffset;
 pub use trim::Freed;
 
@@ -84,6 +87,15 @@ pub(crate) struct Marks {
     pub(crate) warm: Cell<bool>,
     /// The log is deleted, and so are its files.
     pub(crate) removed: Cell<bool>,
+    /// Since when write-back of the log has failed, for another reason than a full disk.
+    pub(crate) failing_since: Cell<Option<Instant>>,
+}
+
+impl Marks {
+    /// How long write-back of the log has failed without a success.
+    pub(crate) fn failing_for(&self) -> Duration {
+        self.failing_since.get().map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 pub(crate) struct LogState {
@@ -339,7 +351,7 @@ impl Log {
 
     /// Persists a vote, in order with the appends around it.
     pub fn save_vote(&self, vote: VoteRecord, durable: impl FnOnce(Result<(), StorageError>) + 'static) {
-        if let Some(error) = self.0.refusal() {
+        if let Some(error) = self.0.refusal(true) {
             return durable(Err(error));
         }
         {
@@ -439,8 +451,9 @@ impl Log {
 }
 
 impl LogInner {
-    /// Why nothing may be appended.
-    pub(crate) fn refusal(&self) -> Option<StorageError> {
+    /// Why nothing may be appended. `internal`: a vote, or entries without records. They are few and small, and without them
+    /// a replica does not lead and the records it has are not served: a full disk stops them no sooner than an essential log.
+    pub(crate) fn refusal(&self, internal: bool) -> Option<StorageError> {
         let (own, essential) = {
             let state = self.state.borrow();
             // An essential log's bytes may wait in memory and in the journal until there is room in its segment.
@@ -448,7 +461,7 @@ impl LogInner {
                 .write_back_error
                 .clone()
                 .filter(|e| !(state.config.essential && matches!(e, StorageError::DiskFull { .. })));
-            (state.fenced.clone().or(write_back), state.config.essential)
+            (state.fenced.clone().or(write_back), state.config.essential || internal)
         };
         own.or_else(|| if essential { self.shared.refusal_of_essential() } else { self.shared.refusal() })
     }

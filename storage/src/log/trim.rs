@@ -94,7 +94,8 @@ impl Log {
 
 impl LogInner {
     fn refusal_in(&self, state: &LogState) -> Option<StorageError> {
-        state.write_back_error.clone().or_else(|| self.shared.refusal())
+        // A new segment is a few bytes, and may let gigabytes go.
+        state.write_back_error.clone().or_else(|| self.shared.refusal_of_essential())
     }
 
     /// Purge points are taken from the segments' headers.
@@ -192,7 +193,7 @@ impl LogInner {
             self.shared.files.forget(self.key, *base);
             for name in [layout::segment_name(*base), layout::index_name(*base), layout::snapshot_name(*base)] {
                 let path = self.dir.join(&name);
-                let result = if at_once || delay == 0 {
+                let result = if at_once || delay == 0 || self.shared.thrift.is_on() {
                     fs::remove_file(&path).await
                 } else {
                     let to = self.dir.join(format!("{name}{DELETED_SUFFIX}"));
@@ -208,8 +209,9 @@ impl LogInner {
         }
         self.state.borrow_mut().dir_unsynced = true;
         if !renamed.is_empty() {
+            let thrift = self.shared.thrift.clone();
             let remove = async move {
-                time::sleep(Duration::from_millis(delay)).await;
+                let _ = time::timeout(Duration::from_millis(delay), thrift.begun()).await;
                 for path in renamed {
                     // Gone already if the partition was deleted; the next start removes what is left.
                     let _ = fs::remove_file(&path).await;

@@ -18,7 +18,7 @@ impl Log {
     /// when that is durable. Only entries that are not applied can go. Nothing may be appended until it returns.
     pub async fn truncate_after(&self, last_kept: Option<LogId>) -> Result<(), StorageError> {
         let inner = &self.0;
-        if let Some(error) = inner.refusal() {
+        if let Some(error) = inner.refusal(true) {
             return Err(error);
         }
         let end = inner.cut_point(last_kept)?;

@@ -22,6 +22,8 @@ use crate::point::Point;
 
 /// Pause before a checkpoint that something came in the way of is tried again.
 const RETRY: Duration = Duration::from_millis(10);
+/// The same where the disk is full.
+const RETRY_FULL: Duration = Duration::from_millis(500);
 /// Logs synced at a time.
 const SYNCS_IN_FLIGHT: usize = 8;
 
@@ -37,7 +39,8 @@ pub(crate) async fn run(shared: Rc<Shared>) {
     while !shared.ending.get() {
         let live = shared.journal.live_files();
         shared.dirty.set_journal_over(live > shared.options.journal_files_max);
-        if live <= shared.options.journal_files_max / 2 || shared.journal.failure().is_some() {
+        let enough = if shared.thrift.is_on() { 1 } else { shared.options.journal_files_max / 2 };
+        if live <= enough || shared.journal.failure().is_some() {
             shared.journal.progress().await;
             continue;
         }
@@ -47,6 +50,8 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             Ok(Outcome::Nothing) => shared.journal.progress().await,
             Ok(Outcome::Again) => time::sleep(RETRY).await,
             Err(StorageError::JournalFailed { .. }) => {}
+            // Nothing is lost: the journal keeps its files.
+            Err(StorageError::DiskFull { .. }) => time::sleep(RETRY_FULL).await,
             Err(error) => shared.journal.fail(&format!("checkpoint: {error}")),
         }
     }
@@ -82,12 +87,12 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
         })
         .collect();
     written_back(shared, &mut targets).await?;
-    let synced = futures::stream::iter(&targets).map(sync).buffer_unordered(SYNCS_IN_FLIGHT);
+    let synced = futures::stream::iter(&targets).map(|target| sync(shared, target)).buffer_unordered(SYNCS_IN_FLIGHT);
     let results: Vec<Result<(), StorageError>> = synced.collect().await;
     results.into_iter().collect::<Result<(), _>>()?;
     if shared.root_unsynced.replace(false) {
         let root = layout::partitions_root(&shared.options.data_dir);
-        fs::sync_dir(&root).await.doing("sync", &root)?;
+        fs::sync_dir(&root).await.doing("sync", &root).map_err(|error| not_synced(shared, &error))?;
     }
     if targets.iter().any(|t| !t.log.is_deleted() && t.log.flushed_point().1 != t.generation) {
         // A log was cut meanwhile: what it kept may not be written yet.
@@ -117,7 +122,7 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
     }
     let writing = futures::stream::iter(at_rest).map(|target| async {
         // Looked at again at its turn; if not at rest any more, it is left for the next checkpoint.
-        if in_use(&target.log) { Err(None) } else { target.log.write_state_file(false).await.map_err(Some) }
+        if in_use(&target.log) { Err(None) } else { write_state_file(&target.log).await }
     });
     let results: Vec<Result<(), Option<StorageError>>> = writing.buffer_unordered(SYNCS_IN_FLIGHT).collect().await;
     let failed: Vec<Option<StorageError>> = results.into_iter().filter_map(Result::err).collect();
@@ -125,8 +130,11 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
     if let Some(error) = failed.iter().flatten().find(|error| fatal(error)) {
         return Err(error.clone());
     }
+    if let Some(error) = failed.iter().flatten().find(|error| matches!(error, StorageError::DiskFull { .. })) {
+        return Err(error.clone());
+    }
     if !failed.is_empty() {
-        // Used again, deleted, or the disk is full: keeps the files, and tries again.
+        // Used again, or deleted: keeps the files, and tries again.
         return Ok(Outcome::Again);
     }
     shared.journal.release(old.last).await?;
@@ -134,12 +142,25 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
     Ok(Outcome::Freed)
 }
 
-async fn sync(target: &Target) -> Result<(), StorageError> {
+/// `None`: the log has been deleted meanwhile.
+async fn write_state_file(log: &Rc<LogInner>) -> Result<(), Option<StorageError>> {
+    log.write_state_file(false).await.map_err(|error| (!log.is_deleted()).then_some(error))
+}
+
+async fn sync(shared: &Rc<Shared>, target: &Target) -> Result<(), StorageError> {
     match target.log.sync_files().await {
         // Its files went away meanwhile.
         Err(_) if target.log.is_deleted() => Ok(()),
-        other => other,
+        other => other.map_err(|error| not_synced(shared, &error)),
     }
+}
+
+/// A sync that failed is not tried again, not even on a full disk: the kernel may have forgotten what it could not write, and
+/// the next sync would succeed without it.
+fn not_synced(shared: &Rc<Shared>, error: &StorageError) -> StorageError {
+    let reason = format!("checkpoint: {error}");
+    shared.journal.fail(&reason);
+    StorageError::JournalFailed { reason: reason.into() }
 }
 
 /// Waits until what the targets name is in the segment files. A log that is cut meanwhile gets a new target.
@@ -161,6 +182,13 @@ async fn written_back(shared: &Rc<Shared>, targets: &mut [Target]) -> Result<(),
         }
         if let Some(failure) = shared.journal.failure() {
             return Err(failure);
+        }
+        let patience = shared.options.write_back_patience;
+        let behind = targets.iter().filter(|t| !t.log.is_written_to(t.point));
+        if let Some(log) = behind.map(|t| &t.log).find(|log| log.marks.failing_for() > patience) {
+            let reason = format!("{} cannot be written back and holds the journal's files", log.key);
+            shared.journal.fail(&reason);
+            return Err(StorageError::JournalFailed { reason: reason.into() });
         }
         shared.write_back.progress().await;
     }

@@ -12,6 +12,7 @@ mod files;
 pub(crate) mod partitions;
 mod rest;
 pub(crate) mod shared;
+pub(crate) mod thrift;
 pub(crate) mod write_back;
 
 use std::cell::{Cell, RefCell};

@@ -7,7 +7,7 @@ use core_pinning::disk::fs;
 
 use super::Store;
 use crate::entry::{FirstState, PartitionSpec};
-use crate::error::{Doing, StorageError};
+use crate::error::{Doing, StorageError, is_disk_full};
 use crate::journal::record::{RecordKind, put_key};
 use crate::layout;
 use crate::log::{Log, LogInner};
@@ -28,7 +28,9 @@ impl Store {
     /// Makes a partition with its first state. Returns before it is durable: it is so before whatever is appended to it, and a
     /// crash until then leaves no trace of it.
     pub async fn create(&self, spec: PartitionSpec, first: FirstState) -> Result<Log, StorageError> {
-        if let Some(error) = self.refusal() {
+        let shared = &self.0.shared;
+        let refusal = if spec.config.essential { shared.refusal_of_essential() } else { shared.refusal() };
+        if let Some(error) = refusal {
             return Err(error);
         }
         if self.exists(&spec) {
@@ -47,9 +49,9 @@ impl Store {
         Ok(Log(log))
     }
 
-    /// Opens a partition that is on the disk; gives the one that is open already.
+    /// Opens a partition that is on the disk; gives the one that is open already. A full disk does not matter.
     pub async fn load(&self, spec: PartitionSpec) -> Result<Log, StorageError> {
-        if let Some(error) = self.refusal() {
+        if let Some(error) = self.0.shared.ended() {
             return Err(error);
         }
         if let Some(log) = self.log(spec.key) {
@@ -109,10 +111,14 @@ pub(crate) async fn remove_partition_dir(dir: &Path) -> Result<(), StorageError>
         remove_dir_all(&gone).await?;
     }
     match fs::rename(dir, &gone).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.doing("rename", dir)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // A new name may need a block that a full disk does not have. The journal knows that the partition is deleted.
+        Err(error) if is_disk_full(&error) => remove_dir_all(dir).await,
+        other => {
+            other.doing("rename", dir)?;
+            remove_dir_all(&gone).await
+        }
     }
-    remove_dir_all(&gone).await
 }
 
 /// Removes a directory of files.

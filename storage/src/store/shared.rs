@@ -7,6 +7,7 @@ use core_pinning::sync::Signal;
 
 use super::budgets::{Cache, Counter, Dirty, Indexes};
 use super::files::Files;
+use super::thrift::Thrift;
 use super::write_back::WriteBack;
 use crate::chunk::Chunk;
 use crate::error::StorageError;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) ending: Cell<bool>,
     /// Partition directories were made or removed since the last sync.
     pub(crate) root_unsynced: Cell<bool>,
+    pub(crate) thrift: Rc<Thrift>,
 }
 
 #[derive(Default)]
@@ -61,16 +63,19 @@ impl Shared {
             closing: Cell::new(false),
             ending: Cell::new(false),
             root_unsynced: Cell::new(false),
+            thrift: Rc::default(),
             options,
         }
     }
 
     /// Why an essential log of the shard (see `LogConfig::essential`) takes no appends.
     pub(crate) fn refusal_of_essential(&self) -> Option<StorageError> {
-        if self.closing.get() {
-            return Some(StorageError::Closed);
-        }
-        self.journal.refusal_of_essential()
+        self.ended().or_else(|| self.journal.refusal_of_essential())
+    }
+
+    /// Why nothing is done any more, for good.
+    pub(crate) fn ended(&self) -> Option<StorageError> {
+        if self.closing.get() { Some(StorageError::Closed) } else { self.journal.failure() }
     }
 
     /// Why no other log of the shard takes appends.

@@ -108,15 +108,25 @@ async fn run_job(shared: Rc<Shared>, log: Rc<LogInner>) {
         Ok(true) => {
             this.disk_full.replace(None);
             log.state.borrow_mut().write_back_error = None;
+            log.marks.failing_since.set(None);
             shared.cache.trim();
             this.enqueue(&log);
         }
         Ok(false) => log.marks.forced.set(false),
         Err(error) => {
-            tracing::warn!(topic = %log.topic, partition = log.key.partition, %error, "write-back failed");
+            let known = match error {
+                StorageError::DiskFull { .. } => this.disk_full.borrow().is_some(),
+                _ => log.marks.failing_since.get().is_some(),
+            };
+            if !known {
+                tracing::warn!(topic = %log.topic, partition = log.key.partition, %error, "write-back failed, is tried again");
+            }
             match error {
                 StorageError::DiskFull { .. } => drop(this.disk_full.replace(Some(error))),
-                error => log.state.borrow_mut().write_back_error = Some(error),
+                error => {
+                    log.state.borrow_mut().write_back_error = Some(error);
+                    log.marks.failing_since.set(log.marks.failing_since.get().or(Some(time::now())));
+                }
             }
             // Nothing is lost: it is in the journal, which keeps it until this has worked.
             let (shared, log) = (shared.clone(), log.clone());

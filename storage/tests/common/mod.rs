@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use core_pinning::ShardId;
+use core_pinning::{ShardId, time};
 use corelane_storage::model::{LogId, NodeId, Offset, PartitionKey, RaftIndex, Term, TopicId};
 use corelane_storage::record::{BatchBuilder, BatchHeader, Codec};
 use corelane_storage::{
@@ -113,6 +113,33 @@ pub async fn flushed(log: &Log) {
     let (sender, receiver) = core_pinning::sync::oneshot::channel();
     log.after_flush(move |r| drop(sender.send(r)));
     receiver.await.unwrap().unwrap();
+}
+
+/// Waits for a condition that must come to hold.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = time::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Appends until the log refuses; gives what was appended, and why it ended.
+pub async fn append_until_refused(store: &Store, w: &Writer, expected: &mut Vec<Bytes>) -> StorageError {
+    for n in 0..100_000 {
+        if store.dirty().is_over() {
+            core_pinning::yield_now().await;
+        }
+        let next = batch(w.log.bounds().log_end, 1, 5000, n);
+        match w.log.append([w.entry(next.clone())], |_| {}) {
+            Ok(()) => expected.push(next),
+            Err(error) => return error,
+        }
+        if n % 8 == 0 {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    panic!("never refused");
 }
 
 /// Everything from `from` to the log end, batch by batch, read in pieces of `max_bytes`.
