@@ -5,8 +5,9 @@ use corelane_storage::model::TimestampType;
 use corelane_storage::record::{Codec, Compression, CompressionTarget};
 use corelane_storage::{CleanupPolicy, LogConfig};
 
-/// Bounds are checked where configs are set; what is out of the log's range is cut to it.
-pub fn log_config(config: &TopicConfig) -> LogConfig {
+/// Bounds are checked where configs are set; what is out of the log's range is cut to it. `internal`: the topic is the
+/// broker's own, and is written to on a full disk too.
+pub fn log_config(config: &TopicConfig, internal: bool) -> LogConfig {
     // Partitions of one topic shall not roll all at once.
     let jitter = rand::random_range(0..=config.segment_jitter_ms.clamp(0, config.segment_ms.max(0)));
     LogConfig {
@@ -18,6 +19,7 @@ pub fn log_config(config: &TopicConfig) -> LogConfig {
         file_delete_delay_ms: config.file_delete_delay_ms,
         cleanup: CleanupPolicy { delete: config.cleanup_policy.delete, compact: config.cleanup_policy.compact },
         write_caching: config.write_caching,
+        essential: internal,
         ..LogConfig::default()
     }
 }

@@ -95,7 +95,7 @@ impl Partition {
     }
 
     pub fn set_config(&self, config: Rc<TopicConfig>) {
-        self.log.set_config(log_config(&config));
+        self.log.set_config(log_config(&config, self.log.config().essential));
         self.config.replace(config);
     }
 

@@ -63,7 +63,7 @@ impl Shard {
             partition.set_config(config);
             return Ok(());
         }
-        let spec = PartitionSpec { topic: topic.name.clone(), key, config: log_config(&config) };
+        let spec = PartitionSpec { topic: topic.name.clone(), key, config: log_config(&config, topic.is_internal()) };
         let log = match self.store.exists(&spec) {
             true => self.store.load(spec).await?,
             false => self.store.create(spec, first_state(self.node.raft_id())).await?,

@@ -19,6 +19,7 @@ use corelane_storage::{Store, StoreOptions, recover_journals};
 use super::{PartitionTable, Shard};
 use crate::controller::{Controller, publish};
 use crate::coordinator::Coordinators;
+use crate::exit;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::server::Server;
@@ -106,6 +107,10 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         let shard = shard.clone();
         spawn(Queue::Serve, "router overflow", async move { shard.router.drain_overflow().await })
     };
+    let failing = {
+        let store = shard.store.clone();
+        spawn(Queue::Serve, "journal watch", async move { exit::now("journal", store.failed().await) })
+    };
     let (server, listener) = Server::listen(&shard)
         .map_err(|error| format!("cannot listen on {}: {error}", shard.node.listen_address(id)))?;
     if id == ShardId(0) {
@@ -133,6 +138,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     shard.coordinators.stop().await;
     shard.groups.shutdown().await;
     shard.store.close().await.map_err(|error| format!("shard {id} did not close cleanly: {error}"))?;
+    failing.cancel().await;
     routing.cancel().await;
     overflowing.cancel().await;
     let _ = events.send(Event::Closed);
