@@ -11,6 +11,7 @@
 //!     state                                      what is not in the segments (log::state)
 //!     <base offset, 20 digits>.log               segment: a run of record batches
 //!     <base offset>.idx  <offset>.snap           sparse index; producers as of an offset
+//!     indexes                                    heads of the .idx files (segment::index_heads)
 //!     *.deleted                                  on its way out
 //! data/<...>-delete/                             a deleted partition on its way out
 //! ```
@@ -26,6 +27,7 @@ pub(crate) const DELETE_DIR_SUFFIX: &str = "-delete";
 /// Ends the name of a file that is being written, before it is renamed.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 pub(crate) const STATE_FILE: &str = "state";
+pub(crate) const INDEXES_FILE: &str = "indexes";
 pub(crate) const UNCLEAN_MARK: &str = "unclean";
 pub(crate) const REPLAYED_MARK: &str = "replayed";
 

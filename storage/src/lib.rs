@@ -36,4 +36,4 @@ pub use recovery::{RecoveryReport, recover_journals};
 pub use reserve::Reserve;
 pub use segment::index_file::IndexSummary;
 pub use store::budgets::Dirty;
-pub use store::{OpenReport, Store, StoreStats};
+pub use store::{OpenReport, ReadCount, Store, StoreStats};

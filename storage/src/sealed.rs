@@ -9,6 +9,9 @@
 //! ```
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+/// Bytes of a frame beside its payload.
+pub(crate) const FRAME_BYTES: usize = 14;
+
 /// Why kept state cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SealError {
@@ -25,7 +28,7 @@ pub enum SealError {
 }
 
 pub(crate) fn seal(magic: [u8; 4], version: u16, payload: &[u8], out: &mut Vec<u8>) {
-    out.reserve(14 + payload.len());
+    out.reserve(FRAME_BYTES + payload.len());
     out.extend_from_slice(&magic);
     out.extend_from_slice(&version.to_be_bytes());
     out.extend_from_slice(&sum(version, payload).to_be_bytes());
@@ -53,7 +56,8 @@ pub(crate) fn open<'a>(magic: [u8; 4], known: u16, bytes: &mut &'a [u8]) -> Resu
     Ok((version, Fields(payload)))
 }
 
-fn sum(version: u16, payload: &[u8]) -> u32 {
+/// The checksum of a frame.
+pub(crate) fn sum(version: u16, payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&version.to_be_bytes()), payload)
 }
 

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::LogInner;
+use super::seek::{Floor, Seek};
 use crate::error::StorageError;
 use crate::model::Offset;
 use crate::record::BatchHeader;
-use crate::segment::scan::FileScan;
+use crate::segment::scan::{FileScan, ScanError};
 
 /// One batch of the log.
 pub(super) struct CursorBatch {
@@ -27,6 +28,23 @@ pub(super) struct Cursor {
     upto: (Offset, u32),
     scan: Option<FileScan>,
     memory: Bytes,
+    /// Base offset of the first batch, where an index names it.
+    first: Option<Offset>,
+    /// Bytes to read first, and from then on, where that is not left to the scan.
+    read_bytes: (Option<usize>, Option<usize>),
+    peeked: Option<CursorBatch>,
+}
+
+/// Why there is no next batch.
+enum Stop {
+    Index,
+    Storage(StorageError),
+}
+
+impl From<StorageError> for Stop {
+    fn from(error: StorageError) -> Stop {
+        Stop::Storage(error)
+    }
 }
 
 enum Where {
@@ -39,7 +57,42 @@ enum Where {
 
 impl Cursor {
     pub(super) fn new(log: Rc<LogInner>, from: (Offset, u32), upto: (Offset, u32)) -> Cursor {
-        Cursor { log, segment: from.0, position: from.1, upto, scan: None, memory: Bytes::new() }
+        let (segment, position) = from;
+        let (scan, memory) = (None, Bytes::new());
+        Cursor { log, segment, position, upto, scan, memory, first: None, read_bytes: (None, None), peeked: None }
+    }
+
+    /// For the batch at a place only: reads its first block, then what is missing of it.
+    pub(super) fn one_batch(log: Rc<LogInner>, from: (Offset, u32)) -> Cursor {
+        let mut cursor = Cursor::new(log, from, (from.0, from.1 + 1));
+        cursor.read_bytes = (None, Some(core_pinning::BLOCK));
+        cursor
+    }
+
+    /// From where the index says that `seek` is reached, up to `upto`; `None` if the segment is gone. To begin
+    /// with it reads up to the next entry and `ahead` bytes.
+    pub(super) async fn seek(
+        log: &Rc<LogInner>,
+        base: Offset,
+        seek: Seek,
+        upto: (Offset, u32),
+        ahead: usize,
+    ) -> Result<Option<(Cursor, Floor)>, StorageError> {
+        loop {
+            let Some(floor) = log.seek(base, seek).await? else { return Ok(None) };
+            let mut cursor = Cursor::new(log.clone(), (base, floor.position()), upto);
+            cursor.first = floor.entry.map(|e| base + i64::from(e.offset_delta));
+            cursor.read_bytes = (Some(floor.window() + ahead), None);
+            match cursor.step_on().await {
+                Ok(batch) => cursor.peeked = batch,
+                Err(Stop::Index) => {
+                    log.drop_index(base).await?;
+                    continue;
+                }
+                Err(Stop::Storage(error)) => return Err(error),
+            }
+            return Ok(Some((cursor, floor)));
+        }
     }
 
     fn find(&self) -> Where {
@@ -63,6 +116,17 @@ impl Cursor {
 
     /// The next batch; `None` at the end. `Corrupt` fences the log.
     pub(super) async fn next(&mut self) -> Result<Option<CursorBatch>, StorageError> {
+        if let Some(batch) = self.peeked.take() {
+            return Ok(Some(batch));
+        }
+        match self.step_on().await {
+            Ok(batch) => Ok(batch),
+            Err(Stop::Storage(error)) => Err(error),
+            Err(Stop::Index) => unreachable!("only the first batch, which `seek` looks at, is compared with the index"),
+        }
+    }
+
+    async fn step_on(&mut self) -> Result<Option<CursorBatch>, Stop> {
         loop {
             if (self.segment, self.position) >= self.upto {
                 return Ok(None);
@@ -70,13 +134,17 @@ impl Cursor {
             if !self.memory.is_empty() {
                 let header = match BatchHeader::split(&self.memory) {
                     Ok((header, _)) => header,
-                    Err(error) => return Err(self.log.corrupt(self.segment, self.position, error.to_string())),
+                    Err(error) => return Err(self.log.corrupt(self.segment, self.position, error.to_string()).into()),
                 };
                 let bytes = self.memory.split_to(header.size());
                 return Ok(Some(self.step(header, bytes)));
             }
             if let Some(scan) = &mut self.scan {
-                if let Some(batch) = self.log.scanned(self.segment, scan.next().await)? {
+                let found = match scan.next().await {
+                    Err(ScanError::Index) => return Err(Stop::Index),
+                    other => self.log.scanned(self.segment, other)?,
+                };
+                if let Some(batch) = found {
                     return Ok(Some(self.step(batch.header, batch.bytes)));
                 }
                 self.scan = None;
@@ -87,7 +155,15 @@ impl Cursor {
                 Where::Memory(bytes) => self.memory = bytes,
                 Where::Disk(upto) => {
                     let file = self.log.open_segment(self.segment, false).await?;
-                    self.scan = Some(FileScan::new(file, self.position, upto));
+                    let mut scan = self.log.scan(file, self.position, upto).expect(self.first.take());
+                    let (first, each) = std::mem::take(&mut self.read_bytes);
+                    if let Some(bytes) = first {
+                        scan = scan.begin_with(bytes);
+                    }
+                    if let Some(bytes) = each {
+                        scan = scan.read_ahead(bytes);
+                    }
+                    self.scan = Some(scan);
                 }
             }
         }

@@ -6,12 +6,16 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::cursor::{Cursor, CursorBatch};
+use super::seek::Seek;
 use super::{Log, LogInner};
 use crate::entry::{EntryHeader, EntryKind, LogEntry};
 use crate::error::StorageError;
 use crate::model::{LogId, Offset, RaftIndex, Term};
 use crate::record::{BatchKind, classify, internal};
 use crate::segment::SegmentStart;
+
+/// Bytes read for entries at a time.
+const READ_AHEAD: usize = 256 << 10;
 
 /// What an entry is, by its batch; `None` of a segment's header, which is none.
 pub(super) fn entry_kind(batch: &CursorBatch) -> Result<Option<EntryKind>, &'static str> {
@@ -124,19 +128,20 @@ impl LogInner {
             let header = at.and_then(|at| state.unapplied.get(usize::try_from(at).ok()?));
             header.map(|h| ((h.segment, h.position), h.id.index))
         };
-        let (place, at) = match start {
-            Some(start) => start,
-            None => self.find_entry(index).await?,
-        };
         let end = self.state.borrow().end().place();
-        let mut walk =
-            EntryWalk { log: self.clone(), cursor: Cursor::new(self.clone(), place, end), index: at, skip: index };
-        walk.skip = index;
-        Ok(walk)
+        let (cursor, at) = match start {
+            Some((place, at)) => (Cursor::new(self.clone(), place, end), at),
+            None => self.find_entry(index, end).await?,
+        };
+        Ok(EntryWalk { log: self.clone(), cursor, index: at, skip: index })
     }
 
-    /// A place at or before the entry, and the index of the entry there.
-    async fn find_entry(self: &Rc<Self>, index: RaftIndex) -> Result<((Offset, u32), RaftIndex), StorageError> {
+    /// A walk from a place at or before the entry, and the index of the entry there.
+    async fn find_entry(
+        self: &Rc<Self>,
+        index: RaftIndex,
+        end: (Offset, u32),
+    ) -> Result<(Cursor, RaftIndex), StorageError> {
         // The last segment that begins at or before the index. Their number is small; starts are remembered.
         let bases: Vec<Offset> = self.state.borrow().segments.iter().map(|s| s.base_offset).collect();
         let (mut low, mut high) = (0, bases.len());
@@ -149,17 +154,12 @@ impl LogInner {
             }
         }
         let base = bases.get(low).copied().unwrap_or_default();
-        self.load_index(base).await?;
-        let state = self.state.borrow();
         let no_entry = || StorageError::NoEntry(LogId::new(Term(0), index));
-        let segment = state.segment_at(base).ok_or_else(no_entry)?;
-        let start = segment.start.ok_or_else(no_entry)?;
+        let start = self.load_start(base).await?.ok_or_else(no_entry)?;
         let ordinal = u32::try_from(index - start.base_index).map_err(|_| no_entry())?;
-        let found = segment.index.as_ref().and_then(|i| i.floor_ordinal(ordinal));
-        Ok(match found {
-            Some(entry) => ((base, entry.position), start.base_index + u64::from(entry.ordinal)),
-            None => ((base, 0), start.base_index),
-        })
+        let found = Cursor::seek(self, base, Seek::Ordinal(ordinal), end, READ_AHEAD).await?;
+        let (cursor, floor) = found.ok_or_else(no_entry)?;
+        Ok((cursor, start.base_index + floor.entry.map_or(0, |e| u64::from(e.ordinal))))
     }
 }
 

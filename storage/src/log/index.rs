@@ -1,4 +1,5 @@
-//! Getting a segment's index when it is asked for: from memory, from its `.idx` file, from the log.
+//! Getting a segment's whole index: from memory, from its `.idx` file, from the log. Who looks something up asks
+//! [`seek`](LogInner::seek) instead.
 
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use crate::layout;
 use crate::model::Offset;
 use crate::record::internal::{self, SEGMENT_HEADER_BYTES};
 use crate::segment::index::{IndexEntry, SparseIndex};
-use crate::segment::index_file::{Fingerprint, IndexFile};
+use crate::segment::index_file::{Covers, Fingerprint, IndexFile, IndexHead};
 use crate::segment::scan::{FileScan, ScanError};
 use crate::segment::{Segment, SegmentStart, Times};
 
@@ -21,7 +22,7 @@ impl LogInner {
             Some(next) => (next.start?.base_index, next.base_offset),
             None => (state.next_index, state.log_end),
         };
-        Some(IndexFile {
+        let covers = Covers {
             key: self.key,
             base_offset: segment.base_offset,
             covered: segment.size,
@@ -29,8 +30,8 @@ impl LogInner {
             next_offset,
             times: segment.times?,
             last_batch: segment.tail.as_ref()?.last_batch?,
-            index: (**index).clone(),
-        })
+        };
+        Some(IndexFile { covers, index: index.ended(state.config.index_interval_bytes, segment.size) })
     }
 
     /// Makes sure that the segment's index, times and start are in memory. Does nothing if the segment is gone.
@@ -40,7 +41,7 @@ impl LogInner {
             let Some(segment) = state.segment_at(base) else { return Ok(()) };
             let covered_from = segment.index.as_ref().map_or(segment.size, |index| index.from);
             if covered_from == 0 && segment.times.is_some() && segment.start.is_some() {
-                self.shared.indexes.touch(self, base);
+                self.shared.indexes.touch_whole(self, base);
                 return Ok(());
             }
             let active = base == state.active().base_offset;
@@ -56,15 +57,28 @@ impl LogInner {
         if segment.times.is_none() {
             segment.times = Some(made.times);
         }
+        if made.head.is_some() {
+            segment.head = made.head;
+        }
         let index = segment.index_mut();
         if index.from > 0 {
             index.prepend(&made.index);
         }
+        let memory = index.memory();
         if !active {
-            let memory = segment.memory();
-            self.shared.indexes.add(self, base, memory);
+            self.shared.indexes.add_whole(self, base, memory);
         }
         Ok(())
+    }
+
+    /// Makes sure that all of an unfinished segment's index is in memory, if a part of it is only in its file: it is about to
+    /// be written whole.
+    pub(super) async fn complete_index(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
+        let partly = {
+            let state = self.state.borrow();
+            state.segment_at(base).is_some_and(|s| s.tail.is_some() && s.index.as_ref().is_some_and(|i| i.from > 0))
+        };
+        if partly { self.load_index(base).await } else { Ok(()) }
     }
 
     /// Reads the segment's header batch.
@@ -73,7 +87,7 @@ impl LogInner {
             return Ok(Some(start));
         }
         let file = self.open_segment(base, false).await?;
-        let mut scan = FileScan::new(file, 0, SEGMENT_HEADER_BYTES as u32).read_ahead(core_pinning::BLOCK);
+        let mut scan = self.scan(file, 0, SEGMENT_HEADER_BYTES as u32).read_ahead(core_pinning::BLOCK);
         let found = self.scanned(base, scan.next().await)?;
         let header = found.and_then(|batch| internal::parse_segment_header(&batch.bytes));
         let Some(header) = header.filter(|h| h.key == self.key && h.base_offset == base) else {
@@ -94,10 +108,15 @@ impl LogInner {
         Ok(Some(start))
     }
 
+    pub(super) fn scan(&self, file: core_pinning::File, from: u32, upto: u32) -> FileScan {
+        FileScan::new(file, from, upto, self.shared.stats.clone())
+    }
+
     /// A scan's result; a bad batch in what is durable fences the log.
     pub(super) fn scanned<T>(&self, segment: Offset, result: Result<T, ScanError>) -> Result<T, StorageError> {
         result.map_err(|error| match error {
             ScanError::Bad { position, reason } => self.fence(self.corrupt(segment, position, reason)),
+            ScanError::Index => self.fence(self.corrupt(segment, 0, "not the batch that the index names")),
             ScanError::Storage(error) => error,
         })
     }
@@ -108,21 +127,22 @@ impl LogInner {
         let path = self.dir.join(layout::index_name(base));
         let file = self.open_segment(base, false).await?;
         let known = match crate::durable::read(&path).await? {
-            Some(bytes) => IndexFile::decode(&bytes).ok().filter(|f| {
-                f.key == self.key && f.base_offset == base && f.covered <= upto && f.last_batch.position < f.covered
-            }),
+            Some(bytes) => {
+                self.shared.stats.indexes.add(bytes.len());
+                IndexFile::decode(&bytes).ok().filter(|f| self.is_of(&f.covers, base, upto))
+            }
             None => None,
         };
         let known = match known {
-            Some(known) if self.matches(&file, &known.last_batch, known.covered).await? => Some(known),
+            Some(known) if self.matches(&file, &known.covers).await? => Some(known),
             _ => None,
         };
         let interval = self.state.borrow().config.index_interval_bytes;
         let (mut index, mut times, mut ordinal, from) = match known {
-            Some(known) => (known.index, known.times, known.ordinals, known.covered),
+            Some(known) => (known.index, known.covers.times, known.covers.ordinals, known.covers.covered),
             None => (SparseIndex::new(0), Times::NONE, 0, 0),
         };
-        let mut scan = FileScan::new(file, from, upto).read_ahead(1 << 20);
+        let mut scan = self.scan(file, from, upto).read_ahead(1 << 20);
         let (mut last_batch, mut next_offset) = (None, base);
         while let Some(batch) = self.scanned(base, scan.next().await)? {
             self.shared.stats.scanned_bytes.add(batch.bytes.len());
@@ -143,32 +163,44 @@ impl LogInner {
             ordinal += 1;
             core_pinning::yield_if_needed().await;
         }
-        let sealed = self.state.borrow().segment_at(base).is_some_and(|s| s.finished && s.size == upto);
+        let (sealed, generation) = {
+            let state = self.state.borrow();
+            (state.segment_at(base).is_some_and(|s| s.finished && s.size == upto), state.generation)
+        };
+        let mut head = None;
         if let Some(last_batch) = last_batch.filter(|_| sealed) {
-            let file = IndexFile {
-                key: self.key,
-                base_offset: base,
-                covered: upto,
-                ordinals: ordinal,
-                next_offset,
-                times,
-                last_batch,
-                index: index.clone(),
-            };
-            self.write_shortcut(&path, file.encode()).await;
+            let (key, base_offset) = (self.key, base);
+            let covers = Covers { key, base_offset, covered: upto, ordinals: ordinal, next_offset, times, last_batch };
+            let (made, bytes) = IndexFile { covers, index: index.ended(interval, upto) }.encode();
+            self.write_shortcut(&path, bytes).await;
+            if self.state.borrow().generation != generation {
+                // The segment may have been cut meanwhile.
+                self.forget_indexes(&[base]).await?;
+            } else {
+                head = Some(Rc::new(made));
+            }
         }
-        Ok(Made { start, times, index })
+        Ok(Made { start, times, index, head })
     }
 
-    /// True if the log still has that batch there.
-    async fn matches(&self, file: &core_pinning::File, batch: &Fingerprint, end: u32) -> Result<bool, StorageError> {
-        let mut scan = FileScan::new(file.clone(), batch.position, end).read_ahead(core_pinning::BLOCK);
+    /// True if what was found is the segment's, in so far as it has `upto` bytes.
+    pub(super) fn is_of(&self, covers: &Covers, base: Offset, upto: u32) -> bool {
+        covers.key == self.key
+            && covers.base_offset == base
+            && covers.covered <= upto
+            && covers.last_batch.position < covers.covered
+    }
+
+    /// True if the log still has the last batch there.
+    async fn matches(&self, file: &core_pinning::File, covers: &Covers) -> Result<bool, StorageError> {
+        let batch = &covers.last_batch;
+        let mut scan = self.scan(file.clone(), batch.position, covers.covered).read_ahead(core_pinning::BLOCK);
         match scan.next().await {
             Ok(Some(found)) => Ok(found.header.base_offset == batch.base_offset
                 && found.header.leader_epoch == batch.leader_epoch
                 && found.header.crc == batch.crc
-                && scan.position() == end),
-            Ok(None) | Err(ScanError::Bad { .. }) => Ok(false),
+                && scan.position() == covers.covered),
+            Ok(None) | Err(ScanError::Bad { .. } | ScanError::Index) => Ok(false),
             Err(ScanError::Storage(error)) => Err(error),
         }
     }
@@ -178,4 +210,5 @@ struct Made {
     start: SegmentStart,
     times: Times,
     index: SparseIndex,
+    head: Option<Rc<IndexHead>>,
 }

@@ -282,6 +282,7 @@ impl LogState {
             dir_unsynced: false,
             truncating: 0,
             generation: 0,
+            heads_loaded: false,
             producer_snapshot: None,
             state_file_current: false,
             fenced: None,

@@ -20,6 +20,7 @@ mod index;
 pub(crate) mod load;
 mod persist;
 mod read;
+mod seek;
 pub(crate) mod state;
 mod timestamps;
 mod trim;
@@ -129,6 +130,8 @@ pub(crate) struct LogState {
     pub(crate) truncating: u32,
     /// Counts truncations: what was read or written across one is looked at again.
     pub(crate) generation: u64,
+    /// The heads of the sealed segments' indexes have been read from their file.
+    pub(crate) heads_loaded: bool,
     /// The producer table is in the `.snap` file of this point.
     pub(crate) producer_snapshot: Option<Point>,
     /// The state file says what is, and that the log is clean.

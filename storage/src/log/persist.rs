@@ -145,6 +145,8 @@ impl LogInner {
 
     /// Gives the active segment's file its exact size and writes its index, before the log is closed.
     pub(crate) async fn close_files(self: &Rc<Self>) -> Result<(), StorageError> {
+        let base = self.state.borrow().active().base_offset;
+        self.complete_index(base).await?;
         let (base, size, allocated, index) = {
             let state = self.state.borrow();
             let active = state.active();
@@ -158,7 +160,7 @@ impl LogInner {
             state.active_mut().allocated = size;
         }
         if let Some(index) = index {
-            self.write_shortcut(&self.dir.join(layout::index_name(base)), index.encode()).await;
+            self.write_index(index).await;
         }
         Ok(())
     }

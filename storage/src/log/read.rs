@@ -7,28 +7,26 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::seek::Seek;
 use super::{Log, LogInner, LogState};
 use crate::entry::{ReadLimit, ReadSlices};
 use crate::error::ReadError;
 use crate::model::Offset;
 use crate::record::{BatchError, BatchHeader};
-use crate::segment::scan::FileScan;
+use crate::segment::scan::ScanError;
 use crate::segment::{Segment, Tail};
 
-/// A read from the disk takes this much at least, and at most.
-const DISK_READ_MIN: usize = 64 << 10;
+/// A read from the disk takes this much at most.
 const DISK_READ_MAX: usize = 8 << 20;
 
 /// What to do next.
 enum Step {
     Done,
-    LoadIndex(Offset),
     Disk(DiskPlan),
 }
 
 struct DiskPlan {
     segment: Offset,
-    from: u32,
     upto: u32,
     /// Where records go on behind `upto`.
     next: Offset,
@@ -82,7 +80,6 @@ impl Log {
         loop {
             match self.0.read_step(&mut reading)? {
                 Step::Done => return Ok(reading.out),
-                Step::LoadIndex(segment) => self.0.load_index(segment).await?,
                 Step::Disk(plan) => {
                     let whole = self.0.read_disk(&mut reading, plan).await?;
                     if !whole {
@@ -133,17 +130,11 @@ impl LogInner {
 
     /// `None` if nothing of the segment's file is at or behind `at`.
     fn disk_step(&self, state: &LogState, segment: &Segment, at: Offset) -> Option<Step> {
-        let Some(index) = &segment.index else { return Some(Step::LoadIndex(segment.base_offset)) };
-        let from = match index.floor_offset(segment.offset_delta(at)) {
-            Some(entry) => entry.position,
-            None if index.from == 0 => 0,
-            None => return Some(Step::LoadIndex(segment.base_offset)),
-        };
         let upto = segment.memory_start();
         let chunk = segment.tail.as_ref().and_then(|t| t.chunks.front());
         let following = state.segments.iter().find(|s| s.base_offset > segment.base_offset);
         let next = chunk.map(|c| c.first_offset).or(following.map(|s| s.base_offset)).unwrap_or(state.log_end);
-        (from < upto).then_some(Step::Disk(DiskPlan { segment: segment.base_offset, from, upto, next }))
+        (upto > 0 && at < next).then_some(Step::Disk(DiskPlan { segment: segment.base_offset, upto, next }))
     }
 
     /// Takes batches out of the chunks from number `first` on. True if the segment was read to its end.
@@ -210,16 +201,35 @@ impl LogInner {
     /// Reads one stretch of a segment file. False if the reading is complete.
     async fn read_disk(self: &Rc<Self>, reading: &mut Reading, plan: DiskPlan) -> Result<bool, ReadError> {
         let generation = self.state.borrow().generation;
+        let seek = Seek::Offset(u32::try_from(reading.at - plan.segment).unwrap_or(u32::MAX));
+        let Some(floor) = self.seek(plan.segment, seek).await? else { return Ok(true) };
+        let from = floor.position();
+        if from >= plan.upto {
+            reading.at = reading.at.max(plan.next);
+            return Ok(true);
+        }
         let file = self.open_segment(plan.segment, false).await?;
-        let ahead = (reading.room() + core_pinning::BLOCK).clamp(DISK_READ_MIN, DISK_READ_MAX);
-        let mut scan = FileScan::new(file, plan.from, plan.upto).read_ahead(ahead);
+        // The batch that is looked for begins before the next entry; behind it, what there is room for.
+        let ahead = (reading.room() + floor.window()).min(DISK_READ_MAX);
+        let first = floor.entry.map(|e| plan.segment + i64::from(e.offset_delta));
+        let mut scan = self.scan(file, from, plan.upto).expect(first).read_ahead(ahead);
         self.shared.stats.disk_reads.add(1);
         let mut run: Option<Run> = None;
         let mut full = false;
         loop {
-            let batch = match scan.next().await {
+            // One wait for the disk is enough for an answer.
+            let answered = run.is_some() || reading.out.bytes > 0;
+            let batch = match if answered { scan.next_read().await } else { scan.next().await } {
                 Ok(Some(batch)) => batch,
+                Ok(None) if answered => {
+                    full = true;
+                    break;
+                }
                 Ok(None) => break,
+                Err(ScanError::Index) => {
+                    self.drop_index(plan.segment).await?;
+                    return Ok(true);
+                }
                 Err(error) => {
                     // What is read may have been cut off, or its segment deleted, meanwhile.
                     let state = self.state.borrow();

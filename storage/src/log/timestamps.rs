@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::cursor::{Cursor, CursorBatch};
+use super::seek::Seek;
 use super::{Log, LogInner};
 use crate::error::StorageError;
 use crate::model::{Offset, Term};
@@ -27,12 +28,9 @@ impl Log {
             if times.max_timestamp < timestamp {
                 continue;
             }
-            let from = {
-                let state = self.0.state.borrow();
-                let index = state.segment_at(base).and_then(|s| s.index.clone());
-                index.and_then(|i| i.floor_timestamp(timestamp).map(|e| e.position)).unwrap_or(0)
-            };
-            let mut cursor = Cursor::new(self.0.clone(), (base, from), (base, end));
+            let log_start = u32::try_from(self.bounds().log_start - base).unwrap_or(0);
+            let seek = Seek::Time { timestamp, log_start };
+            let Some((mut cursor, _)) = Cursor::seek(&self.0, base, seek, (base, end), 0).await? else { continue };
             while let Some(batch) = cursor.next().await? {
                 let log_start = self.bounds().log_start;
                 let header = &batch.header;
@@ -61,7 +59,7 @@ impl Log {
             }
         }
         let Some((times, base)) = best else { return Ok(None) };
-        let mut cursor = Cursor::new(self.0.clone(), (base, times.position), (base, u32::MAX));
+        let mut cursor = Cursor::one_batch(self.0.clone(), (base, times.position));
         match cursor.next().await? {
             Some(batch) => self.0.first_record(&batch, self.bounds().log_start, upto, times.max_timestamp),
             None => Ok(None),
@@ -79,7 +77,7 @@ impl LogInner {
 
     /// A segment's largest timestamp, and its size; `None` if it is gone.
     async fn times(self: &Rc<Self>, base: Offset) -> Result<Option<(Times, u32)>, StorageError> {
-        self.load_index(base).await?;
+        self.load_times(base).await?;
         let state = self.state.borrow();
         Ok(state.segment_at(base).and_then(|s| Some((s.times?, s.size))))
     }
@@ -90,43 +88,41 @@ impl LogInner {
         if times == Times::NONE {
             return Ok(times);
         }
-        let log_start = self.state.borrow().log_start;
+        let (log_start, end) = {
+            let state = self.state.borrow();
+            let next = state.segments.get(state.segment_number(base) + 1).map_or(state.log_end, |s| s.base_offset);
+            (state.log_start, next)
+        };
+        if log_start <= base && end <= upto {
+            return Ok(times);
+        }
         let inside = |batch: &CursorBatch| {
             !batch.header.is_internal() && batch.header.last_offset() >= log_start && batch.header.next_offset() <= upto
         };
-        let walk = |from: u32| Cursor::new(self.clone(), (base, from), (base, size));
-        if walk(times.position).next().await?.is_some_and(|batch| inside(&batch)) {
+        if Cursor::one_batch(self.clone(), (base, times.position)).next().await?.is_some_and(|batch| inside(&batch)) {
             return Ok(times);
         }
-        // The largest is outside: look at what is inside, from an index entry on where that is enough.
-        let (floor, start) = {
-            let state = self.state.borrow();
-            let Some(segment) = state.segment_at(base) else { return Ok(Times::NONE) };
-            let index = segment.index.as_deref();
-            let floor = index.and_then(|i| i.floor_offset(segment.offset_delta(upto))).copied();
-            (
-                floor.filter(|_| log_start <= base),
-                index.and_then(|i| i.floor_offset(segment.offset_delta(log_start))).copied(),
-            )
+        // The largest is outside: look at what is inside, from the last index entry on where that is enough.
+        let delta = |offset: Offset| u32::try_from((offset - base).max(0)).unwrap_or(u32::MAX);
+        let from = if log_start <= base { upto } else { log_start };
+        let place = (base, size);
+        let Some((mut cursor, floor)) = Cursor::seek(self, base, Seek::Offset(delta(from)), place, 0).await? else {
+            return Ok(Times::NONE);
         };
         let mut best = Times::NONE;
-        let mut cursor = walk(floor.or(start).map_or(0, |e| e.position));
         while let Some(batch) = cursor.next().await?.filter(|b| b.header.base_offset < upto) {
             if inside(&batch) {
                 best.see(batch.header.max_timestamp, batch.position);
             }
         }
-        let Some(floor) = floor.filter(|e| e.max_timestamp >= best.max_timestamp && e.max_timestamp > i64::MIN) else {
+        let before = floor.entry.filter(|_| log_start <= base).map_or(i64::MIN, |e| e.max_timestamp);
+        if before < best.max_timestamp || before == i64::MIN {
             return Ok(best);
-        };
-        let earlier = {
-            let state = self.state.borrow();
-            let index = state.segment_at(base).and_then(|s| s.index.clone());
-            index.and_then(|i| i.floor_timestamp(floor.max_timestamp).map(|e| e.position)).unwrap_or(0)
-        };
-        let mut cursor = walk(earlier);
+        }
+        let seek = Seek::Time { timestamp: before, log_start: 0 };
+        let Some((mut cursor, _)) = Cursor::seek(self, base, seek, place, 0).await? else { return Ok(best) };
         while let Some(batch) = cursor.next().await? {
-            if inside(&batch) && batch.header.max_timestamp >= floor.max_timestamp {
+            if inside(&batch) && batch.header.max_timestamp >= before {
                 return Ok(Times { max_timestamp: batch.header.max_timestamp, position: batch.position });
             }
         }

@@ -115,7 +115,7 @@ impl LogInner {
         let bases: Vec<Offset> = self.state.borrow().segments.iter().map(|s| s.base_offset).collect();
         for base in bases {
             if self.state.borrow().segment_at(base).is_some_and(|s| s.times.is_none()) {
-                self.load_index(base).await?;
+                self.load_times(base).await?;
             }
             let times = self.state.borrow().segment_at(base).and_then(|s| s.times);
             if times.is_some_and(|t| t.max_timestamp >= limit) {

@@ -30,8 +30,11 @@ impl Log {
         let old_snapshot = inner.state.borrow().producer_snapshot.filter(|p| p.place() > end.place());
         let gone = inner.cut(end, last_kept, times, sender)?;
         let written = receiver.await.unwrap_or(Err(StorageError::Closed));
+        // No job that began before may write the index of what is gone.
+        inner.shared.write_back.finished(inner).await;
+        let forgotten = inner.forget_indexes(&[end.segment]).await;
         inner.state.borrow_mut().truncating -= 1;
-        written?;
+        written.and(forgotten)?;
         inner.remove_segments(&gone, true).await?;
         if let Some(point) = old_snapshot {
             // It speaks of producers that the log no longer knows.
@@ -117,6 +120,7 @@ impl LogInner {
         segment.finished = false;
         segment.times = Some(times);
         segment.index_mut().truncate(end.position);
+        segment.head = None;
         if let Some(tail) = &mut segment.tail {
             while tail.chunks.back().is_some_and(|c| c.start() >= end.position) {
                 if let Some(chunk) = tail.chunks.pop_back() {

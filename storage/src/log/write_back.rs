@@ -256,6 +256,7 @@ impl LogInner {
 
     /// Gives a sealed segment's file its exact size and its index.
     async fn finish_segment(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
+        self.complete_index(base).await?;
         let (size, generation, index, snapshot) = {
             let state = self.state.borrow();
             let Some(segment) = state.segment_at(base) else { return Ok(()) };
@@ -265,29 +266,39 @@ impl LogInner {
         };
         let file = self.open_segment(base, false).await?;
         file.set_len(size.into()).await.doing("cut", file.path())?;
-        if let Some(index) = index {
-            self.write_shortcut(&self.dir.join(layout::index_name(base)), index.encode()).await;
-        }
+        let head = match index {
+            Some(index) => Some(self.write_index(index).await),
+            None => None,
+        };
         if let Some((offset, snapshot)) = snapshot {
             self.write_shortcut(&self.dir.join(layout::snapshot_name(offset)), snapshot).await;
         }
-        let mut state = self.state.borrow_mut();
-        if !state.unsynced.contains(&base) {
-            state.unsynced.push(base);
-        }
-        state.dir_unsynced = true;
-        if state.generation == generation
-            && let Some(segment) = state.segment_at_mut(base)
-        {
-            segment.finished = true;
-            segment.allocated = size;
-            if segment.index.is_some() {
-                self.shared.indexes.add(self, base, segment.memory());
+        let finished = {
+            let mut state = self.state.borrow_mut();
+            if !state.unsynced.contains(&base) {
+                state.unsynced.push(base);
             }
-            let next = state.segments.iter_mut().find(|s| s.base_offset > base);
-            if let Some(tail) = next.and_then(|s| s.tail.as_mut()) {
-                tail.snapshot = None;
+            state.dir_unsynced = true;
+            let same = state.generation == generation;
+            match state.segment_at_mut(base).filter(|_| same) {
+                Some(segment) => {
+                    segment.finished = true;
+                    segment.allocated = size;
+                    segment.head = head;
+                    if let Some(index) = &segment.index {
+                        self.shared.indexes.add_whole(self, base, index.memory());
+                    }
+                    let next = state.segments.iter_mut().find(|s| s.base_offset > base);
+                    if let Some(tail) = next.and_then(|s| s.tail.as_mut()) {
+                        tail.snapshot = None;
+                    }
+                    true
+                }
+                None => false,
             }
+        };
+        if finished {
+            self.write_heads().await;
         }
         Ok(())
     }
@@ -326,6 +337,10 @@ impl LogInner {
 
     /// Gives back all memory of a log that is written back and at rest; true if nothing is left to give.
     pub(crate) async fn rest(self: &Rc<Self>) -> bool {
+        let base = self.state.borrow().active().base_offset;
+        if self.complete_index(base).await.is_err() {
+            return false;
+        }
         let index = {
             let state = self.state.borrow();
             if !state.is_written_back() || state.dirty() > 0 || state.truncating > 0 {
@@ -335,9 +350,11 @@ impl LogInner {
             let worth = active.index.as_ref().is_some_and(|i| i.memory() > 4096);
             worth.then(|| (active.base_offset, active.size, self.index_file(&state, active)))
         };
-        if let Some((base, _, Some(index))) = &index {
-            self.write_shortcut(&self.dir.join(layout::index_name(*base)), index.encode()).await;
-        }
+        let index = match index {
+            Some((base, size, Some(index))) => Some((base, size, Some(self.write_index(index).await))),
+            Some((base, size, None)) => Some((base, size, None)),
+            None => None,
+        };
         let state = &mut *self.state.borrow_mut();
         // Appended to, or cut, while the index was written.
         let same = index.as_ref().is_none_or(|(base, size, _)| (*base, *size) == state.end().place());
@@ -349,8 +366,10 @@ impl LogInner {
                 tail.chunks.iter().for_each(|chunk| self.shared.forget_chunk(chunk));
             }
         }
-        if index.is_some() {
-            state.active_mut().index = None;
+        if let Some((_, _, head)) = index {
+            let active = state.active_mut();
+            active.index = None;
+            active.head = head;
         }
         state.unapplied.shrink_to_fit();
         state.memberships.shrink_to_fit();
@@ -404,7 +423,7 @@ impl LogInner {
             if let Some(tail) = segment.tail.take() {
                 tail.chunks.iter().for_each(|chunk| self.shared.forget_chunk(chunk));
             }
-            segment.index = None;
+            (segment.index, segment.head) = (None, None);
         }
         state.unapplied = Default::default();
     }

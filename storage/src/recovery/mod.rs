@@ -17,8 +17,9 @@
 //! | a state                               | a segment shorter than its synced place | left; opening it reports `Corrupt`               |
 //!
 //! "Put in place": written at their positions, each segment touched cut to where its bytes end (what is behind was never
-//! durable), synced, and a state file written whose durable end is that of the last byte. Segments before the log's first or
-//! behind its last one are removed when it is opened. Then the journal goes.
+//! durable), synced, its index removed (it may be of what stood there before), and a state file written whose durable end is
+//! that of the last byte. Segments before the log's first or behind its last one are removed when it is opened. Then the journal
+//! goes.
 //!
 //! | directory in `data/`          | then                                    |
 //! |-------------------------------|-----------------------------------------|

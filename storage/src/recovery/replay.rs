@@ -17,6 +17,7 @@ use crate::layout;
 use crate::log::load::decode_state;
 use crate::log::state::PartitionState;
 use crate::model::{Offset, PartitionKey};
+use crate::segment::index_heads;
 use crate::store::partitions::remove_partition_dir;
 
 /// Bytes of one segment written together.
@@ -180,6 +181,8 @@ async fn write_extents(
 /// Cuts and syncs the segments, then writes the state file.
 async fn finish(target: Target) -> Result<(), StorageError> {
     let Target { dir, state, ends, damaged, .. } = target;
+    // They may be of what the segments held before.
+    index_heads::forget(&dir, &ends.keys().copied().collect::<Vec<_>>()).await?;
     for (segment, end) in ends.iter().filter(|_| !damaged) {
         let path = dir.join(layout::segment_name(*segment));
         let file = File::open(&path, OpenOptions::read_write().create(true)).await.doing("open", &path)?;

@@ -1,8 +1,11 @@
 //! The sparse index of a segment: where to begin looking for an offset, an entry or a time.
 //!
-//! One entry every `index.interval.bytes`, thinned out when there are many: however large the segment, the index of an active
-//! one stays below 400 KB, and a look-up ends with a walk over at most 1/16384 of the segment or one interval.
+//! One entry every `index.interval.bytes`, and one at a batch that is larger than that, thinned out when there are many: however
+//! large the segment, the index of an active one stays below 400 KB. Between two entries lie either one large batch, or small
+//! ones of two intervals at most; an interval is as configured, or 1/8192 of the segment if that is more.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::rc::Rc;
 
 /// Above this every second entry goes and the interval doubles.
 const ENTRIES_MAX: usize = 16 << 10;
@@ -19,6 +22,9 @@ pub(crate) struct IndexEntry {
     pub(crate) max_timestamp: i64,
 }
 
+/// Entries that stand together in a file.
+pub(crate) type IndexPage = Rc<[IndexEntry]>;
+
 /// Covers the segment from `from` on; `from` is 0 when it covers all.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct SparseIndex {
@@ -26,15 +32,17 @@ pub(crate) struct SparseIndex {
     entries: Vec<IndexEntry>,
     /// Bytes between entries at least; doubles as the index is thinned out.
     interval: u32,
+    /// The batch noted last, entry or not.
+    last: Option<IndexEntry>,
 }
 
 impl SparseIndex {
     pub(crate) fn new(from: u32) -> SparseIndex {
-        SparseIndex { from, entries: Vec::new(), interval: 0 }
+        SparseIndex { from, entries: Vec::new(), interval: 0, last: None }
     }
 
     pub(crate) fn from_entries(entries: Vec<IndexEntry>) -> SparseIndex {
-        SparseIndex { from: 0, entries, interval: 0 }
+        SparseIndex { from: 0, entries, interval: 0, last: None }
     }
 
     pub(crate) fn entries(&self) -> &[IndexEntry] {
@@ -45,11 +53,17 @@ impl SparseIndex {
         self.entries.capacity() * size_of::<IndexEntry>()
     }
 
-    /// Takes note of a batch at the end of the segment, if enough bytes lie between it and the last entry.
+    /// Takes note of a batch at the end of the segment. It becomes an entry if enough bytes lie between it and the last one.
     pub(crate) fn add(&mut self, interval: u32, entry: IndexEntry) {
+        let far = |from: u32| entry.position.saturating_sub(from) >= self.interval.max(interval);
+        let before = self.last.replace(entry);
         let last = self.entries.last().map_or(self.from, |e| e.position);
-        if entry.position.saturating_sub(last) < self.interval.max(interval) {
+        if !far(last) {
             return;
+        }
+        // Who looks for one of the small batches before a large one does not read that.
+        if let Some(large) = before.filter(|b| b.position > last && far(b.position)) {
+            self.entries.push(large);
         }
         self.entries.push(entry);
         if self.entries.len() > ENTRIES_MAX {
@@ -63,11 +77,23 @@ impl SparseIndex {
         }
     }
 
+    /// As of a segment that ends at `end`: a large batch is an entry there, too.
+    pub(crate) fn ended(&self, interval: u32, end: u32) -> SparseIndex {
+        let mut index = self.clone();
+        let from = index.entries.last().map_or(index.from, |e| e.position);
+        let far = |last: &IndexEntry| {
+            end.saturating_sub(last.position) >= index.interval.max(interval) && last.position > from
+        };
+        index.entries.extend(index.last.filter(far));
+        index
+    }
+
     /// Forgets what is at or behind `position`.
     pub(crate) fn truncate(&mut self, position: u32) {
         let keep = self.entries.partition_point(|e| e.position < position);
         self.entries.truncate(keep);
         self.from = self.from.min(position);
+        self.last = self.last.filter(|e| e.position < position);
     }
 
     /// Puts the entries of `before`, which covers up to `self.from`, in front.
@@ -75,16 +101,19 @@ impl SparseIndex {
         let from = self.from;
         let mut entries: Vec<_> = before.entries.iter().copied().take_while(|e| e.position < from).collect();
         entries.append(&mut self.entries);
-        *self = SparseIndex { from: before.from, entries, interval: self.interval.max(before.interval) };
+        *self =
+            SparseIndex { from: before.from, entries, interval: self.interval.max(before.interval), last: self.last };
+    }
+
+    /// The last of the leading entries that `holds` is true of, and where the batches of the next one begin.
+    pub(crate) fn floor(&self, holds: impl Fn(&IndexEntry) -> bool) -> (Option<&IndexEntry>, Option<u32>) {
+        let next = self.entries.partition_point(holds);
+        (next.checked_sub(1).and_then(|at| self.entries.get(at)), self.entries.get(next).map(|e| e.position))
     }
 
     /// The last entry at or before the offset.
     pub(crate) fn floor_offset(&self, offset_delta: u32) -> Option<&IndexEntry> {
         self.before(|e| e.offset_delta <= offset_delta)
-    }
-
-    pub(crate) fn floor_ordinal(&self, ordinal: u32) -> Option<&IndexEntry> {
-        self.before(|e| e.ordinal <= ordinal)
     }
 
     /// The last entry at or before both.
@@ -99,7 +128,7 @@ impl SparseIndex {
 
     /// The last of the leading entries that `holds` is true of; it must be false of all after the first it is false of.
     fn before(&self, holds: impl Fn(&IndexEntry) -> bool) -> Option<&IndexEntry> {
-        self.entries.get(self.entries.partition_point(holds).checked_sub(1)?)
+        self.floor(holds).0
     }
 }
 
@@ -117,7 +146,8 @@ mod tests {
         (1..=9).for_each(|n| index.add(1000, entry(n)));
         assert_eq!(index.floor_offset(9), None);
         assert_eq!(index.floor_offset(35), Some(&entry(3)));
-        assert_eq!(index.floor_ordinal(4), Some(&entry(4)));
+        assert_eq!(index.floor(|e| e.ordinal <= 4), (Some(&entry(4)), Some(5000)));
+        assert_eq!(index.floor(|e| e.ordinal <= 9), (Some(&entry(9)), None));
         assert_eq!(index.floor_position(99_999, 41), Some(&entry(4)));
         assert_eq!(index.floor_position(2500, 41), Some(&entry(2)));
         assert_eq!(index.floor_timestamp(15), Some(&entry(2)), "before the third lies a 15 already");
@@ -132,6 +162,16 @@ mod tests {
         assert!(index.entries().len() <= ENTRIES_MAX && index.entries().len() > ENTRIES_MAX / 4);
         let gaps = index.entries().windows(2).map(|w| w[1].position - w[0].position);
         assert!(gaps.clone().all(|gap| gap == gaps.clone().next().unwrap()), "evenly");
+    }
+
+    #[test]
+    fn a_large_batch_is_an_entry_of_its_own() {
+        let mut index = SparseIndex::new(0);
+        for (n, position) in [100, 400, 1500, 1600, 9000, 9100].into_iter().enumerate() {
+            index.add(1000, IndexEntry { position, ..entry(n as u32) });
+        }
+        let positions: Vec<u32> = index.entries().iter().map(|e| e.position).collect();
+        assert_eq!(positions, [400, 1500, 1600, 9000]);
     }
 
     #[test]

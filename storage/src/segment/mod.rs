@@ -10,6 +10,7 @@
 
 pub(crate) mod index;
 pub(crate) mod index_file;
+pub(crate) mod index_heads;
 pub(crate) mod scan;
 
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ use crate::chunk::Chunk;
 use crate::model::{LogId, Offset, RaftIndex};
 use crate::record::internal::SegmentHeader;
 use index::SparseIndex;
-use index_file::Fingerprint;
+use index_file::{Fingerprint, IndexHead};
 
 /// What a segment's header batch says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +63,8 @@ pub(crate) struct Segment {
     /// `None` of a sealed segment whose index has not been looked at.
     pub(crate) times: Option<Times>,
     pub(crate) index: Option<Rc<SparseIndex>>,
+    /// Of the `.idx` file: it knows what is before its `covered`.
+    pub(crate) head: Option<Rc<IndexHead>>,
     pub(crate) tail: Option<Box<Tail>>,
     /// Bytes of the file that have disk blocks.
     pub(crate) allocated: u32,
@@ -91,6 +94,7 @@ impl Segment {
             start: Some(start),
             times: Some(Times::NONE),
             index: Some(Rc::new(SparseIndex::new(0))),
+            head: None,
             tail: None,
             allocated: 0,
             has_file: false,
@@ -106,6 +110,7 @@ impl Segment {
             start: None,
             times: None,
             index: None,
+            head: None,
             tail: None,
             allocated: size,
             has_file: true,
@@ -142,18 +147,12 @@ impl Segment {
     }
 
     pub(crate) fn index_mut(&mut self) -> &mut SparseIndex {
-        let size = self.size;
-        Rc::make_mut(self.index.get_or_insert_with(|| Rc::new(SparseIndex::new(size))))
+        // In the first block no entry is missed.
+        let from = if self.size <= core_pinning::BLOCK as u32 { 0 } else { self.size };
+        Rc::make_mut(self.index.get_or_insert_with(|| Rc::new(SparseIndex::new(from))))
     }
 
     pub(crate) fn offset_delta(&self, offset: Offset) -> u32 {
         u32::try_from(offset - self.base_offset).unwrap_or(if offset < self.base_offset { 0 } else { u32::MAX })
-    }
-
-    pub(crate) fn memory(&self) -> usize {
-        let tail = self.tail.as_ref().map_or(0, |t| {
-            size_of::<Tail>() + t.chunks.iter().map(|c| c.capacity() + size_of::<Chunk>()).sum::<usize>()
-        });
-        size_of::<Segment>() + tail + self.index.as_ref().map_or(0, |i| i.memory())
     }
 }

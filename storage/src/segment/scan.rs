@@ -1,12 +1,16 @@
 //! Reading the batches of a segment file one after the other.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use core_pinning::File;
 
 use crate::chunk::{align_down, align_up};
 use crate::error::{Doing, StorageError};
+use crate::model::Offset;
 use crate::record::{BatchHeader, HEADER_BYTES};
+use crate::store::shared::Counters;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -19,6 +23,8 @@ pub(crate) enum ScanError {
         position: u32,
         reason: String,
     },
+    /// Not the batch that an index has sent us to.
+    Index,
     Storage(StorageError),
 }
 
@@ -35,19 +41,37 @@ pub(crate) struct FileScan {
     position: u32,
     end: u32,
     read_bytes: usize,
+    /// For the first read, where that is another number.
+    first_bytes: Option<usize>,
     buffer: Bytes,
     /// Position of the buffer's first byte.
     buffer_at: u32,
+    /// What an index says of the first batch.
+    expected: Option<Offset>,
+    counters: Rc<Counters>,
 }
 
 impl FileScan {
-    pub(crate) fn new(file: File, position: u32, end: u32) -> FileScan {
-        FileScan { file, position, end, read_bytes: READ_BYTES, buffer: Bytes::new(), buffer_at: 0 }
+    pub(crate) fn new(file: File, position: u32, end: u32, counters: Rc<Counters>) -> FileScan {
+        let (read_bytes, first_bytes, buffer) = (READ_BYTES, None, Bytes::new());
+        FileScan { file, position, end, read_bytes, first_bytes, buffer, buffer_at: 0, expected: None, counters }
+    }
+
+    /// Ends with [`ScanError::Index`] if the first batch is not an intact one with this base offset.
+    pub(crate) fn expect(mut self, first: Option<Offset>) -> FileScan {
+        self.expected = first;
+        self
     }
 
     /// Reads at least so much at a time.
     pub(crate) fn read_ahead(mut self, bytes: usize) -> FileScan {
         self.read_bytes = bytes;
+        self
+    }
+
+    /// Begins with a read of that many bytes at least.
+    pub(crate) fn begin_with(mut self, bytes: usize) -> FileScan {
+        self.first_bytes = Some(bytes);
         self
     }
 
@@ -61,8 +85,25 @@ impl FileScan {
         (&self.buffer, self.buffer_at)
     }
 
+    /// The next batch, if it is read already.
+    pub(crate) async fn next_read(&mut self) -> Result<Option<FoundBatch>, ScanError> {
+        match BatchHeader::parse(self.available()) {
+            Ok(header) if header.size() <= self.available().len() => self.next().await,
+            _ => Ok(None),
+        }
+    }
+
     /// The next batch; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<FoundBatch>, ScanError> {
+        let Some(expected) = self.expected.take() else { return self.next_batch().await };
+        match self.next_batch().await {
+            Ok(Some(batch)) if batch.header.base_offset == expected => Ok(Some(batch)),
+            Err(ScanError::Storage(error)) => Err(ScanError::Storage(error)),
+            _ => Err(ScanError::Index),
+        }
+    }
+
+    async fn next_batch(&mut self) -> Result<Option<FoundBatch>, ScanError> {
         if self.position >= self.end {
             return Ok(None);
         }
@@ -98,10 +139,11 @@ impl FileScan {
     async fn fill(&mut self, need: usize) -> Result<(), ScanError> {
         let from = align_down(self.position);
         let before = (self.position - from) as usize;
-        let wanted = (before + need).max(self.read_bytes);
+        let wanted = (before + need).max(self.first_bytes.take().unwrap_or(self.read_bytes));
         let upto = align_up(self.end.min(from.saturating_add(wanted as u32)));
         let read = self.file.read_at(u64::from(from), (upto - from) as usize).await;
         let read = read.doing("read", self.file.path()).map_err(ScanError::Storage)?;
+        self.counters.data.add(read.len());
         self.buffer = read.freeze();
         self.buffer_at = from;
         Ok(())

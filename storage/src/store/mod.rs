@@ -9,6 +9,7 @@
 pub(crate) mod budgets;
 mod checkpoint;
 mod files;
+mod index_memory;
 pub(crate) mod partitions;
 mod rest;
 pub(crate) mod shared;
@@ -51,6 +52,13 @@ pub struct OpenReport {
     pub unclean: bool,
 }
 
+/// Reads of the disk and the bytes they gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadCount {
+    pub reads: usize,
+    pub bytes: usize,
+}
+
 /// What a store holds and has done, for metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreStats {
@@ -69,6 +77,14 @@ pub struct StoreStats {
     pub checkpoints: usize,
     /// Reads for consumers that went to the disk.
     pub disk_reads: usize,
+    /// Reads of segment files, for whatever purpose.
+    pub data_reads: ReadCount,
+    /// Reads of one block of a segment's index, to look something up.
+    pub index_page_reads: ReadCount,
+    /// Reads of whole indexes, and of the file that holds the heads of a partition's: once per partition or segment.
+    pub index_reads: ReadCount,
+    /// Memory of indexes that can be read again.
+    pub index_bytes: usize,
     /// Bytes of segments read to find out what is in them: at opening, and to make indexes.
     pub scanned_bytes: usize,
 }
@@ -135,6 +151,10 @@ impl Store {
             journal_records: journal.records,
             checkpoints: shared.stats.checkpoints.get(),
             disk_reads: shared.stats.disk_reads.get(),
+            data_reads: shared.stats.data.get(),
+            index_page_reads: shared.stats.index_pages.get(),
+            index_reads: shared.stats.indexes.get(),
+            index_bytes: shared.indexes.bytes(),
             scanned_bytes: shared.stats.scanned_bytes.get(),
         }
     }

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use core_pinning::sync::Signal;
 
-use super::budgets::{Cache, Counter, Dirty, Indexes};
+use super::budgets::{Cache, Counter, Dirty};
 use super::files::Files;
+use super::index_memory::Indexes;
 use super::thrift::Thrift;
 use super::write_back::WriteBack;
 use crate::chunk::Chunk;
@@ -14,6 +15,7 @@ use crate::error::StorageError;
 use crate::journal::Journal;
 use crate::log::LogInner;
 use crate::options::StoreOptions;
+use crate::store::ReadCount;
 
 const CHUNK_BYTES_FLOOR: usize = 16 << 10;
 
@@ -27,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) memory: Counter,
     pub(crate) cache: Cache,
     pub(crate) indexes: Indexes,
-    pub(crate) stats: Counters,
+    pub(crate) stats: Rc<Counters>,
     /// Logs that have memory to give back, some time.
     pub(crate) warm_logs: RefCell<Vec<Rc<LogInner>>>,
     pub(crate) warm_signal: Signal,
@@ -44,7 +46,31 @@ pub(crate) struct Shared {
 pub(crate) struct Counters {
     pub(crate) scanned_bytes: Counter,
     pub(crate) disk_reads: Counter,
+    /// Of segments.
+    pub(crate) data: ReadCounter,
+    /// Blocks of `.idx` files, by look-ups.
+    pub(crate) index_pages: ReadCounter,
+    /// `indexes` files, and whole `.idx` files.
+    pub(crate) indexes: ReadCounter,
     pub(crate) checkpoints: Counter,
+}
+
+/// Reads of the disk and what they gave.
+#[derive(Default)]
+pub(crate) struct ReadCounter {
+    reads: Counter,
+    bytes: Counter,
+}
+
+impl ReadCounter {
+    pub(crate) fn add(&self, bytes: usize) {
+        self.reads.add(1);
+        self.bytes.add(bytes);
+    }
+
+    pub(crate) fn get(&self) -> ReadCount {
+        ReadCount { reads: self.reads.get(), bytes: self.bytes.get() }
+    }
 }
 
 impl Shared {
@@ -57,7 +83,7 @@ impl Shared {
             memory: Counter::default(),
             cache: Cache::new(options.cache_budget),
             indexes: Indexes::new(options.index_budget),
-            stats: Counters::default(),
+            stats: Rc::default(),
             warm_logs: RefCell::default(),
             warm_signal: Signal::new(),
             closing: Cell::new(false),
