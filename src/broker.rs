@@ -4,11 +4,11 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use core_pinning::stall::{Detector, StallOptions};
 use core_pinning::{ShardId, ShardPool, ShardPoolOptions, topology};
-use corelane_cli::{Ready, print_ready};
+use corelane_cli::{Banner, Ready};
 use corelane_config::units::HostPort;
 use corelane_config::{Advertise, BrokerConfig};
 use corelane_protocol::Uuid;
@@ -17,6 +17,7 @@ use corelane_storage::{DataDir, DataDirError, data_dir_cluster_id, lock_data_dir
 
 use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
+use crate::predecessor;
 use crate::router::ShardMessage;
 use crate::shard::{self, Event, Start};
 use crate::signals;
@@ -37,28 +38,30 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
-    fn is_in_use(&self) -> bool {
+    /// What is held may be free in a moment: its holder is on its way out.
+    fn may_pass(&self) -> bool {
         match self {
-            BrokerError::DataDir(error) => matches!(error, DataDirError::InUse { .. }),
-            BrokerError::Listen { source, .. } => source.kind() == ErrorKind::AddrInUse,
-            BrokerError::Start(_) | BrokerError::Shard(_) => false,
+            BrokerError::DataDir(DataDirError::InUse { holder, .. }) => !holder.is_some_and(predecessor::lives),
+            BrokerError::Listen { address, source } => {
+                source.kind() == ErrorKind::AddrInUse && !predecessor::port_is_served(*address)
+            }
+            BrokerError::DataDir(_) | BrokerError::Start(_) | BrokerError::Shard(_) => false,
         }
     }
 }
 
-/// How long what a predecessor held may outlive it.
-const PREDECESSOR_WAIT: Duration = Duration::from_secs(5);
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
-
 /// Runs until SIGTERM or SIGINT.
-pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
+pub fn run(config: BrokerConfig, banner: Banner) -> Result<(), BrokerError> {
     let begun = Instant::now();
     let cores = cores(&config)?;
     let cluster_id = data_dir_cluster_id(&config.data_dir)?.unwrap_or_else(new_cluster_id);
     let id = NodeId(config.node_id.max(0) as u64);
-    let dir = after_predecessor(|| Ok(lock_data_dir(&config.data_dir, id, &cluster_id)?))?;
+    let lock = || Ok(lock_data_dir(&config.data_dir, id, &cluster_id)?);
+    let dir = predecessor::outlast(lock, BrokerError::may_pass)?;
     let node = Arc::new(node(&config, cores.len(), cluster_id)?);
-    (0..cores.len() as u16).map(ShardId).try_for_each(|shard| after_predecessor(|| probe(&node, shard)))?;
+    for shard in (0..cores.len() as u16).map(ShardId) {
+        predecessor::outlast(|| probe(&node, shard), BrokerError::may_pass)?;
+    }
     let (events, heard) = mpsc::channel();
     signals::watch(events.clone()).map_err(|e| BrokerError::Start(format!("signal handlers: {e}")))?;
     let config = Arc::new(config);
@@ -84,7 +87,7 @@ pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
         (0..cores.len() as u16).for_each(|shard| pool.inbox(ShardId(shard)).post(message()));
     };
     progress.all(Step::Serving)?;
-    announce(&node, &config, &cores, &progress, begun);
+    announce(banner, &node, &config, &cores, &progress, begun);
     progress.until_stop()?;
     tracing::info!("stopping");
     tell(|| ShardMessage::Drain);
@@ -127,20 +130,6 @@ fn node(config: &BrokerConfig, shards: usize, cluster_id: String) -> Result<Node
         port: advertised.port,
         rack: config.rack.clone(),
     })
-}
-
-/// Tries again for a while what a process that was just killed may still hold: the kernel takes its memory and its
-/// io_uring down in its own time, and only then lets go of the lock on its directory and of its port.
-fn after_predecessor<T>(mut attempt: impl FnMut() -> Result<T, BrokerError>) -> Result<T, BrokerError> {
-    let begun = Instant::now();
-    loop {
-        match attempt() {
-            Err(error) if error.is_in_use() && begun.elapsed() < PREDECESSOR_WAIT => {
-                std::thread::park_timeout(AGAIN_AFTER);
-            }
-            other => return other,
-        }
-    }
 }
 
 /// Listeners of node mode share their port, which would let a second broker share it too: so ask for it alone first.
@@ -204,14 +193,14 @@ enum Step {
     Closed,
 }
 
-fn announce(node: &Node, config: &BrokerConfig, cores: &[usize], progress: &Progress, begun: Instant) {
+fn announce(banner: Banner, node: &Node, config: &BrokerConfig, cores: &[usize], progress: &Progress, begun: Instant) {
     let advertised: Vec<HostPort> =
         node.brokers().into_iter().map(|b| HostPort { host: b.host, port: b.port }).collect();
     let listening: Vec<SocketAddr> =
         (0..advertised.len() as u16).map(|shard| node.listen_address(ShardId(shard))).collect();
     let took = begun.elapsed();
     tracing::info!(?listening, ?cores, ready_ms = took.as_millis() as u64, partitions = progress.partitions, "ready");
-    print_ready(&Ready {
+    banner.print(&Ready {
         config,
         listening: &listening,
         advertised: &advertised,

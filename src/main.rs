@@ -8,6 +8,7 @@ mod exit;
 mod kafka;
 mod node;
 mod partition;
+mod predecessor;
 mod producer_ids;
 mod retention;
 mod router;
@@ -25,11 +26,11 @@ use crate::broker::BrokerError;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    corelane_cli::main(|config| {
+    corelane_cli::main(|config, banner| {
         exit::on_panic();
         // A kernel without the switch costs memory, not service.
         let _ = core_pinning::memory::without_huge_pages();
-        broker::run(config).map_err(|error| {
+        broker::run(config, banner).map_err(|error| {
             let exit = match &error {
                 BrokerError::Listen { .. } | BrokerError::DataDir(_) => Exit::Refused,
                 BrokerError::Start(_) | BrokerError::Shard(_) => Exit::Failed,

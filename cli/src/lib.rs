@@ -16,7 +16,7 @@ mod exit;
 mod logging;
 mod output;
 
-pub use banner::{Ready, print_ready};
+pub use banner::{Banner, Ready};
 pub use exit::{Exit, Failure};
 
 use args::{Cli, Command};
@@ -29,8 +29,8 @@ use std::process::ExitCode;
 /// Runs the process: parses its arguments, does what they say, and gives the exit code.
 ///
 /// `start` serves with a configuration that is checked, after logging has been set up and the checks without which a broker
-/// cannot run have passed; it returns when the broker has stopped.
-pub fn main(start: impl FnOnce(BrokerConfig) -> Result<(), Failure>) -> ExitCode {
+/// cannot run have passed; it prints the banner when it serves, and returns when the broker has stopped.
+pub fn main(start: impl FnOnce(BrokerConfig, Banner) -> Result<(), Failure>) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -1,7 +1,7 @@
 //! The data directory belongs to one process of one node.
 //!
 //! `meta.properties` names the node and the cluster (as Kafka's file of that name does), with a format version and a CRC; a lock
-//! on `.lock` keeps a second process out.
+//! on `.lock`, which names who holds it, keeps a second process out.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs::{self, File, TryLockError};
@@ -18,8 +18,8 @@ const VERSION: u32 = 1;
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    #[error("{path} is in use by another process")]
-    InUse { path: PathBuf },
+    #[error("{path} is in use by {}", holder.map_or("another process".to_owned(), |h| format!("process {}", h.pid)))]
+    InUse { path: PathBuf, holder: Option<LockHolder> },
     #[error("{path} belongs to node {found}, this is node {mine}")]
     OtherNode { path: PathBuf, found: u64, mine: u64 },
     #[error("{path} belongs to cluster {found}, this node is told to join {mine}")]
@@ -30,6 +30,35 @@ pub enum DataDirError {
     Damaged { path: PathBuf, reason: String },
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+}
+
+/// The process that holds a directory. `started` tells it from a later one of that pid.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LockHolder {
+    pub pid: u32,
+    /// In clock ticks since the machine booted.
+    pub started: u64,
+}
+
+impl LockHolder {
+    /// The process of that pid, `None` if there is none.
+    pub fn of(pid: u32) -> Option<LockHolder> {
+        // The name in the second field may hold anything; the start is the 22nd field.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let started = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
+        Some(LockHolder { pid, started })
+    }
+
+    fn read(path: &Path) -> Option<LockHolder> {
+        let text = fs::read_to_string(path).ok()?;
+        let (pid, started) = text.trim_end().split_once(' ')?;
+        Some(LockHolder { pid: pid.parse().ok()?, started: started.parse().ok()? })
+    }
+
+    /// A full disk is no reason not to start: then nobody learns who holds the directory.
+    fn write(self, mut lock: &File) {
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{} {}", self.pid, self.started));
+    }
 }
 
 /// A data directory held by this process; dropping it lets go.
@@ -73,8 +102,10 @@ pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str) -> Result<Data
     let lock_path = path.join(LOCK);
     let lock = File::options().create(true).write(true).truncate(false).open(&lock_path).map_err(failed(&lock_path))?;
     match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse { path: path.to_owned() }),
+        Ok(()) => LockHolder::of(std::process::id()).into_iter().for_each(|holder| holder.write(&lock)),
+        Err(TryLockError::WouldBlock) => {
+            return Err(DataDirError::InUse { path: path.to_owned(), holder: LockHolder::read(&lock_path) });
+        }
         Err(TryLockError::Error(source)) => return Err(DataDirError::Io { path: lock_path, source }),
     }
     let meta_path = path.join(META);
@@ -159,7 +190,11 @@ mod tests {
         let path = root.path().join("d");
         let held = lock_data_dir(&path, NodeId(1), "abc").unwrap();
         assert!(held.created);
-        assert!(matches!(lock_data_dir(&path, NodeId(1), "abc"), Err(DataDirError::InUse { .. })));
+        let Err(DataDirError::InUse { holder, .. }) = lock_data_dir(&path, NodeId(1), "abc") else {
+            panic!("held twice");
+        };
+        assert_eq!(holder, LockHolder::of(std::process::id()));
+        assert!(holder.is_some());
         drop(held);
         assert!(!lock_data_dir(&path, NodeId(1), "abc").unwrap().created);
         assert!(matches!(

@@ -25,7 +25,7 @@ pub mod sealed;
 mod segment;
 mod store;
 
-pub use data_dir::{DataDir, DataDirError, data_dir_cluster_id, lock_data_dir};
+pub use data_dir::{DataDir, DataDirError, LockHolder, data_dir_cluster_id, lock_data_dir};
 pub use entry::{
     Bounds, EntryHeader, EntryKind, FirstState, LogEntry, PartitionSpec, ReadLimit, ReadSlices, SegmentInfo, VoteRecord,
 };

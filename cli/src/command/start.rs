@@ -1,5 +1,6 @@
 //! `corelane start`: the settings from everywhere, then the broker.
 
+use crate::banner::Banner;
 use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::output::{Output, Table};
@@ -44,7 +45,7 @@ pub struct StartArgs {
     /// Set a Kafka broker property, such as log.retention.ms=3600000; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
-    /// How log lines are written [default: text] [env: CORELANE_LOG_FORMAT]
+    /// How log lines are written, on standard error [default: text, with --json: json] [env: CORELANE_LOG_FORMAT]
     #[arg(long, value_name = "text|json")]
     log_format: Option<String>,
     /// Least level that is logged: error, warn, info, debug, trace, or directives such as info,corelane_raft=debug
@@ -57,7 +58,9 @@ pub struct StartArgs {
 }
 
 impl StartArgs {
-    fn load_options(&self, environment: Vec<(String, String)>) -> LoadOptions {
+    /// With `json`, log lines are JSON too, unless a flag says otherwise.
+    fn load_options(&self, json: bool, environment: Vec<(String, String)>) -> LoadOptions {
+        let log_format = self.log_format.clone().or_else(|| json.then(|| "json".to_owned()));
         let flags = [
             ("--data-dir", &self.data_dir),
             ("--listen", &self.listen),
@@ -65,7 +68,7 @@ impl StartArgs {
             ("--node-id", &self.node_id),
             ("--advertise", &self.advertise),
             ("--memory", &self.memory),
-            ("--log-format", &self.log_format),
+            ("--log-format", &log_format),
             ("--log-level", &self.log_level),
         ];
         let flags = flags.into_iter().filter_map(|(name, v)| Some((name.to_owned(), v.clone()?))).collect();
@@ -78,14 +81,14 @@ impl StartArgs {
 pub fn run(
     args: &StartArgs,
     out: &mut Output,
-    start: impl FnOnce(BrokerConfig) -> Result<(), Failure>,
+    start: impl FnOnce(BrokerConfig, Banner) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     if args.properties {
         return list_properties(out);
     }
     let lossy = |s: std::ffi::OsString| s.to_string_lossy().into_owned();
     let environment = std::env::vars_os().map(|(k, v)| (lossy(k), lossy(v))).collect();
-    let config = BrokerConfig::load(&args.load_options(environment)).map_err(|e| {
+    let config = BrokerConfig::load(&args.load_options(out.is_json(), environment)).map_err(|e| {
         let exit = match &e {
             LoadError::Unreadable { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
             _ => Exit::Usage,
@@ -94,7 +97,7 @@ pub fn run(
     })?;
     logging::init(&config)?;
     super::doctor::refuse_unfit(&config)?;
-    start(config)
+    start(config, Banner { json: out.is_json() })
 }
 
 /// Every broker property, the honoured ones first.
@@ -135,7 +138,8 @@ mod tests {
             log_level: Some("warn".into()),
             properties: false,
         };
-        let config = BrokerConfig::load(&args.load_options(vec![("CORELANE_LISTEN".into(), ":7".into())])).unwrap();
+        let environment = vec![("CORELANE_LISTEN".into(), ":7".into())];
+        let config = BrokerConfig::load(&args.load_options(false, environment)).unwrap();
         assert_eq!(config.listen.port, 7);
         assert_eq!((config.default_partitions, config.log_level.as_str()), (4, "warn"));
         assert_eq!(config.cores, Some(vec![1]));
