@@ -120,9 +120,14 @@ impl FetchSessions {
                 if session.by_id != by_id {
                     return Err(ErrorCode::FetchSessionTopicIdError);
                 }
+                update(&mut session.partitions.borrow_mut(), request);
+                if session.partitions.borrow().is_empty() {
+                    // Nothing is left to watch: Kafka closes it.
+                    self.sessions.borrow_mut().remove(&id);
+                    return Ok(Context::Full { wanted: Vec::new() });
+                }
                 session.epoch.set(next_epoch(epoch));
                 session.last_used.set(now());
-                update(&mut session.partitions.borrow_mut(), request);
                 Ok(Context::Incremental { session })
             }
         }

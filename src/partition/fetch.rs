@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use corelane_protocol::ErrorCode;
 use corelane_storage::model::Offset;
+use corelane_storage::record::{Batches, Codec};
 use corelane_storage::{ReadError, ReadLimit};
 
 use super::{FetchWaiter, Partition, storage_error};
@@ -24,6 +25,8 @@ pub struct FetchRead {
     /// Answer with the first batch even if it is larger than `max_bytes`.
     pub at_least_one: bool,
     pub epochs: EpochCheck,
+    /// The client can read zstd (KIP-110: Fetch v10+).
+    pub zstd: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +55,13 @@ impl FetchedRecords {
     }
 }
 
+fn has_zstd(slices: &[Bytes]) -> bool {
+    slices.iter().any(|slice| {
+        let mut batches = Batches::new(slice.clone()).flatten();
+        batches.any(|(header, _)| header.compression() == Ok(Codec::Zstd))
+    })
+}
+
 impl Partition {
     pub async fn fetch(&self, read: FetchRead) -> FetchedRecords {
         if self.is_deleted() {
@@ -61,21 +71,24 @@ impl Partition {
             return FetchedRecords::failed(error);
         }
         let bounds = self.bounds();
+        let diverging = match self.divergence(read.offset, read.epochs.last_fetched_epoch) {
+            Ok(diverging) => diverging,
+            Err(error) => return FetchedRecords::failed(error),
+        };
+        if diverging.is_none() && (read.offset < bounds.log_start.0 || read.offset > bounds.log_end.0) {
+            return FetchedRecords::failed(ErrorCode::OffsetOutOfRange);
+        }
         let mut fetched = FetchedRecords {
             error: ErrorCode::None,
             high_watermark: bounds.high_watermark.0,
             // Without transactions nothing is undecided.
             last_stable_offset: bounds.high_watermark.0,
             log_start: bounds.log_start.0,
-            diverging: self.divergence(read.offset, read.epochs.last_fetched_epoch),
+            diverging,
             slices: Vec::new(),
             bytes: 0,
         };
         if fetched.diverging.is_some() {
-            return fetched;
-        }
-        if read.offset < bounds.log_start.0 || read.offset > bounds.log_end.0 {
-            fetched.error = ErrorCode::OffsetOutOfRange;
             return fetched;
         }
         let limit =
@@ -84,27 +97,33 @@ impl Partition {
             return fetched;
         }
         match self.log.read(Offset(read.offset), limit).await {
+            Ok(slices) if !read.zstd && has_zstd(&slices.slices) => {
+                FetchedRecords::failed(ErrorCode::UnsupportedCompressionType)
+            }
             Ok(slices) => {
                 fetched.bytes = slices.bytes;
                 fetched.slices = slices.slices;
+                fetched
             }
             // The log start moved while the disk was read.
-            Err(ReadError::OutOfRange) => fetched.error = ErrorCode::OffsetOutOfRange,
+            Err(ReadError::OutOfRange) => FetchedRecords::failed(ErrorCode::OffsetOutOfRange),
             Err(ReadError::Storage(error)) => {
                 tracing::error!(topic = %self.topic, partition = self.index, offset = read.offset, %error, "fetch failed");
-                fetched.error = storage_error(&error);
+                FetchedRecords::failed(storage_error(&error))
             }
         }
-        fetched
     }
 
-    /// KIP-595: where the client's epoch ended here, if that is before what it has.
-    fn divergence(&self, offset: i64, last_fetched_epoch: i32) -> Option<(i32, i64)> {
+    /// KIP-595: where the client's epoch ended here, if that is before what it has. An error where nothing is known of it.
+    fn divergence(&self, offset: i64, last_fetched_epoch: i32) -> Result<Option<(i32, i64)>, ErrorCode> {
         if last_fetched_epoch < 0 {
-            return None;
+            return Ok(None);
         }
         let (epoch, end) = self.end_offset_for_epoch(last_fetched_epoch);
-        (epoch < last_fetched_epoch || end < offset).then_some((epoch, end))
+        if epoch < 0 || end < 0 || offset < self.bounds().log_start.0 {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        Ok((epoch < last_fetched_epoch || end < offset).then_some((epoch, end)))
     }
 
     /// Counts what arrives here against `waiter` until [`Partition::forget`]. `seen`: the high watermark that the fetch

@@ -32,6 +32,7 @@ impl OffsetSpec {
             -4 => (OffsetSpec::EarliestLocal, 8),
             -5 => (OffsetSpec::LatestTiered, 9),
             -6 => (OffsetSpec::EarliestPendingUpload, 11),
+            ..0 => return Err(ErrorCode::UnsupportedVersion),
             time => (OffsetSpec::Timestamp(time), 0),
         };
         if version < since { Err(ErrorCode::UnsupportedVersion) } else { Ok(spec) }

@@ -2,5 +2,10 @@
 
 mod bystander;
 mod connections;
+mod fetch;
 mod frames;
+mod groups;
+mod metadata;
 mod mutations;
+mod offsets;
+mod produce;

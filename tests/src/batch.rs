@@ -84,6 +84,17 @@ pub fn build<'a>(
     out
 }
 
+/// The same batch, compressed with zstd.
+pub fn zstd(batch: &[u8]) -> Vec<u8> {
+    let mut out = batch[..HEADER].to_vec();
+    out.extend(zstd::bulk::compress(&batch[HEADER..], 3).expect("zstd"));
+    let length = i32::try_from(out.len() - 12).expect("a batch below 2 GiB");
+    out[8..12].copy_from_slice(&length.to_be_bytes());
+    out[22] |= 4;
+    seal(&mut out);
+    out
+}
+
 /// Computes the CRC again, after a test has changed something.
 pub fn seal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[21..]);

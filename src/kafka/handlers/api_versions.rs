@@ -9,11 +9,16 @@ use crate::kafka::connection::Answer;
 use crate::kafka::request::RequestContext;
 
 pub async fn handle(context: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
-    let named = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
-    if context.version >= 3 && !(named(&request.client_software_name) && named(&request.client_software_version)) {
+    if context.version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
     ApiVersionsResponse { api_keys: served(), ..Default::default() }
+}
+
+/// KIP-511: letters and digits, and `-` and `.` between them.
+fn is_name(name: &str) -> bool {
+    let (edge, inner) = (|c: char| c.is_ascii_alphanumeric(), |c: char| c.is_ascii_alphanumeric() || "-.".contains(c));
+    name.starts_with(edge) && name.ends_with(edge) && name.chars().all(inner)
 }
 
 /// The client asked with a version of ApiVersions that is newer than ours: error 35 in the oldest body, which every

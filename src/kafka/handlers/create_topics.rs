@@ -64,7 +64,8 @@ fn new_topic(topic: &CreateTopicsRequestCreatableTopic) -> Result<NewTopic, Refu
     let mut assignments = BTreeMap::new();
     for assignment in &topic.assignments {
         if assignments.insert(assignment.partition_index, assignment.broker_ids.clone()).is_some() {
-            let message = format!("Found multiple manual partition assignments for partition {}", assignment.partition_index);
+            let message =
+                format!("Found multiple manual partition assignments for partition {}", assignment.partition_index);
             return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
         }
     }

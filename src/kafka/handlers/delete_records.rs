@@ -20,7 +20,11 @@ pub async fn handle(context: RequestContext, request: DeleteRecordsRequest) -> D
         asked.extend(topic.partitions.iter().map(|p| Ok((partition_of(&found, p.partition_index)?, p.offset))));
     }
     let answers =
-        each_partition(&context.shard, asked, |partition, offset| async move { partition.delete_records(offset).await });
+        each_partition(
+            &context.shard,
+            asked,
+            |partition, offset| async move { partition.delete_records(offset).await },
+        );
     let mut answers = answers.await.into_iter();
     let mut respond = |partition_index: i32| match answers.next() {
         Some(Ok(low)) => DeleteRecordsResponseDeleteRecordsPartitionResult {

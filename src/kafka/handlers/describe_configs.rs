@@ -10,8 +10,8 @@ use corelane_protocol::messages::{DescribeConfigsRequest, DescribeConfigsRespons
 use corelane_protocol::{ErrorCode, Str};
 
 use crate::controller::Refused;
-use crate::controller::names::check_name;
 use crate::controller::image::ResourceType;
+use crate::controller::names::check_name;
 use crate::kafka::request::RequestContext;
 use crate::shard::Shard;
 
@@ -53,14 +53,17 @@ fn describe(shard: &Shard, kind: i8, name: &Str) -> Result<Vec<ConfigEntry>, Ref
             check_name(name).map_err(|message| Refused::new(ErrorCode::InvalidTopicException, message))?;
             match image.topic_named(name) {
                 Some(topic) => shard.config.describe_topic(&topic.configs),
-                None => Err(Refused::new(ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicOrPartition.message())),
+                None => {
+                    Err(Refused::new(ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicOrPartition.message()))
+                }
             }
         }
         Some(ResourceType::Broker) if name.is_empty() => shard.config.describe_broker_defaults(),
         Some(ResourceType::Broker) => match name.parse::<i32>() {
             Ok(id) if shard.node.is_broker(id) => shard.config.describe_broker(),
             Ok(id) => {
-                let message = format!("Unexpected broker id, expected {} or empty string, but received {id}", shard.node.id);
+                let message =
+                    format!("Unexpected broker id, expected {} or empty string, but received {id}", shard.node.id);
                 Err(Refused::new(ErrorCode::InvalidRequest, message))
             }
             Err(_) => {
@@ -76,7 +79,11 @@ fn describe(shard: &Shard, kind: i8, name: &Str) -> Result<Vec<ConfigEntry>, Ref
     }
 }
 
-fn present(entry: ConfigEntry, synonyms: bool, documentation: bool) -> DescribeConfigsResponseDescribeConfigsResourceResult {
+fn present(
+    entry: ConfigEntry,
+    synonyms: bool,
+    documentation: bool,
+) -> DescribeConfigsResponseDescribeConfigsResourceResult {
     let synonyms = if synonyms { entry.synonyms } else { Vec::new() };
     DescribeConfigsResponseDescribeConfigsResourceResult {
         name: entry.name.into(),

@@ -23,6 +23,9 @@ use crate::partition::{EpochCheck, FetchRead, FetchWaiter, FetchedRecords, Parti
 use crate::router::ShardCall;
 use crate::shard::Shard;
 
+/// First version whose clients can read zstd (KIP-110).
+const ZSTD_FROM: i16 = 10;
+
 pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResponse {
     let shard = &context.shard;
     let session = match shard.fetch_sessions.context(&request, context.version >= 13) {
@@ -82,7 +85,8 @@ struct Item {
     read: FetchRead,
 }
 
-/// Reads what there is, waits for `min_bytes` where there is less, up to `max_wait_ms`.
+/// Reads what there is, waits for `min_bytes` where there is less, up to `max_wait_ms`. As in Kafka, a partition that
+/// failed ends the wait, one that is not known at all does not.
 async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wanted]) -> Vec<FetchedRecords> {
     let shard = &context.shard;
     let deadline = now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
@@ -93,7 +97,8 @@ async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wante
     loop {
         read(shard, &items, max_bytes, &mut fetched).await;
         let bytes: usize = fetched.iter().map(|f| f.bytes).sum();
-        let settled = fetched.iter().any(|f| f.error != ErrorCode::None || f.diverging.is_some());
+        let told = items.values().flatten().filter_map(|item| fetched.get(item.place));
+        let settled = told.into_iter().any(|f| f.error != ErrorCode::None || f.diverging.is_some());
         if settled || bytes >= min_bytes || items.is_empty() || now() >= deadline {
             return fetched;
         }
@@ -104,11 +109,7 @@ async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wante
 }
 
 /// Sorts the partitions by the shards that own them; what cannot be asked for is answered in `fetched`.
-fn route(
-    context: &RequestContext,
-    wanted: &[Wanted],
-    fetched: &mut [FetchedRecords],
-) -> BTreeMap<ShardId, Vec<Item>> {
+fn route(context: &RequestContext, wanted: &[Wanted], fetched: &mut [FetchedRecords]) -> BTreeMap<ShardId, Vec<Item>> {
     let image = context.shard.image();
     let mut items: BTreeMap<ShardId, Vec<Item>> = BTreeMap::new();
     for ((place, wanted), fetched) in wanted.iter().enumerate().zip(fetched) {
@@ -126,6 +127,7 @@ fn route(
                         current_leader_epoch: wanted.current_leader_epoch,
                         last_fetched_epoch: wanted.last_fetched_epoch,
                     },
+                    zstd: context.version >= ZSTD_FROM,
                 };
                 items.entry(owner(key, context.shard.shards)).or_default().push(Item { place, key, read });
             }
@@ -294,7 +296,11 @@ fn respond<'a>(session_id: i32, partitions: impl Iterator<Item = (&'a Wanted, Fe
     for (wanted, fetched) in partitions {
         let TopicName { name, id } = &wanted.topic;
         if !responses.last().is_some_and(|t| t.topic == *name && t.topic_id == *id) {
-            responses.push(FetchResponseFetchableTopicResponse { topic: name.clone(), topic_id: *id, ..Default::default() });
+            responses.push(FetchResponseFetchableTopicResponse {
+                topic: name.clone(),
+                topic_id: *id,
+                ..Default::default()
+            });
         }
         if let Some(topic) = responses.last_mut() {
             topic.partitions.push(partition_data(wanted.partition, fetched));

@@ -70,7 +70,7 @@ async fn find(shard: &Rc<Shard>, key_type: i8, key: &Str) -> Result<BrokerAddres
     shard.node.broker(shard.node.broker_id(to)).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 
-async fn create_offsets_topic(shard: &Rc<Shard>) -> Result<(), ErrorCode> {
+pub(super) async fn create_offsets_topic(shard: &Rc<Shard>) -> Result<(), ErrorCode> {
     let offsets = &shard.config.broker().offsets;
     let configs = [
         ("cleanup.policy", "compact".to_owned()),

@@ -56,11 +56,18 @@ pub fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Re
     match ResourceType::from_code(kind) {
         Some(ResourceType::Broker) if !name.is_empty() => match name.parse::<i32>() {
             Ok(id) if shard.node.is_broker(id) => Ok(ResourceType::Broker),
-            Ok(id) => Err(invalid(format!("Unexpected broker id, expected {} or empty string, but received {id}", shard.node.id))),
+            Ok(id) => Err(invalid(format!(
+                "Unexpected broker id, expected {} or empty string, but received {id}",
+                shard.node.id
+            ))),
             Err(_) => Err(invalid(format!("Broker id must be an integer, but it is: {name}"))),
         },
-        Some(ResourceType::Group) if name.is_empty() => Err(invalid("Default group resources are not allowed.".to_owned())),
-        Some(ResourceType::Topic) if name.is_empty() => Err(invalid("Default topic resources are not allowed.".to_owned())),
+        Some(ResourceType::Group) if name.is_empty() => {
+            Err(invalid("Default group resources are not allowed.".to_owned()))
+        }
+        Some(ResourceType::Topic) if name.is_empty() => {
+            Err(invalid("Default topic resources are not allowed.".to_owned()))
+        }
         Some(kind) => Ok(kind),
         None => Err(invalid(format!("Unsupported resource type: {kind}"))),
     }

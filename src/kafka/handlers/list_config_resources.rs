@@ -11,8 +11,7 @@ const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 
 pub async fn handle(context: RequestContext, request: ListConfigResourcesRequest) -> ListConfigResourcesResponse {
-    let (topic, broker, group) =
-        (ResourceType::Topic as i8, ResourceType::Broker as i8, ResourceType::Group as i8);
+    let (topic, broker, group) = (ResourceType::Topic as i8, ResourceType::Broker as i8, ResourceType::Group as i8);
     // v0 lists client metrics subscriptions, of which there are none.
     let types = match (context.version, request.resource_types.is_empty()) {
         (0, _) => vec![CLIENT_METRICS],

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use corelane_protocol::messages::metadata_request::MetadataRequestTopic;
 use corelane_protocol::messages::metadata_response::{
-    MetadataResponseBroker, MetadataResponsePartition,
-    MetadataResponseTopic,
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use corelane_protocol::messages::{MetadataRequest, MetadataResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::TopicId;
 
+use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, TopicImage, is_internal};
 use crate::controller::names::check_name;
-use crate::controller::image::{ClusterImage, TopicImage};
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
+use crate::kafka::handlers::find_coordinator::create_offsets_topic;
 use crate::kafka::leaders::Leaders;
 use crate::kafka::operations;
 use crate::kafka::request::RequestContext;
@@ -27,8 +27,19 @@ enum Found {
     Missing { name: Option<Str>, id: Uuid, error: ErrorCode },
 }
 
+/// First version that asks for topics by id; the field is there before.
+const IDS_FROM: i16 = 12;
+
 pub async fn handle(context: RequestContext, request: MetadataRequest) -> MetadataResponse {
     let shard = &context.shard;
+    if context.version < IDS_FROM && request.topics.iter().flatten().any(|t| t.topic_id != Uuid::ZERO) {
+        let topics = request
+            .topics
+            .into_iter()
+            .flatten()
+            .map(|asked| refused(asked.name, asked.topic_id, ErrorCode::InvalidRequest));
+        return MetadataResponse { topics: topics.collect(), ..Default::default() };
+    }
     let asked = request.topics.filter(|topics| context.version > 0 || !topics.is_empty());
     let found = match asked {
         None => shard.image().topics().cloned().map(Found::Topic).collect(),
@@ -72,6 +83,11 @@ async fn find(shard: &Rc<Shard>, topics: Vec<MetadataRequestTopic>, create: bool
         .filter_map(|t| t.name.clone())
         .filter(|name| image.topic_named(name).is_none() && check_name(name).is_ok())
         .collect();
+    if create && missing.iter().any(|name| name.as_str() == OFFSETS_TOPIC) {
+        // What goes wrong is in the log; the client hears that the topic is not there.
+        let _ = create_offsets_topic(shard).await;
+    }
+    let missing: Vec<Str> = missing.into_iter().filter(|name| !is_internal(name)).collect();
     let mut refused = BTreeMap::new();
     if create && !missing.is_empty() {
         let topics = missing.iter().map(|name| NewTopic::with_defaults(name)).collect();
@@ -113,18 +129,20 @@ fn look_up(image: &ClusterImage, asked: MetadataRequestTopic, refused: &BTreeMap
     }
 }
 
+fn refused(name: Option<Str>, topic_id: Uuid, error: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: error.code(),
+        name,
+        topic_id,
+        topic_authorized_operations: operations::UNKNOWN,
+        ..Default::default()
+    }
+}
+
 fn describe(shard: &Shard, leaders: &Leaders, found: Found, operations: i32) -> MetadataResponseTopic {
     let topic = match found {
         Found::Topic(topic) => topic,
-        Found::Missing { name, id, error } => {
-            return MetadataResponseTopic {
-                error_code: error.code(),
-                name,
-                topic_id: id,
-                topic_authorized_operations: operations::UNKNOWN,
-                ..Default::default()
-            };
-        }
+        Found::Missing { name, id, error } => return refused(name, id, error),
     };
     let partition = |index: u32| {
         let state = leaders.state(shard, &topic, index);

@@ -45,7 +45,8 @@ pub async fn handle(context: RequestContext, mut request: OffsetCommitRequest) -
         false => {
             let (group, client) = (request.group_id.clone(), group_context(&context));
             let rejected = request.clone();
-            let call = with_group(&context.shard, &group, move |groups, now| groups.offset_commit(now, &client, &request));
+            let call =
+                with_group(&context.shard, &group, move |groups, now| groups.offset_commit(now, &client, &request));
             let limit = Duration::from_millis(context.shard.config.broker().offsets.commit_timeout_ms.max(0) as u64);
             // Kafka's answer to a write that takes too long: ask again.
             let done = timeout(limit, call).await.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable));

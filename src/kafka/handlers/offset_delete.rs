@@ -37,9 +37,7 @@ pub async fn handle(context: RequestContext, mut request: OffsetDeleteRequest) -
         });
         match response.topics.iter_mut().find(|t| t.name == name) {
             Some(topic) => topic.partitions.extend(partitions),
-            None => response.topics.push(OffsetDeleteResponseTopic {
-                name,
-                partitions: partitions.collect() }),
+            None => response.topics.push(OffsetDeleteResponseTopic { name, partitions: partitions.collect() }),
         }
     }
     response

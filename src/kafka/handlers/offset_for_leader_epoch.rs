@@ -16,9 +16,9 @@ pub async fn handle(context: RequestContext, request: OffsetForLeaderEpochReques
     for topic in &request.topics {
         let found = find_topic(&image, false, &topic.topic, Uuid::ZERO);
         let partitions = topic.partitions.iter();
-        asked.extend(partitions.map(|p| {
-            Ok((partition_of(&found, p.partition)?, (p.current_leader_epoch, p.leader_epoch)))
-        }));
+        asked.extend(
+            partitions.map(|p| Ok((partition_of(&found, p.partition)?, (p.current_leader_epoch, p.leader_epoch)))),
+        );
     }
     let answers = each_partition(&context.shard, asked, |partition, (current, epoch)| async move {
         partition.check_epoch(current)?;

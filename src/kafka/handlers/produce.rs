@@ -18,9 +18,9 @@ use corelane_storage::model::PartitionKey;
 
 use super::Call;
 use crate::controller::image::owner;
-use crate::kafka::topics::find_topic;
 use crate::kafka::connection::{Accepted, Answer};
 use crate::kafka::request::RequestContext;
+use crate::kafka::topics::find_topic;
 use crate::partition::{Appended, ProduceContext, ProduceFailure};
 use crate::router::{CallFuture, ShardCall};
 use crate::shard::Shard;
@@ -135,7 +135,9 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
                 (Ok(topic), _) if topic.is_internal() && !admin => Err(ErrorCode::InvalidTopicException),
                 // Transactions are not served: InitProducerId hands no such producer out.
                 _ if transactional => Err(ErrorCode::InvalidTxnState),
-                (Ok(topic), _) => topic.partition(data.index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition),
+                (Ok(topic), _) => {
+                    topic.partition(data.index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition)
+                }
             };
             let checked = checked.and_then(|key| data.records.map(|r| (key, r)).ok_or(ErrorCode::InvalidRecord));
             match checked {
