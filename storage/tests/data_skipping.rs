@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use common::*;
 use core_pinning::run_local;
@@ -39,6 +41,9 @@ async fn write(store: &Store, bytes: usize, seed: u64) -> Written {
         w.log.append([w.entry(batch.clone())], |r| r.unwrap()).unwrap();
         written.records.extend([(base.0, time), (base.0 + 1, time + 1)]);
         written.batches.push(batch);
+        if rng.random_ratio(1, 1500) {
+            core_pinning::time::sleep(Duration::from_millis(20)).await;
+        }
         while store.dirty().is_over() {
             store.dirty().room().await;
         }
@@ -48,7 +53,8 @@ async fn write(store: &Store, bytes: usize, seed: u64) -> Written {
 }
 
 fn small(dir: &std::path::Path) -> StoreOptions {
-    StoreOptions { cache_budget: 0, ..options(dir) }
+    // Logs come to rest again and again while they are written.
+    StoreOptions { cache_budget: 0, idle: Duration::from_millis(2), ..options(dir) }
 }
 
 /// What was read since `before`, of pages, of the files of heads, of segments.

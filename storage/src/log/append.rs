@@ -161,13 +161,12 @@ impl LogInner {
         let segment = state.active_mut();
         segment.size += batch.len() as u32;
         let (base, size) = (segment.base_offset, segment.size);
+        let (base_offset, leader_epoch) = (header.base_offset, term.leader_epoch());
+        segment.last_batch = Some(Fingerprint { position: from, base_offset, leader_epoch, crc: header.crc });
         let tail = segment.tail_mut();
         if header.is_internal() {
             tail.internal.push_back((from, batch.len() as u32));
         }
-        let leader_epoch = term.leader_epoch();
-        tail.last_batch =
-            Some(Fingerprint { position: from, base_offset: header.base_offset, leader_epoch, crc: header.crc });
         let Some(chunk) = tail.chunks.back_mut() else { unreachable!("chunk_for has made one") };
         let (head, rest) = batch.split_at(HEADER_BYTES);
         let mut place = [0; HEADER_BYTES];

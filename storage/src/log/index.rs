@@ -29,7 +29,7 @@ impl LogInner {
             ordinals: u32::try_from(next_index - segment.start?.base_index).ok()?,
             next_offset,
             times: segment.times?,
-            last_batch: segment.tail.as_ref()?.last_batch?,
+            last_batch: segment.last_batch?,
         };
         Some(IndexFile { covers, index: index.ended(state.config.index_interval_bytes, segment.size) })
     }
@@ -60,6 +60,9 @@ impl LogInner {
         if made.head.is_some() {
             segment.head = made.head;
         }
+        if upto == segment.size {
+            segment.last_batch = made.last_batch;
+        }
         let index = segment.index_mut();
         if index.from > 0 {
             index.prepend(&made.index);
@@ -72,13 +75,20 @@ impl LogInner {
     }
 
     /// Makes sure that all of an unfinished segment's index is in memory, if a part of it is only in its file: it is about to
-    /// be written whole.
-    pub(super) async fn complete_index(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
-        let partly = {
+    /// be written whole. `scan`: also where the file is missing and the segment has to be read for it.
+    pub(super) async fn complete_index(self: &Rc<Self>, base: Offset, scan: bool) -> Result<(), StorageError> {
+        let from = {
             let state = self.state.borrow();
-            state.segment_at(base).is_some_and(|s| s.tail.is_some() && s.index.as_ref().is_some_and(|i| i.from > 0))
+            state.segment_at(base).and_then(|s| s.index.as_ref()).map_or(0, |index| index.from)
         };
-        if partly { self.load_index(base).await } else { Ok(()) }
+        if from == 0 {
+            return Ok(());
+        }
+        let in_file = |covers: &Covers| self.is_of(covers, base, from) && covers.covered == from;
+        if scan || self.read_head(base).await?.is_some_and(|(head, _)| in_file(&head.covers)) {
+            self.load_index(base).await?;
+        }
+        Ok(())
     }
 
     /// Reads the segment's header batch.
@@ -138,19 +148,20 @@ impl LogInner {
             _ => None,
         };
         let interval = self.state.borrow().config.index_interval_bytes;
+        let mut last_batch = known.as_ref().map(|known| known.covers.last_batch);
         let (mut index, mut times, mut ordinal, from) = match known {
             Some(known) => (known.index, known.covers.times, known.covers.ordinals, known.covers.covered),
             None => (SparseIndex::new(0), Times::NONE, 0, 0),
         };
         let mut scan = self.scan(file, from, upto).read_ahead(1 << 20);
-        let (mut last_batch, mut next_offset) = (None, base);
+        let mut next_offset = None;
         while let Some(batch) = self.scanned(base, scan.next().await)? {
             self.shared.stats.scanned_bytes.add(batch.bytes.len());
             let header = &batch.header;
             let leader_epoch = header.leader_epoch;
             let (position, base_offset) = (batch.position, header.base_offset);
             last_batch = Some(Fingerprint { position, base_offset, leader_epoch, crc: header.crc });
-            next_offset = header.next_offset();
+            next_offset = Some(header.next_offset());
             if position == 0 {
                 continue;
             }
@@ -168,7 +179,8 @@ impl LogInner {
             (state.segment_at(base).is_some_and(|s| s.finished && s.size == upto), state.generation)
         };
         let mut head = None;
-        if let Some(last_batch) = last_batch.filter(|_| sealed) {
+        // Without a `next_offset` the file is as it should be.
+        if let (true, Some(last_batch), Some(next_offset)) = (sealed, last_batch, next_offset) {
             let (key, base_offset) = (self.key, base);
             let covers = Covers { key, base_offset, covered: upto, ordinals: ordinal, next_offset, times, last_batch };
             let (made, bytes) = IndexFile { covers, index: index.ended(interval, upto) }.encode();
@@ -180,7 +192,7 @@ impl LogInner {
                 head = Some(Rc::new(made));
             }
         }
-        Ok(Made { start, times, index, head })
+        Ok(Made { start, times, index, head, last_batch })
     }
 
     /// True if what was found is the segment's, in so far as it has `upto` bytes.
@@ -211,4 +223,5 @@ struct Made {
     times: Times,
     index: SparseIndex,
     head: Option<Rc<IndexHead>>,
+    last_batch: Option<Fingerprint>,
 }

@@ -146,7 +146,7 @@ impl LogInner {
     /// Gives the active segment's file its exact size and writes its index, before the log is closed.
     pub(crate) async fn close_files(self: &Rc<Self>) -> Result<(), StorageError> {
         let base = self.state.borrow().active().base_offset;
-        self.complete_index(base).await?;
+        self.complete_index(base, false).await?;
         let (base, size, allocated, index) = {
             let state = self.state.borrow();
             let active = state.active();

@@ -143,6 +143,12 @@ impl LogInner {
         Ok(Some(block))
     }
 
+    /// The head of the segment's `.idx` file, and the entries of an index that is all in it.
+    pub(super) async fn read_head(&self, base: Offset) -> Result<Option<(IndexHead, Option<IndexPage>)>, StorageError> {
+        let block = self.index_block(base, 0).await?;
+        Ok(block.and_then(|block| IndexHead::decode(&block).ok()))
+    }
+
     /// Makes sure that the segment's times are known, if it is there.
     pub(super) async fn load_times(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
         let known = self.state.borrow().segment_at(base).is_none_or(|s| s.times.is_some());
@@ -159,8 +165,7 @@ impl LogInner {
         if !missing {
             return Ok(());
         }
-        let block = self.index_block(base, 0).await?;
-        let found = block.and_then(|block| IndexHead::decode(&block).ok());
+        let found = self.read_head(base).await?;
         let taken = {
             let state = &mut *self.state.borrow_mut();
             let segment = state.segments.binary_search_by_key(&base, |s| s.base_offset).ok();

@@ -120,7 +120,7 @@ impl LogInner {
         segment.finished = false;
         segment.times = Some(times);
         segment.index_mut().truncate(end.position);
-        segment.head = None;
+        (segment.head, segment.last_batch) = (None, None);
         if let Some(tail) = &mut segment.tail {
             while tail.chunks.back().is_some_and(|c| c.start() >= end.position) {
                 if let Some(chunk) = tail.chunks.pop_back() {
@@ -132,7 +132,6 @@ impl LogInner {
             }
             tail.internal.retain(|(position, _)| *position < end.position);
             tail.written = tail.written.min(end.position);
-            tail.last_batch = None;
         }
         state.log_end = end.next_offset;
         state.next_index = end.next_index;

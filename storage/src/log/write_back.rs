@@ -256,7 +256,7 @@ impl LogInner {
 
     /// Gives a sealed segment's file its exact size and its index.
     async fn finish_segment(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
-        self.complete_index(base).await?;
+        self.complete_index(base, true).await?;
         let (size, generation, index, snapshot) = {
             let state = self.state.borrow();
             let Some(segment) = state.segment_at(base) else { return Ok(()) };
@@ -338,7 +338,7 @@ impl LogInner {
     /// Gives back all memory of a log that is written back and at rest; true if nothing is left to give.
     pub(crate) async fn rest(self: &Rc<Self>) -> bool {
         let base = self.state.borrow().active().base_offset;
-        if self.complete_index(base).await.is_err() {
+        if self.complete_index(base, false).await.is_err() {
             return false;
         }
         let index = {
@@ -348,17 +348,23 @@ impl LogInner {
             }
             let active = state.active();
             let worth = active.index.as_ref().is_some_and(|i| i.memory() > 4096);
-            worth.then(|| (active.base_offset, active.size, self.index_file(&state, active)))
+            let file = if worth { self.index_file(&state, active) } else { None };
+            file.map(|file| (file, state.end(), state.generation))
         };
-        let index = match index {
-            Some((base, size, Some(index))) => Some((base, size, Some(self.write_index(index).await))),
-            Some((base, size, None)) => Some((base, size, None)),
-            None => None,
-        };
+        let mut head = None;
+        if let Some((file, end, generation)) = index {
+            head = Some(self.write_index(file).await);
+            let (now, cut) = {
+                let state = self.state.borrow();
+                (state.end(), state.generation != generation)
+            };
+            if cut && self.forget_indexes(&[base]).await.is_err() || now != end {
+                return false;
+            }
+        }
         let state = &mut *self.state.borrow_mut();
-        // Appended to, or cut, while the index was written.
-        let same = index.as_ref().is_none_or(|(base, size, _)| (*base, *size) == state.end().place());
-        if !same || !state.is_written_back() || state.dirty() > 0 {
+        // Appended to meanwhile.
+        if !state.is_written_back() || state.dirty() > 0 {
             return false;
         }
         for segment in state.segments.iter_mut().rev().take_while(|s| s.tail.is_some()) {
@@ -366,10 +372,9 @@ impl LogInner {
                 tail.chunks.iter().for_each(|chunk| self.shared.forget_chunk(chunk));
             }
         }
-        if let Some((_, _, head)) = index {
+        if head.is_some() {
             let active = state.active_mut();
-            active.index = None;
-            active.head = head;
+            (active.index, active.head) = (None, head);
         }
         state.unapplied.shrink_to_fit();
         state.memberships.shrink_to_fit();

@@ -65,6 +65,8 @@ pub(crate) struct Segment {
     pub(crate) index: Option<Rc<SparseIndex>>,
     /// Of the `.idx` file: it knows what is before its `covered`.
     pub(crate) head: Option<Rc<IndexHead>>,
+    /// The last batch, if it is known.
+    pub(crate) last_batch: Option<Fingerprint>,
     pub(crate) tail: Option<Box<Tail>>,
     /// Bytes of the file that have disk blocks.
     pub(crate) allocated: u32,
@@ -80,7 +82,6 @@ pub(crate) struct Tail {
     pub(crate) written: u32,
     /// Where batches that take no offset stand, and their sizes: readers plan around them.
     pub(crate) internal: VecDeque<(u32, u32)>,
-    pub(crate) last_batch: Option<Fingerprint>,
     /// Producers as of the segment's base offset: to be written beside it.
     pub(crate) snapshot: Option<Vec<u8>>,
 }
@@ -95,6 +96,7 @@ impl Segment {
             times: Some(Times::NONE),
             index: Some(Rc::new(SparseIndex::new(0))),
             head: None,
+            last_batch: None,
             tail: None,
             allocated: 0,
             has_file: false,
@@ -111,6 +113,7 @@ impl Segment {
             times: None,
             index: None,
             head: None,
+            last_batch: None,
             tail: None,
             allocated: size,
             has_file: true,
@@ -136,13 +139,7 @@ impl Segment {
     pub(crate) fn tail_mut(&mut self) -> &mut Tail {
         let size = self.size;
         self.tail.get_or_insert_with(|| {
-            Box::new(Tail {
-                chunks: VecDeque::new(),
-                written: size,
-                internal: VecDeque::new(),
-                last_batch: None,
-                snapshot: None,
-            })
+            Box::new(Tail { chunks: VecDeque::new(), written: size, internal: VecDeque::new(), snapshot: None })
         })
     }
 
