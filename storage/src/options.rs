@@ -17,6 +17,9 @@ pub struct StoreOptions {
     pub journal_files_max: usize,
     /// Records that wait are written together up to this size.
     pub journal_write_bytes: usize,
+    /// Bytes that wait for one log are written straight into its segment file from this size on, with only a note of them in
+    /// the journal.
+    pub bypass_bytes: usize,
     /// Bytes appended and not yet in their segment files, beyond which [`Dirty`](crate::Dirty) says that appends should wait.
     pub dirty_budget: usize,
     /// Bytes of written chunks kept in memory for readers near the end of the logs.
@@ -44,6 +47,7 @@ impl StoreOptions {
             journal_file_bytes: 64 << 20,
             journal_files_max: 8,
             journal_write_bytes: 1 << 20,
+            bypass_bytes: 64 << 10,
             dirty_budget,
             cache_budget,
             index_budget: 16 << 20,

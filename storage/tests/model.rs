@@ -243,6 +243,7 @@ fn options_of(dir: &std::path::Path, rng: &mut StdRng) -> StoreOptions {
     StoreOptions {
         journal_file_bytes: [256 << 10, 1 << 20][rng.random_range(0..2)],
         journal_files_max: rng.random_range(2..6),
+        bypass_bytes: [4 << 10, 20 << 10, usize::MAX][rng.random_range(0..3)],
         journal_write_bytes: [32 << 10, 256 << 10][rng.random_range(0..2)],
         cache_budget: [0, 100_000, 4 << 20][rng.random_range(0..3)],
         dirty_budget: [300_000, 8 << 20][rng.random_range(0..2)],

@@ -213,15 +213,16 @@ impl<O: Owner> Journal<O> {
         Ok(journal)
     }
 
-    /// Places `bytes` of a segment in the journal. `point` is where their last entry ends.
+    /// Places `bytes` of a segment in the journal. `point` is where their last entry ends; `None` where what follows at once
+    /// brings one.
     pub(crate) fn append_data(
         &self,
         owner: &O,
         segment: Offset,
         position: u32,
         bytes: ChunkSlice,
-        point: Point,
-        done: Option<Done>,
+        point: Option<Point>,
+        done: impl IntoIterator<Item = Done>,
     ) {
         let Some(mut state) = self.accepting() else { return self.refuse(done) };
         let state = &mut *state;
@@ -236,7 +237,7 @@ impl<O: Owner> Journal<O> {
         });
         match grown {
             Some(item) => {
-                item.point = Some(point);
+                item.point = point.or(item.point);
                 item.done.extend(done);
             }
             None => {
@@ -244,11 +245,21 @@ impl<O: Owner> Journal<O> {
                 state.pending.push_back(Item {
                     owner: Some(owner.clone()),
                     body: Body::Data { segment, position, bytes },
-                    point: Some(point),
+                    point,
                     done: done.into_iter().collect(),
                 });
             }
         }
+        self.0.writer_wake.notify();
+    }
+
+    /// Tells of bytes that are in their segment's file (see `RecordKind::Placed`), in order as `append_data`.
+    pub(crate) fn append_placed(&self, owner: &O, payload: Vec<u8>, point: Point, done: Vec<Done>) {
+        owner.growing().set(None);
+        let Some(mut state) = self.accepting() else { return self.refuse(done) };
+        state.pending_bytes += payload.len();
+        let body = Body::Meta { kind: RecordKind::Placed, payload };
+        state.pending.push_back(Item { owner: Some(owner.clone()), body, point: Some(point), done });
         self.0.writer_wake.notify();
     }
 
@@ -272,9 +283,9 @@ impl<O: Owner> Journal<O> {
         state.failure.is_none().then_some(state)
     }
 
-    fn refuse(&self, done: Option<Done>) {
-        if let (Some(done), Some(failure)) = (done, self.failure()) {
-            done(Err(failure));
+    fn refuse(&self, done: impl IntoIterator<Item = Done>) {
+        if let Some(failure) = self.failure() {
+            done.into_iter().for_each(|done| done(Err(failure.clone())));
         }
     }
 

@@ -45,12 +45,14 @@ pub(crate) enum RecordKind {
     Deleted = 5,
     /// As `Data`, but more of its last entry follows in the next one: without that it counts for nothing.
     DataPart = 6,
+    /// A large append: the segment's file has it up to the last whole block, durably, and the bytes behind that are here.
+    Placed = 7,
 }
 
 impl RecordKind {
     fn from_byte(byte: u8) -> Option<RecordKind> {
         use RecordKind::*;
-        [Opened, Data, State, Vote, Deleted, DataPart].into_iter().find(|kind| *kind as u8 == byte)
+        [Opened, Data, State, Vote, Deleted, DataPart, Placed].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -184,6 +186,21 @@ pub(crate) fn split_data(rest: &[u8]) -> Option<(Offset, u32, &[u8])> {
     let (segment, rest) = rest.split_first_chunk::<8>()?;
     let (position, bytes) = rest.split_first_chunk::<4>()?;
     Some((Offset(i64::from_le_bytes(*segment)), u32::from_le_bytes(*position), bytes))
+}
+
+/// Payload of a `Placed` record: `[from, block)` is in the file; what follows from `block` on is added by the caller.
+pub(crate) fn placed_header(key: PartitionKey, segment: Offset, from: u32, block: u32) -> Vec<u8> {
+    let mut payload = data_header(key, segment, from).to_vec();
+    payload.extend_from_slice(&block.to_le_bytes());
+    payload
+}
+
+/// Segment, the bounds of what is in its file, and the bytes behind: what follows the key in a `Placed` payload.
+pub(crate) fn split_placed(rest: &[u8]) -> Option<(Offset, u32, u32, &[u8])> {
+    let (segment, from, rest) = split_data(rest)?;
+    let (block, bytes) = rest.split_first_chunk::<4>()?;
+    let block = u32::from_le_bytes(*block);
+    (from < block).then_some((segment, from, block, bytes))
 }
 
 #[cfg(test)]

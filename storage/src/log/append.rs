@@ -62,7 +62,7 @@ impl Log {
         }
         // An empty call is as durable as what was appended before it.
         if let Some(done) = done {
-            self.0.shared.journal.after_all(done);
+            self.0.shared.after_all(done);
         }
         Ok(())
     }
@@ -176,8 +176,9 @@ impl LogInner {
         chunk.append(&place, rest);
         let slice = chunk.slice(from, size);
         self.shared.dirty.add(batch.len());
+        self.shared.stats.appended_bytes.add(batch.len());
         let point = Point { segment: base, position: size, next_offset: state.log_end, next_index: state.next_index };
-        self.shared.journal.append_data(self, base, from, slice, point, done);
+        self.make_durable(state, base, from, slice, point, done);
     }
 
     /// Makes sure that the active segment's last chunk takes `len` bytes more.

@@ -278,6 +278,7 @@ impl LogState {
             next_chunk: super::append::CHUNK_BYTES_MIN,
             chunk_begun: time::now(),
             last_append: time::now(),
+            bypass: Default::default(),
             unsynced: Vec::new(),
             dir_unsynced: false,
             truncating: 0,

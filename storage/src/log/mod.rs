@@ -8,11 +8,13 @@
 //! indexes    purged < first_index <= applied + 1 <= last + 1
 //! files      synced <= written <= flushed <= size           per log, in (segment, position)
 //! ```
-//! - Bytes go into a segment file only when they are durable in the journal (`written <= flushed`): a crash can then lose
-//!   nothing that a truncation not yet durable would have kept.
+//! - Bytes count as `written` only when the journal has them, or has durably been told that they are in the file
+//!   (`written <= flushed`); none are written while a truncation is not durable: a crash can then lose nothing that it would
+//!   have kept.
 //! - A journal file is freed only when `synced` of each log in it is past its records there.
 
 mod append;
+pub(crate) mod bypass;
 mod cursor;
 mod entries;
 mod expendable;
@@ -48,6 +50,7 @@ use crate::point::Point;
 use crate::producer_state::ProducerTable;
 use crate::segment::Segment;
 use crate::store::shared::Shared;
+use bypass::Bypass;
 use state::Place;
 
 pub use expendable::Expendable;
@@ -86,6 +89,8 @@ pub(crate) struct Marks {
     pub(crate) forced: Cell<bool>,
     /// In the list of logs with memory.
     pub(crate) warm: Cell<bool>,
+    /// Writes past the journal that it has not heard of, or not durably: write-back rests meanwhile.
+    pub(crate) unsettled: Cell<usize>,
     /// The log is deleted, and so are its files.
     pub(crate) removed: Cell<bool>,
     /// Since when write-back of the log has failed, for another reason than a full disk.
@@ -122,6 +127,7 @@ pub(crate) struct LogState {
     pub(crate) next_chunk: usize,
     pub(crate) chunk_begun: Instant,
     pub(crate) last_append: Instant,
+    pub(crate) bypass: Bypass,
     /// Segments written to since the last sync.
     pub(crate) unsynced: Vec<Offset>,
     /// Files were made or renamed since the directory was synced.
@@ -357,13 +363,11 @@ impl Log {
         if let Some(error) = self.0.refusal(true) {
             return durable(Err(error));
         }
-        {
-            let mut state = self.0.state.borrow_mut();
-            state.vote = Some(vote);
-            state.state_file_current = false;
-        }
+        let state = &mut *self.0.state.borrow_mut();
+        state.vote = Some(vote);
+        state.state_file_current = false;
         let payload = state::vote_record(self.0.key, vote);
-        self.0.shared.journal.append_meta(Some(&self.0), RecordKind::Vote, payload, Some(Box::new(durable)));
+        self.0.record(state, RecordKind::Vote, payload, Some(Box::new(durable)));
     }
 
     /// The entries up to `index` are committed: the high watermark moves behind them. Does nothing if it is there already;
@@ -449,7 +453,7 @@ impl Log {
     /// Calls `durable` when everything appended to the shard's logs so far is on disk.
     pub fn after_flush(&self, durable: impl FnOnce(Result<(), StorageError>) + 'static) {
         let done: Done = Box::new(durable);
-        self.0.shared.journal.after_all(done);
+        self.0.shared.after_all(done);
     }
 }
 

@@ -64,9 +64,9 @@ impl LogInner {
     }
 
     /// Puts the log's state into the journal. All that was appended to the log before is durable when it is.
-    pub(crate) fn journal_state(self: &Rc<Self>, state: &LogState, cut: bool, done: Option<Done>) {
+    pub(crate) fn journal_state(self: &Rc<Self>, state: &mut LogState, cut: bool, done: Option<Done>) {
         let payload = state_record(&self.persisted(state, false, cut));
-        self.shared.journal.append_meta(Some(self), RecordKind::State, payload, done);
+        self.record(state, RecordKind::State, payload, done);
     }
 
     /// Writes the state file, durably. The log is at rest: everything is durable, and in its segment files up to `synced`.

@@ -21,6 +21,7 @@ impl Log {
         if let Some(error) = inner.refusal(true) {
             return Err(error);
         }
+        inner.settled().await;
         let end = inner.cut_point(last_kept)?;
         let Some(end) = end else { return Ok(()) };
         // The segment goes on: what only an active one needs in memory has to be there. Nothing is cut before that.
@@ -101,8 +102,9 @@ impl LogInner {
     ) -> Result<Vec<Offset>, StorageError> {
         let mut borrowed = self.state.borrow_mut();
         let state: &mut LogState = &mut borrowed;
-        if state.applied.next_index > end.next_index || state.segment_at(end.segment).is_none_or(|s| s.start.is_none())
-        {
+        let changed =
+            state.applied.next_index > end.next_index || !state.bypass.is_empty() || self.marks.unsettled.get() > 0;
+        if changed || state.segment_at(end.segment).is_none_or(|s| s.start.is_none()) {
             return Err(StorageError::refused("the log changed while it was cut"));
         }
         let dirty_before = state.dirty();
@@ -132,6 +134,7 @@ impl LogInner {
             }
             tail.internal.retain(|(position, _)| *position < end.position);
             tail.written = tail.written.min(end.position);
+            (tail.issued, tail.noted, tail.sized) = (0, 0, 0);
         }
         state.log_end = end.next_offset;
         state.next_index = end.next_index;

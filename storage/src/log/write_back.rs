@@ -7,6 +7,7 @@
 //! | a chunk that begins inside a block not all of which is known | read that block first                               |
 //! | a sealed segment, all written                                | cut the file to its size, write `.idx` and `.snap`  |
 //! | a truncation on its way to the journal                       | nothing, until it is durable                        |
+//! | a write past the journal under way (`log::bypass`)           | nothing, until the journal durably knows of it      |
 
 use std::rc::Rc;
 
@@ -170,7 +171,7 @@ impl LogInner {
     pub(crate) async fn write_back_once(self: &Rc<Self>) -> Result<bool, StorageError> {
         let job = {
             let mut state = self.state.borrow_mut();
-            state.next_job(self.marks.forced.get())
+            if self.marks.unsettled.get() > 0 { None } else { state.next_job(self.marks.forced.get()) }
         };
         match job {
             None => return Ok(false),
@@ -225,33 +226,38 @@ impl LogInner {
         let mut position = u64::from(job.position);
         if let Some(blocks) = job.whole_blocks {
             let len = blocks.len() as u64;
+            self.shared.stats.write_back_bytes.add(blocks.len());
             file.write_at(position, blocks).await.doing("write", file.path())?;
             position += len;
         }
         if let Some(block) = job.last_block {
+            self.shared.stats.write_back_bytes.add(BLOCK);
             file.write_at(position, block).await.doing("write", file.path())?;
         }
         let state = &mut *self.state.borrow_mut();
         if !state.unsynced.contains(&job.segment) {
             state.unsynced.push(job.segment);
         }
-        if state.generation != job.generation || matches!(state.fenced, Some(StorageError::Deleted(_))) {
-            return Ok(());
-        }
-        if let Some(segment) = state.segment_at_mut(job.segment) {
-            let tail = segment.tail_mut();
-            let clean_before = tail.written;
-            tail.written = job.upto;
-            self.shared.dirty.sub((job.upto - clean_before) as usize);
-            // Full chunks that are in the file now are the cache; the last one may yet grow.
-            let new = tail.chunks.iter().rev().take_while(|c| !c.cached).count();
-            let from = tail.chunks.len() - new;
-            for chunk in tail.chunks.range_mut(from..).filter(|c| c.is_sealed() && c.end() <= job.upto) {
-                chunk.cached = true;
-                self.shared.cache.add(self, job.segment, chunk.start(), chunk.capacity());
-            }
+        if state.generation == job.generation {
+            self.mark_written(state, job.segment, job.upto);
         }
         Ok(())
+    }
+
+    /// What is before `upto` is in the segment's file.
+    pub(super) fn mark_written(self: &Rc<Self>, state: &mut LogState, base: Offset, upto: u32) {
+        let deleted = matches!(state.fenced, Some(StorageError::Deleted(_)));
+        let tail = state.segment_at_mut(base).and_then(|s| s.tail.as_mut());
+        let Some(tail) = tail.filter(|tail| !deleted && upto > tail.written) else { return };
+        self.shared.dirty.sub((upto - tail.written) as usize);
+        tail.written = upto;
+        // Full chunks that are in the file now are the cache; the last one may yet grow.
+        let new = tail.chunks.iter().rev().take_while(|c| !c.cached).count();
+        let from = tail.chunks.len() - new;
+        for chunk in tail.chunks.range_mut(from..).filter(|c| c.is_sealed() && c.end() <= upto) {
+            chunk.cached = true;
+            self.shared.cache.add(self, base, chunk.start(), chunk.capacity());
+        }
     }
 
     /// Gives a sealed segment's file its exact size and its index.

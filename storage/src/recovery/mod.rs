@@ -15,6 +15,8 @@
 //! | bytes or votes, no state              | a state file            | the file's state; bytes that follow its synced place, put in place |
 //! | bytes or votes, no state              | no state file           | ignored, reported: an operator took the partition away           |
 //! | a state                               | a segment shorter than its synced place | left; opening it reports `Corrupt`               |
+//! | a large append                        | its bytes, in the segment | kept: the record came after they were durable; opening checks their CRCs |
+//! | a large append                        | a shorter segment, or none | left; opening it reports `Corrupt`                              |
 //!
 //! "Put in place": written at their positions, each segment touched cut to where its bytes end (what is behind was never
 //! durable), synced, its index removed (it may be of what stood there before), and a state file written whose durable end is

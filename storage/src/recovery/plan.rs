@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 
 use crate::entry::VoteRecord;
 use crate::error::StorageError;
-use crate::journal::record::{DATA_HEADER_BYTES, Found, RecordKind, split_data, split_key};
+use crate::journal::record::{DATA_HEADER_BYTES, Found, RecordKind, split_data, split_key, split_placed};
 use crate::log::load::decode_state;
 use crate::log::state::{PartitionState, read_vote};
 use crate::model::{Offset, PartitionKey};
@@ -22,6 +22,8 @@ pub(super) struct Extent {
     pub(super) at: usize,
     /// It ends with an entry.
     pub(super) complete: bool,
+    /// The bytes are not in the journal: they were durable in the segment's file before the record was written.
+    pub(super) in_file: bool,
 }
 
 impl Extent {
@@ -107,7 +109,25 @@ impl Plans {
                 let (segment, position, bytes) = split_data(rest).ok_or_else(unreadable)?;
                 let at = at + DATA_HEADER_BYTES;
                 let complete = record.kind == RecordKind::Data;
-                plan.extents.push(Extent { segment, position, len: bytes.len() as u32, file, at, complete });
+                let len = bytes.len() as u32;
+                plan.extents.push(Extent { segment, position, len, file, at, complete, in_file: false });
+            }
+            RecordKind::Placed => {
+                let (segment, position, block, bytes) = split_placed(rest).ok_or_else(unreadable)?;
+                let (len, complete) = (block - position, bytes.is_empty());
+                plan.extents.push(Extent { segment, position, len, file, at, complete, in_file: true });
+                if !complete {
+                    let (at, len) = (at + record.payload.len() - bytes.len(), bytes.len() as u32);
+                    plan.extents.push(Extent {
+                        segment,
+                        position: block,
+                        len,
+                        file,
+                        at,
+                        complete: true,
+                        in_file: false,
+                    });
+                }
             }
             RecordKind::State => {
                 plan.begin_with(decode_state(key, std::path::Path::new("journal record"), rest)?);
@@ -125,7 +145,8 @@ mod tests {
 
     #[test]
     fn extents_are_clipped_at_both_ends() {
-        let extent = Extent { segment: Offset(10), position: 100, len: 50, file: 0, at: 1000, complete: true };
+        let extent =
+            Extent { segment: Offset(10), position: 100, len: 50, file: 0, at: 1000, complete: true, in_file: false };
         let clip = |from, to| {
             let mut e = extent;
             e.clip(from, to).then_some((e.position, e.len, e.at))

@@ -118,16 +118,22 @@ async fn target(
         let end = ends.entry(extent.segment).or_insert(0);
         *end = extent.end().max(*end);
     }
-    let (synced_segment, synced_position) = state.synced;
-    let damaged = synced_position > 0 && {
-        let path = dir.join(layout::segment_name(synced_segment));
+    // What is said to be in the files: by the state, and by records of large appends.
+    let mut kept = BTreeMap::from([state.synced]);
+    for extent in plan.extents.iter().filter(|extent| extent.in_file) {
+        let end = kept.entry(extent.segment).or_insert(0);
+        *end = extent.end().max(*end);
+    }
+    let mut damaged = false;
+    for (segment, end) in kept.into_iter().filter(|(_, end)| *end > 0) {
+        let path = dir.join(layout::segment_name(segment));
         let len = match fs::metadata(&path).await {
             Ok(metadata) => metadata.len,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(StorageError::io("look at", &path, &error)),
         };
-        len < u64::from(synced_position)
-    };
+        damaged |= len < u64::from(end);
+    }
     let durable = ends.last_key_value().map_or(state.durable, |(segment, end)| (*segment, *end));
     (state.clean, state.durable) = (false, durable.max(state.end.place()));
     if !damaged {
@@ -145,10 +151,15 @@ async fn write_extents(
 ) -> Result<u64, StorageError> {
     let mut written = 0;
     while let Some(first) = target.extents.get(target.done).filter(|e| e.file == number) {
+        if first.in_file {
+            target.done += 1;
+            continue;
+        }
         let (segment, position) = (first.segment, first.position);
         let mut bytes: Vec<u8> = Vec::new();
         while let Some(next) = target.extents.get(target.done) {
             let follows = next.file == number
+                && !next.in_file
                 && next.segment == segment
                 && next.position as usize == position as usize + bytes.len()
                 && (bytes.is_empty() || bytes.len() + next.len as usize <= WRITE_BYTES);

@@ -71,6 +71,8 @@ pub(crate) struct Segment {
     /// Bytes of the file that have disk blocks.
     pub(crate) allocated: u32,
     pub(crate) has_file: bool,
+    /// The file's name is durable.
+    pub(crate) named: bool,
     pub(crate) finished: bool,
 }
 
@@ -80,6 +82,11 @@ pub(crate) struct Tail {
     pub(crate) chunks: VecDeque<Chunk>,
     /// Bytes in the file.
     pub(crate) written: u32,
+    /// Blocks handed to the disk past the journal end here, those that the journal has been told of at `noted`, and the file's
+    /// size for them at `sized`; 0: none (see `log::bypass`).
+    pub(crate) issued: u32,
+    pub(crate) noted: u32,
+    pub(crate) sized: u32,
     /// Where batches that take no offset stand, and their sizes: readers plan around them.
     pub(crate) internal: VecDeque<(u32, u32)>,
     /// Producers as of the segment's base offset: to be written beside it.
@@ -100,6 +107,7 @@ impl Segment {
             tail: None,
             allocated: 0,
             has_file: false,
+            named: false,
             finished: false,
         }
     }
@@ -117,6 +125,7 @@ impl Segment {
             tail: None,
             allocated: size,
             has_file: true,
+            named: true,
             finished: true,
         }
     }
@@ -139,7 +148,15 @@ impl Segment {
     pub(crate) fn tail_mut(&mut self) -> &mut Tail {
         let size = self.size;
         self.tail.get_or_insert_with(|| {
-            Box::new(Tail { chunks: VecDeque::new(), written: size, internal: VecDeque::new(), snapshot: None })
+            Box::new(Tail {
+                chunks: VecDeque::new(),
+                written: size,
+                issued: 0,
+                noted: 0,
+                sized: 0,
+                internal: VecDeque::new(),
+                snapshot: None,
+            })
         })
     }
 

@@ -103,22 +103,21 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
         target.log.mark_synced(target.point);
         if target.log.last_file.get() > old.last || !target.log.is_at_rest() {
             target.log.snapshot_producers().await?;
-            let state = target.log.state.borrow();
-            target.log.journal_state(&state, false, None);
+            target.log.journal_state(&mut target.log.state.borrow_mut(), false, None);
         } else {
             at_rest.push(target);
         }
     }
-    shared.journal.flush().await?;
+    shared.flush().await?;
     // A state file speaks of a log at rest. One that has been used again meanwhile gets a state in the journal after all.
     let in_use = |log: &LogInner| log.last_file.get() > old.last || !log.is_at_rest();
     let (used, at_rest): (Vec<&Target>, Vec<&Target>) =
         at_rest.into_iter().filter(|t| !t.log.is_deleted()).partition(|t| in_use(&t.log));
     for target in &used {
-        target.log.journal_state(&target.log.state.borrow(), false, None);
+        target.log.journal_state(&mut target.log.state.borrow_mut(), false, None);
     }
     if !used.is_empty() {
-        shared.journal.flush().await?;
+        shared.flush().await?;
     }
     let writing = futures::stream::iter(at_rest).map(|target| async {
         // Looked at again at its turn; if not at rest any more, it is left for the next checkpoint.

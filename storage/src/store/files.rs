@@ -15,9 +15,12 @@ pub(crate) struct Files {
     state: RefCell<State>,
 }
 
+/// A segment, and whether writes to it are durable when they return.
+type FileKey = (PartitionKey, Offset, bool);
+
 #[derive(Default)]
 struct State {
-    open: HashMap<(PartitionKey, Offset), OpenFile>,
+    open: HashMap<FileKey, OpenFile>,
     clock: u64,
 }
 
@@ -39,23 +42,41 @@ impl Files {
         dir: &Path,
         create: bool,
     ) -> Result<File, StorageError> {
-        if let Some(file) = self.state.borrow_mut().get((key, base)) {
+        self.open_with((key, base, false), dir, create).await
+    }
+
+    /// The same for direct writes that are durable when they return.
+    pub(crate) async fn open_dsync(
+        &self,
+        key: PartitionKey,
+        base: Offset,
+        dir: &Path,
+        create: bool,
+    ) -> Result<File, StorageError> {
+        self.open_with((key, base, true), dir, create).await
+    }
+
+    async fn open_with(&self, id: FileKey, dir: &Path, create: bool) -> Result<File, StorageError> {
+        if let Some(file) = self.state.borrow_mut().get(id) {
             return Ok(file);
         }
+        let (_, base, dsync) = id;
         let path = dir.join(layout::segment_name(base));
-        let options = OpenOptions::read_write().create(create).direct(true);
+        let options = OpenOptions::read_write().create(create).direct(true).dsync(dsync);
         let file = File::open(&path, options).await.doing("open", &path)?;
-        self.state.borrow_mut().put((key, base), file.clone(), self.max);
+        self.state.borrow_mut().put(id, file.clone(), self.max);
         Ok(file)
     }
 
     /// The file is going away.
     pub(crate) fn forget(&self, key: PartitionKey, base: Offset) {
-        self.state.borrow_mut().open.remove(&(key, base));
+        let open = &mut self.state.borrow_mut().open;
+        open.remove(&(key, base, false));
+        open.remove(&(key, base, true));
     }
 
     pub(crate) fn forget_partition(&self, key: PartitionKey) {
-        self.state.borrow_mut().open.retain(|(k, _), _| *k != key);
+        self.state.borrow_mut().open.retain(|(k, _, _), _| *k != key);
     }
 
     pub(crate) fn clear(&self) {
@@ -68,14 +89,14 @@ impl Files {
 }
 
 impl State {
-    fn get(&mut self, id: (PartitionKey, Offset)) -> Option<File> {
+    fn get(&mut self, id: FileKey) -> Option<File> {
         self.clock += 1;
         let found = self.open.get_mut(&id)?;
         found.used = self.clock;
         Some(found.file.clone())
     }
 
-    fn put(&mut self, id: (PartitionKey, Offset), file: File, max: usize) {
+    fn put(&mut self, id: FileKey, file: File, max: usize) {
         self.clock += 1;
         self.open.insert(id, OpenFile { file, used: self.clock });
         if self.open.len() > max {

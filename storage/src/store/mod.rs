@@ -3,6 +3,7 @@
 //! ```text
 //!  append --> chunk (memory, readers) --> journal: durable --> write-back: segment file --> checkpoint: synced
 //!                                                                                           journal file free
+//!         large appends: segment file, durable --> a note of it in the journal (`log::bypass`)
 //! ```
 //! Memory: `dirty_budget` (the caller waits for [`Dirty`]) + `cache_budget` + `index_budget` + the journal's writes in flight.
 
@@ -70,6 +71,13 @@ pub struct StoreStats {
     /// The part of it that is in the files too.
     pub cache_bytes: usize,
     pub open_files: usize,
+    /// Bytes of the batches appended, segment headers included. What the disk had to take for them is `journal_bytes` +
+    /// `write_back_bytes` + `bypass_bytes`: divided by this it is the write amplification.
+    pub appended_bytes: u64,
+    /// Bytes written back to segment files.
+    pub write_back_bytes: u64,
+    /// Bytes written to segment files past the journal.
+    pub bypass_bytes: u64,
     pub journal_files: usize,
     pub journal_bytes: u64,
     pub journal_writes: u64,
@@ -145,6 +153,9 @@ impl Store {
             chunk_bytes: shared.memory.get(),
             cache_bytes: shared.cache.bytes(),
             open_files: shared.files.len(),
+            appended_bytes: shared.stats.appended_bytes.get() as u64,
+            write_back_bytes: shared.stats.write_back_bytes.get() as u64,
+            bypass_bytes: shared.stats.bypass_bytes.get() as u64,
             journal_files: journal.files,
             journal_bytes: journal.written_bytes,
             journal_writes: journal.writes,
@@ -161,7 +172,7 @@ impl Store {
 
     /// Waits until everything appended to any log is in its segment file, and synced. Tests and benchmarks ask for it.
     pub async fn write_back(&self) -> Result<(), StorageError> {
-        self.0.shared.journal.flush().await?;
+        self.0.shared.flush().await?;
         let logs: Vec<Rc<LogInner>> = self.0.logs.borrow().values().cloned().collect();
         let shared = &self.0.shared;
         loop {

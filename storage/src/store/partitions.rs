@@ -88,7 +88,7 @@ impl Store {
         let done = Box::new(move |result| {
             let _ = sender.send(result);
         });
-        shared.journal.append_meta(Some(log), RecordKind::Deleted, payload, Some(done));
+        log.record(&mut log.state.borrow_mut(), RecordKind::Deleted, payload, Some(done));
         receiver.await.unwrap_or(Err(StorageError::Closed))?;
         shared.write_back.finished(log).await;
         shared.files.forget_partition(key);

@@ -12,7 +12,7 @@ use super::thrift::Thrift;
 use super::write_back::WriteBack;
 use crate::chunk::Chunk;
 use crate::error::StorageError;
-use crate::journal::Journal;
+use crate::journal::{Done, Journal};
 use crate::log::LogInner;
 use crate::options::StoreOptions;
 use crate::store::ReadCount;
@@ -33,6 +33,10 @@ pub(crate) struct Shared {
     /// Logs that have memory to give back, some time.
     pub(crate) warm_logs: RefCell<Vec<Rc<LogInner>>>,
     pub(crate) warm_signal: Signal,
+    /// Logs with something on its way past the journal or waiting behind it.
+    pub(crate) bypassing: RefCell<Vec<Rc<LogInner>>>,
+    /// Such writes in flight.
+    pub(crate) bypass_writes: Counter,
     /// Nothing is appended any more.
     pub(crate) closing: Cell<bool>,
     /// The store's tasks end.
@@ -40,6 +44,20 @@ pub(crate) struct Shared {
     /// Partition directories were made or removed since the last sync.
     pub(crate) root_unsynced: Cell<bool>,
     pub(crate) thrift: Rc<Thrift>,
+}
+
+/// Asks the journal to call `done` after all that it has by the time that nobody holds the gate any more.
+pub(crate) struct Gate {
+    journal: Journal<Rc<LogInner>>,
+    done: Option<Done>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            self.journal.after_all(done);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -52,6 +70,9 @@ pub(crate) struct Counters {
     pub(crate) index_pages: ReadCounter,
     /// `indexes` files, and whole `.idx` files.
     pub(crate) indexes: ReadCounter,
+    pub(crate) appended_bytes: Counter,
+    pub(crate) write_back_bytes: Counter,
+    pub(crate) bypass_bytes: Counter,
     pub(crate) checkpoints: Counter,
 }
 
@@ -86,12 +107,30 @@ impl Shared {
             stats: Rc::default(),
             warm_logs: RefCell::default(),
             warm_signal: Signal::new(),
+            bypassing: RefCell::default(),
+            bypass_writes: Counter::default(),
             closing: Cell::new(false),
             ending: Cell::new(false),
             root_unsynced: Cell::new(false),
             thrift: Rc::default(),
             options,
         }
+    }
+
+    /// Calls `done` when everything appended to any log so far is durable. No log is borrowed.
+    pub(crate) fn after_all(&self, done: Done) {
+        let logs = self.bypassing.borrow().clone();
+        let gate = Rc::new(Gate { journal: self.journal.clone(), done: Some(done) });
+        logs.iter().for_each(|log| log.pass(gate.clone()));
+    }
+
+    /// Waits until everything appended to any log so far is durable.
+    pub(crate) async fn flush(&self) -> Result<(), StorageError> {
+        let (sender, receiver) = core_pinning::sync::oneshot::channel();
+        self.after_all(Box::new(move |result| {
+            let _ = sender.send(result);
+        }));
+        receiver.await.unwrap_or(Err(StorageError::Closed))
     }
 
     /// Why an essential log of the shard (see `LogConfig::essential`) takes no appends.

@@ -39,7 +39,8 @@ impl WriteBack {
 
     /// Has the log's next jobs run, if there are any. The log may be borrowed.
     pub(crate) fn enqueue(&self, log: &Rc<LogInner>) {
-        if !log.marks.queued.replace(true) {
+        // While something passes by the journal there is nothing to do; when it is settled the log asks again.
+        if log.marks.unsettled.get() == 0 && !log.marks.queued.replace(true) {
             self.queue.borrow_mut().push_back(log.clone());
             self.wake.notify();
         }
@@ -59,6 +60,16 @@ impl WriteBack {
     /// Waits until the log's job, if one runs, has ended.
     pub(crate) async fn finished(&self, log: &LogInner) {
         self.progress.wait_for(|| !log.marks.busy.get()).await
+    }
+
+    /// Waits until `condition`, looking at it whenever there is progress.
+    pub(crate) async fn progressed(&self, condition: impl FnMut() -> bool) {
+        self.progress.wait_for(condition).await
+    }
+
+    /// Has those who wait for progress look around.
+    pub(crate) fn notify_progress(&self) {
+        self.progress.notify_all();
     }
 
     pub(crate) fn disk_full(&self) -> Option<StorageError> {
@@ -112,6 +123,7 @@ async fn run_job(shared: Rc<Shared>, log: Rc<LogInner>) {
             shared.cache.trim();
             this.enqueue(&log);
         }
+        Ok(false) if log.marks.unsettled.get() > 0 => {}
         Ok(false) => log.marks.forced.set(false),
         Err(error) => {
             let known = match error {
@@ -137,6 +149,7 @@ async fn run_job(shared: Rc<Shared>, log: Rc<LogInner>) {
             spawn(Queue::Background, "write-back retry", retry).detach();
         }
     }
+    log.advance(&mut log.state.borrow_mut());
     this.wake.notify();
     this.progress.notify_all();
 }
