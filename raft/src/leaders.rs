@@ -2,7 +2,7 @@
 
 use corelane_storage::model::{LogId, RaftIndex, Term};
 
-/// The last entry of every term in the log, in order. Unknown after the process started, until the log was looked at.
+/// The last entry of every term in the log, in order. Unknown until the replica is surveyed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Leaders(Option<Known>);
 
@@ -21,10 +21,6 @@ impl Leaders {
     /// A log whose first entry is `first`; `last_of_terms` has the last entry of every term.
     pub fn known(first: RaftIndex, last_of_terms: Vec<LogId>) -> Leaders {
         Leaders(Some(Known { first, last_of_terms }))
-    }
-
-    pub fn is_known(&self) -> bool {
-        self.0.is_some()
     }
 
     /// The last entry of every term, if known.

@@ -21,10 +21,8 @@ pub(crate) async fn purge(slot: &Rc<Slot>, upto: RaftIndex) -> Result<Option<Log
     slot.refusal()?;
     let raft = slot.settled().await;
     if raft.is_none() {
-        replica.survey().await.map_err(|e| slot.refused(&e))?;
+        replica.survey();
     }
-    // The survey may have been overtaken by a build.
-    let raft = slot.settled().await;
     let given_up = replica.purged().max(replica.log.purged());
     let target = replica.purgeable(upto).filter(|t| given_up.is_none_or(|id| id.index < *t));
     let Some(target) = target.and_then(|index| replica.id_at(index)) else { return Ok(given_up) };

@@ -156,57 +156,12 @@ impl Replica {
         self.on_applied.replace(Some(hook));
     }
 
-    /// Learns the ids of the log's entries and fixes what is given up, so that an instance is built without a read.
-    ///
-    /// Retention may take entries out of the log while it is being looked at; then it is looked at again.
-    pub async fn survey(&self) -> Result<(), StorageError> {
-        loop {
-            let trimmed = self.log.purged();
-            self.purge_to.set(self.purge_to.get().max(trimmed));
-            let (purged, last) = (self.purge_to.get(), self.last());
-            if let Some(purged) = purged {
-                self.leaders.borrow_mut().purge(purged);
-            }
-            if self.leaders.borrow().is_known() {
-                return Ok(());
-            }
-            let first = purged.map_or(RaftIndex(0), |id| id.index.next());
-            let found = match last.filter(|last| last.index >= first) {
-                Some(last) => self.find_leaders(first, last).await,
-                None => Ok(Leaders::known(first, vec![])),
-            };
-            match found {
-                Ok(leaders) => {
-                    self.leaders.replace(leaders);
-                }
-                Err(StorageError::NoEntry(_)) if self.log.purged() != trimmed => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Finds which terms wrote the entries `first ..= last`, by halves: a header or two is read for every term but one.
-    async fn find_leaders(&self, first: RaftIndex, last: LogId) -> Result<Leaders, StorageError> {
-        let first = self.read_id(first).await?;
-        let mut ends = vec![last];
-        let mut end = last;
-        while end.term != first.term {
-            // `low` is of an earlier term than `end`, `high` is of `end`'s: they meet where that term begins.
-            let (mut low, mut high) = (first, end.index);
-            while low.index.next() < high {
-                let middle = self.read_id(RaftIndex(low.index.0 + (high.0 - low.index.0) / 2)).await?;
-                if middle.term == end.term { high = middle.index } else { low = middle }
-            }
-            end = low;
-            ends.push(end);
-        }
-        ends.reverse();
-        Ok(Leaders::known(first.index, ends))
-    }
-
-    async fn read_id(&self, index: RaftIndex) -> Result<LogId, StorageError> {
-        let id = self.log.log_id_at(index).await?;
-        id.ok_or(StorageError::NoEntry(LogId::new(Term(0), index)))
+    /// Fixes what is given up and learns which terms wrote the rest, so that an instance is built without a read.
+    pub fn survey(&self) {
+        let purged = self.purge_to.get().max(self.log.purged());
+        self.purge_to.set(purged);
+        let first = purged.map_or(RaftIndex(0), |id| id.index.next());
+        self.leaders.replace(Leaders::known(first, self.log.last_of_terms(first)));
     }
 
     /// The id of an entry, once [`survey`](Replica::survey) has been done.

@@ -24,6 +24,7 @@ mod reserve;
 pub mod sealed;
 mod segment;
 mod store;
+mod term_starts;
 
 pub use data_dir::{DataDir, DataDirError, LockHolder, data_dir_cluster_id, lock_data_dir};
 pub use entry::{

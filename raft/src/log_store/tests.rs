@@ -127,7 +127,7 @@ fn openraft_finds_its_place() {
         let (shard, mut store) = filled().await;
         let slot = store.0.clone();
         for known in [false, true] {
-            slot.replica.survey().await.unwrap();
+            slot.replica.survey();
             let mut sm = StateMachine::new(slot.clone());
             let state = StorageHelper::new(&mut store, &mut sm).with_id(7).get_initial_state().await.unwrap();
             assert_eq!(*state.vote_ref(), RaftVote::new_committed(4, 7), "known: {known}");
@@ -159,7 +159,7 @@ fn truncation_and_append_after_it() {
     run_local(async || {
         let (shard, mut store) = filled().await;
         let slot = store.0.clone();
-        slot.replica.survey().await.unwrap();
+        slot.replica.survey();
         store.truncate_after(Some(id(1, 2))).await.unwrap();
         assert_eq!(store.get_log_state().await.unwrap().last_log_id, Some(id(1, 2)));
         assert_eq!(ids(&store.try_get_log_entries(..).await.unwrap()), [id(1, 0), id(1, 1), id(1, 2)]);
@@ -177,7 +177,7 @@ fn purged_entries_are_not_missed() {
         let (shard, mut store) = filled().await;
         let slot = store.0.clone();
         slot.replica.advance(LogId::new(Term(4), RaftIndex(5)));
-        slot.replica.survey().await.unwrap();
+        slot.replica.survey();
         let all = [id(1, 0), id(1, 1), id(1, 2), id(3, 3), id(3, 4), id(4, 5)];
         for (purged, terms) in [(1, 3), (3, 2), (5, 0)] {
             store.purge(all[purged]).await.unwrap();

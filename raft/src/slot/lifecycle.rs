@@ -69,11 +69,8 @@ impl Slot {
 
     /// An instance that runs, or a fault.
     async fn make(self: &Rc<Self>) -> Option<Raft> {
-        let ready = async {
-            self.replica.survey().await?;
-            self.replica.claim_term().await
-        };
-        if let Err(error) = ready.await {
+        self.replica.survey();
+        if let Err(error) = self.replica.claim_term().await {
             self.refused(&error);
             return None;
         }

@@ -127,6 +127,7 @@ impl LogInner {
         if state.epochs.latest().is_none_or(|(term, _)| term < id.term) {
             state.epochs.assign(id.term, header.base_offset);
         }
+        state.terms.append(id);
         state.state_file_current = false;
         let interval = state.config.index_interval_bytes;
         let next_index = id.index.next();

@@ -33,6 +33,7 @@ use crate::sealed::SealError;
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::{Segment, SegmentStart, Times};
 use crate::store::shared::Shared;
+use crate::term_starts::TermStarts;
 
 use bytes::Bytes;
 
@@ -116,6 +117,7 @@ impl LogInner {
             memberships: stored.memberships.clone(),
             vote: stored.vote,
             epochs: stored.epochs.clone(),
+            terms: stored.terms.clone(),
             producer_snapshot: match stored.producers {
                 Producers::Snapshot(point) => Some(point),
                 _ => None,
@@ -236,6 +238,7 @@ impl LogInner {
                 return Err(bad("a batch of an earlier term"));
             }
             state.last = Some(entry.id);
+            state.terms.append(entry.id);
             if state.epochs.latest().is_none_or(|(term, _)| term < entry.id.term) {
                 state.epochs.assign(entry.id.term, entry.base_offset);
             }
@@ -275,6 +278,7 @@ impl LogState {
             memberships: Vec::new(),
             vote: None,
             epochs: EpochCache::new(),
+            terms: TermStarts::default(),
             next_chunk: super::append::CHUNK_BYTES_MIN,
             chunk_begun: time::now(),
             last_append: time::now(),

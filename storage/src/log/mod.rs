@@ -50,6 +50,7 @@ use crate::point::Point;
 use crate::producer_state::ProducerTable;
 use crate::segment::Segment;
 use crate::store::shared::Shared;
+use crate::term_starts::TermStarts;
 use bypass::Bypass;
 use state::Place;
 
@@ -123,6 +124,7 @@ pub(crate) struct LogState {
     pub(crate) memberships: Vec<(LogId, Bytes)>,
     pub(crate) vote: Option<VoteRecord>,
     pub(crate) epochs: EpochCache,
+    pub(crate) terms: TermStarts,
     /// Capacity of the next chunk, by how fast the last one was filled.
     pub(crate) next_chunk: usize,
     pub(crate) chunk_begun: Instant,
@@ -403,6 +405,12 @@ impl Log {
     /// The idempotent producers. Appending keeps it; the broker checks batches against it before it proposes them.
     pub fn producers(&self) -> &RefCell<ProducerTable> {
         &self.0.producers
+    }
+
+    /// The last entry of every Raft term that has entries at `first` or later.
+    pub fn last_of_terms(&self, first: RaftIndex) -> Vec<LogId> {
+        let state = self.0.state.borrow();
+        state.terms.last_of_terms(first, state.last)
     }
 
     /// The leader epochs.

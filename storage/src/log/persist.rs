@@ -60,6 +60,7 @@ impl LogInner {
             memberships: state.memberships.clone(),
             producers,
             epochs: state.epochs.clone(),
+            terms: state.terms.clone(),
         }
     }
 

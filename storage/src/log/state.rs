@@ -18,9 +18,10 @@ use crate::model::{LogId, NodeId, Offset, PartitionKey, RaftIndex, Term, TopicId
 use crate::point::Point;
 use crate::sealed::{self, Fields, SealError};
 use crate::segment::{SegmentStart, Times};
+use crate::term_starts::TermStarts;
 
 const MAGIC: [u8; 4] = *b"CLPS";
-const VERSION: u16 = 0;
+const VERSION: u16 = 1;
 
 /// Place of a byte: base offset of its segment, position.
 pub(crate) type Place = (Offset, u32);
@@ -64,6 +65,7 @@ pub(crate) struct PartitionState {
     pub(crate) memberships: Vec<(LogId, Bytes)>,
     pub(crate) producers: Producers,
     pub(crate) epochs: EpochCache,
+    pub(crate) terms: TermStarts,
 }
 
 impl PartitionState {
@@ -108,6 +110,7 @@ impl PartitionState {
             }
             Producers::Rebuild => p.push(3),
         }
+        self.terms.encode(&mut p);
         self.epochs.encode(&mut p);
         sealed::seal(MAGIC, VERSION, &p, out);
     }
@@ -151,6 +154,7 @@ impl PartitionState {
             [3] => Producers::Rebuild,
             _ => return Err(SealError::Contents),
         };
+        let terms = TermStarts::decode(f)?;
         let epochs = EpochCache::decode(f.rest())?;
         f.end()?;
         if durable < synced || durable < end.place() || end.next_index < applied.next_index {
@@ -174,6 +178,7 @@ impl PartitionState {
             memberships,
             producers,
             epochs,
+            terms,
         })
     }
 }
@@ -277,6 +282,8 @@ mod tests {
         };
         let mut epochs = EpochCache::new();
         epochs.assign(Term(3), Offset(5));
+        let mut terms = TermStarts::default();
+        terms.append(id(4));
         for producers in [
             Producers::Empty,
             Producers::Inline(Bytes::from_static(b"table")),
@@ -304,6 +311,7 @@ mod tests {
                 memberships: vec![(id(1), Bytes::from_static(b"members"))],
                 producers,
                 epochs: epochs.clone(),
+                terms: terms.clone(),
             };
             let mut bytes = Vec::new();
             state.encode(&mut bytes);

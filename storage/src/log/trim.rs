@@ -147,6 +147,9 @@ impl LogInner {
             }
             let first = state.segments.front();
             state.purged = first.and_then(|s| s.start).and_then(|s| s.previous).max(state.purged);
+            if let Some(purged) = state.purged {
+                state.terms.purge(purged);
+            }
             state.log_start = state.log_start.max(to);
             state.epochs.trim_start(state.log_start);
             let first_segment = state.segments.front().map_or(Offset::ZERO, |s| s.base_offset);

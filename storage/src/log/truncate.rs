@@ -142,6 +142,7 @@ impl LogInner {
         let kept = end.next_index - state.applied.next_index;
         state.unapplied.truncate(kept as usize);
         state.memberships.retain(|(id, _)| id.index < end.next_index);
+        state.terms.truncate(end.next_index);
         state.epochs.truncate_end(end.next_offset);
         // A term that has only entries without offsets begins at the log end.
         if let Some(last) = last.filter(|last| state.epochs.latest().is_none_or(|(term, _)| term < last.term)) {
