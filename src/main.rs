@@ -15,6 +15,7 @@ mod router;
 mod settings;
 mod shard;
 mod signals;
+mod space;
 
 use std::process::ExitCode;
 

@@ -18,7 +18,8 @@ pub fn start(shard: &Rc<Shard>) -> Task<()> {
     })
 }
 
-async fn pass(shard: &Rc<Shard>) {
+/// Applies the retention of every topic to this shard's partitions, now.
+pub async fn pass(shard: &Rc<Shard>) {
     for partition in shard.partitions.all() {
         if partition.is_deleted() {
             continue;

@@ -53,6 +53,7 @@ pub struct BrokerConfig {
     pub producer_expiration_ms: i32,
     pub offsets: OffsetsSettings,
     pub group: GroupSettings,
+    pub space: SpaceSettings,
     pub log_format: LogFormat,
     /// A `tracing` filter: a level, or `target=level` directives.
     pub log_level: String,
@@ -78,6 +79,15 @@ pub struct GroupSettings {
     pub min_session_timeout_ms: i32,
     pub max_session_timeout_ms: i32,
     pub max_size: i32,
+}
+
+/// What happens when the disk fills. Bytes; `None`: by the size of the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceSettings {
+    pub min_free_bytes: Option<u64>,
+    pub near_full_free_bytes: Option<u64>,
+    pub min_retention_ms: i64,
+    pub reserve_bytes: Option<u64>,
 }
 
 /// The name of the property that is wrong, and what is wrong with it.
@@ -146,6 +156,12 @@ impl BrokerConfig {
                 min_session_timeout_ms: r.int("group.min.session.timeout.ms")?,
                 max_session_timeout_ms: r.int("group.max.session.timeout.ms")?,
                 max_size: r.int("group.max.size")?,
+            },
+            space: SpaceSettings {
+                min_free_bytes: r.long("storage.min.free.bytes")?.map(i64::unsigned_abs),
+                near_full_free_bytes: r.long("storage.near.full.free.bytes")?.map(i64::unsigned_abs),
+                min_retention_ms: r.need("storage.min.retention.ms")?,
+                reserve_bytes: r.long("storage.reserve.bytes")?.map(i64::unsigned_abs),
             },
             log_format: match log_format.as_deref() {
                 None | Some("text") => LogFormat::Text,

@@ -26,7 +26,7 @@ pub mod units;
 mod value;
 
 pub use alter::{Alteration, Caller, Operation};
-pub use broker::{Advertise, BrokerConfig, GroupSettings, LogFormat, OffsetsSettings, SHARDS_PER_NODE};
+pub use broker::{Advertise, BrokerConfig, GroupSettings, LogFormat, OffsetsSettings, SHARDS_PER_NODE, SpaceSettings};
 pub use describe::{ConfigEntry, ConfigSource, ConfigType, Synonym};
 pub use error::{ConfigError, LoadError};
 pub use layers::{BrokerProperties, Overrides};

@@ -119,6 +119,9 @@ fn plan_topic(shard: &Shard, image: &ClusterImage, topic: NewTopic) -> Result<(T
         return Err(Refused::new(code, message));
     }
     shard.config.check_new_topic(&topic.configs, topic.internal)?;
+    if !topic.internal {
+        check_space(shard)?;
+    }
     let id = new_topic_id();
     let mut records = vec![MetadataRecord::Topic { name: topic.name.clone(), id }];
     records.extend((0..partitions).map(|partition| MetadataRecord::Partition { topic: id, partition }));
@@ -129,6 +132,11 @@ fn plan_topic(shard: &Shard, image: &ClusterImage, topic: NewTopic) -> Result<(T
         value: Some(value),
     }));
     Ok((id, records))
+}
+
+/// What is new takes space: not from a disk that is full.
+fn check_space(shard: &Shard) -> Result<(), Refused> {
+    shard.space.refusal().map_or(Ok(()), |(code, message)| Err(Refused::new(code, message)))
 }
 
 fn partition_count(asked: i32, shard: &Shard) -> Result<u32, Refused> {
@@ -268,6 +276,7 @@ fn plan_partitions(
         }
         assignments.iter().try_for_each(|brokers| check_replicas(shard, brokers))?;
     }
+    check_space(shard)?;
     Ok((topic.partitions..count).map(|partition| MetadataRecord::Partition { topic: topic.id, partition }).collect())
 }
 

@@ -45,7 +45,7 @@ impl Shard {
     }
 
     /// Opens or creates the partitions of `topic` that this shard owns and does not serve yet. One that does not open is
-    /// offline: clients get KAFKA_STORAGE_ERROR, and the next start tries again.
+    /// offline: clients get KAFKA_STORAGE_ERROR, and the next start tries again, or [`reopen_failed`](Self::reopen_failed).
     async fn open_partitions(self: &Rc<Self>, topic: &Arc<TopicImage>) {
         let own = (0..topic.partitions).filter(|index| owner(topic.key(*index), self.shards) == self.id);
         for index in own {
@@ -54,6 +54,18 @@ impl Shard {
                 tracing::error!(topic = %topic.name, partition = index, %error, "partition does not open");
             }
         }
+    }
+
+    /// Tries again to open what did not open. A disk that was full has room again.
+    pub async fn reopen_failed(self: &Rc<Self>) {
+        let mut topics: Vec<TopicId> = self.partitions.failed().into_iter().map(|key| key.topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let image = self.image();
+        for topic in topics.iter().filter_map(|id| image.topic(*id)) {
+            self.open_partitions(topic).await;
+        }
+        self.coordinators.take_image(self, &image, &topics);
     }
 
     async fn open_partition(self: &Rc<Self>, topic: &Arc<TopicImage>, index: u32) -> Result<(), PartitionError> {

@@ -30,6 +30,7 @@ use crate::partition::{FetchWaiter, ProduceContext, ProduceFailure, Produced};
 use crate::producer_ids::ProducerIds;
 use crate::router::Router;
 use crate::settings::Settings;
+use crate::space::Space;
 
 pub use self::partitions::PartitionTable;
 pub use self::startup::{Event, Start, run};
@@ -49,6 +50,7 @@ pub struct Shard {
     /// Fetches of any shard that wait for partitions of this one.
     pub fetch_waits: RefCell<HashMap<u64, Rc<FetchWaiter>>>,
     pub producer_ids: ProducerIds,
+    pub space: Space,
     pub connection_limits: Arc<ConnectionLimits>,
     /// Bytes of requests that have been received and not answered.
     pub request_memory: Budget,
@@ -83,7 +85,7 @@ impl Shard {
 
     /// Orders a batch in a partition of this shard. `all`: the client asks for every replica (acks=all).
     pub fn produce(
-        &self,
+        self: &Rc<Self>,
         key: PartitionKey,
         batch: Bytes,
         all: bool,
@@ -92,6 +94,10 @@ impl Shard {
         let partition = self.partitions.find(key)?;
         if all && partition.config().min_insync_replicas > 1 {
             return Err(ErrorCode::NotEnoughReplicas.into());
+        }
+        // What clients may write to the broker's own topics is what keeps it going.
+        if !partition.log().config().essential {
+            self.space.admit(self, batch.len())?;
         }
         partition.produce(&batch, context)
     }

@@ -12,7 +12,7 @@ use crate::partition::Partition;
 #[derive(Default)]
 pub struct PartitionTable {
     open: RefCell<HashMap<PartitionKey, Rc<Partition>>>,
-    /// Those whose log did not open: offline until the next start.
+    /// Those whose log did not open: offline until the next start, or until a disk that was full has room again.
     failed: RefCell<HashSet<PartitionKey>>,
 }
 
@@ -30,6 +30,10 @@ impl PartitionTable {
         self.get(key).ok_or_else(offline)
     }
 
+    pub fn failed(&self) -> Vec<PartitionKey> {
+        self.failed.borrow().iter().copied().collect()
+    }
+
     pub fn set_failed(&self, key: PartitionKey) {
         self.failed.borrow_mut().insert(key);
     }
@@ -39,6 +43,7 @@ impl PartitionTable {
     }
 
     pub fn insert(&self, partition: Rc<Partition>) {
+        self.failed.borrow_mut().remove(&partition.key);
         self.open.borrow_mut().insert(partition.key, partition);
     }
 

@@ -5,7 +5,8 @@
 //! Stop: no new connections, open ones end, groups stop, everything is written back, the store is marked clean.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Barrier, mpsc};
 
@@ -14,7 +15,7 @@ use core_pinning::sync::Signal;
 use core_pinning::task::{Queue, spawn};
 use core_pinning::{ShardContext, ShardId};
 use corelane_raft::{Groups, GroupsOptions};
-use corelane_storage::{Store, StoreOptions, recover_journals};
+use corelane_storage::{Reserve, StorageError, Store, StoreOptions, recover_journals};
 
 use super::{PartitionTable, Shard};
 use crate::controller::{Controller, publish};
@@ -28,6 +29,7 @@ use crate::producer_ids::ProducerIds;
 use crate::retention;
 use crate::router::{Router, ShardMessage};
 use crate::settings::Settings;
+use crate::space::{self, Keeper, Space};
 
 /// What the control thread hears, from shards and from signals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,10 +67,25 @@ pub async fn run(context: ShardContext<ShardMessage>, start: Start) {
     }
 }
 
+/// Runs a step of the start; if the disk is full, once more with the space of the reserve.
+async fn with_reserve<T, F: Future<Output = Result<T, StorageError>>>(
+    data_dir: &Path,
+    step: impl Fn() -> F,
+) -> Result<T, StorageError> {
+    match step().await {
+        Err(error @ StorageError::DiskFull { .. }) => {
+            tracing::warn!(%error, "the start takes the space that was held back for a full disk");
+            Reserve::give_back_in(data_dir).await?;
+            step().await
+        }
+        other => other,
+    }
+}
+
 async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), String> {
     let Start { node, config, data_dir, recovered, connection_limits, events } = start;
     let (id, shards) = (context.id, context.shards);
-    let replayed = recover_journals(&data_dir, id, shards).await;
+    let replayed = with_reserve(&data_dir, || recover_journals(&data_dir, id, shards)).await;
     recovered.wait();
     let replayed = replayed.map_err(|error| format!("recovery failed: {error}"))?;
     if replayed.records > 0 {
@@ -77,7 +94,8 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     let settings = Settings::new(config, &node);
     let memory = settings.shard_memory(shards);
     let options = StoreOptions::new(&data_dir, id, memory.dirty, memory.cache);
-    let (store, _) = Store::open(options).await.map_err(|e| format!("the store of shard {id} does not open: {e}"))?;
+    let opened = with_reserve(&data_dir, || Store::open(options.clone())).await;
+    let (store, _) = opened.map_err(|e| format!("the store of shard {id} does not open: {e}"))?;
     let shard = Rc::new(Shard {
         id,
         shards,
@@ -90,9 +108,10 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         fetch_sessions: FetchSessions::new(id, shards, settings.broker().fetch_sessions_max.max(0) as usize),
         fetch_waits: RefCell::default(),
         producer_ids: ProducerIds::default(),
+        space: Space::default(),
         connection_limits,
         request_memory: Budget::new(memory.requests),
-        data_dir,
+        data_dir: data_dir.clone(),
         image: RefCell::default(),
         has_image: Signal::default(),
         next_wait: Cell::new(u64::from(id.0)),
@@ -121,6 +140,11 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         publish(&shard, image, topics).await;
     }
     shard.has_image.wait().await;
+    let keeping = match id == space::KEEPER {
+        true => Some(Keeper::open(&shard).await.map_err(|error| format!("free space of {data_dir:?}: {error}"))?),
+        false => None,
+    };
+    let keeping = keeping.map(|keeper| spawn(Queue::Background, "disk space", keeper.run()));
     let serving = server.run(listener);
     let cleaning = retention::start(&shard);
     let _ = events.send(Event::Serving { topics: shard.image().topics().count(), partitions: shard.partitions.len() });
@@ -130,6 +154,9 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         task.cancel().await;
     }
     cleaning.cancel().await;
+    if let Some(keeping) = keeping {
+        keeping.cancel().await;
+    }
     server.stop().await;
     let _ = events.send(Event::Drained);
 

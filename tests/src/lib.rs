@@ -15,4 +15,5 @@ pub mod librdkafka;
 pub mod ports;
 pub mod process;
 pub mod scratch;
+pub mod small_disk;
 pub mod wait;

@@ -109,7 +109,9 @@ impl ShardCall for ProduceCall {
             };
             let outcomes = timeout(limit, finish).await.unwrap_or_default();
             // Where write-back has fallen behind, answers wait: clients have only so many requests on their way.
-            let _ = timeout(limit, shard.store.dirty().room()).await;
+            if outcomes.iter().any(|(_, outcome)| outcome.is_ok()) {
+                let _ = timeout(limit, shard.store.dirty().room()).await;
+            }
             outcomes
         }
     }
