@@ -32,6 +32,8 @@ pub struct Settings {
 pub struct ShardMemory {
     /// Requests received and not answered.
     pub requests: usize,
+    /// Answers made and not sent.
+    pub answers: usize,
     /// Records acknowledged and not yet written back to their segments.
     pub dirty: usize,
     /// Recent batches kept for readers.
@@ -56,8 +58,8 @@ impl Settings {
     pub fn shard_memory(&self, shards: usize) -> ShardMemory {
         let share = self.broker.memory_bytes as usize / shards.max(1);
         // A request may be as large as socket.request.max.bytes and must fit.
-        let requests = (share / 4).max(self.broker.request_max_bytes.max(0) as usize);
-        ShardMemory { requests, dirty: share / 4, cache: share / 2 }
+        let requests = (share / 8).max(self.broker.request_max_bytes.max(0) as usize);
+        ShardMemory { requests, answers: share / 8, dirty: share / 4, cache: share / 2 }
     }
 
     /// What the group coordinators obey.

@@ -73,6 +73,12 @@ impl BudgetUnits {
         }
     }
 
+    /// Takes over what `other`, of the same budget, holds.
+    pub fn merge(&mut self, mut other: BudgetUnits) {
+        debug_assert!(Rc::ptr_eq(&self.budget.0, &other.budget.0), "units of another budget");
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Takes `bytes` out into units of their own; at most what is held.
     pub fn split(&mut self, bytes: usize) -> BudgetUnits {
         let bytes = bytes.min(self.bytes);
@@ -108,7 +114,9 @@ mod tests {
             drop(held.split(20));
             let units = t.await;
             assert_eq!((b.used(), units.bytes(), held.bytes()), (90, 60, 30));
-            drop((units, held));
+            held.merge(units);
+            assert_eq!((b.used(), held.bytes()), (90, 90));
+            drop(held);
             assert_eq!(b.used(), 0);
         });
     }

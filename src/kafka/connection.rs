@@ -14,6 +14,7 @@ use core_pinning::time::{Instant, now};
 use futures::stream::{FuturesOrdered, StreamExt};
 use futures::{FutureExt, select_biased};
 
+use super::answer_memory::{AnswerMemory, Outbox, Unsent};
 use super::frame::{Frame, FrameError, FrameReader};
 use super::handlers;
 use super::request::Client;
@@ -21,8 +22,6 @@ use crate::shard::Shard;
 
 /// Requests of one connection that may wait for their answers.
 const PIPELINE_MAX: usize = 64;
-/// Unsent bytes of answers above which a connection reads no further request.
-const UNSENT_MAX: usize = 1 << 20;
 
 /// How a request ends.
 pub enum Answer {
@@ -32,6 +31,15 @@ pub enum Answer {
     Nothing,
     /// The client broke the protocol, or asked with acks=0 for what failed: it learns by losing its connection.
     Close(&'static str),
+}
+
+impl Answer {
+    pub fn size(&self) -> usize {
+        match self {
+            Answer::Send(slices) => slices.iter().map(Bytes::len).sum(),
+            Answer::Nothing | Answer::Close(_) => 0,
+        }
+    }
 }
 
 pub struct Accepted {
@@ -51,6 +59,7 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
     let mut reader = FrameReader::new(connection.conn.clone(), max, shard.request_memory.clone());
     let mut answers = FuturesOrdered::new();
     let mut exclusive = false;
+    let mut outbox = Outbox::new(connection.conn.clone(), &shard.answer_memory);
     let reason = loop {
         let may_read = !exclusive && answers.len() < PIPELINE_MAX;
         let frame = async {
@@ -61,25 +70,29 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
         };
         let event = select_biased! {
             answer = answers.select_next_some() => Event::Answer(answer),
+            sent = outbox.emptied().fuse() => Event::Sent(sent),
             frame = frame.fuse() => Event::Frame(frame),
         };
         match event {
-            Event::Answer((answer, last)) => {
+            Event::Answer((answer, memory, last)) => {
                 exclusive &= !last;
-                if let Err(reason) = send(&connection.conn, answer).await {
+                if let Err(reason) = send(&mut outbox, answer, memory).await {
                     break reason;
                 }
             }
+            Event::Sent(Ok(())) => outbox.settle(),
+            Event::Sent(Err(why)) => break why.into(),
             Event::Frame(Ok(frame)) => {
                 connection.last_active.set(now());
                 let Frame { bytes, memory } = frame;
-                let accepted = handlers::accept(&shard, &client, bytes);
+                let holds = shard.answer_memory.answer();
+                let accepted = handlers::accept(&shard, &client, bytes, holds.clone());
                 exclusive = !accepted.overlaps;
                 let last = exclusive;
                 answers.push_back(async move {
                     let answer = accepted.answer.await;
                     drop(memory);
-                    (answer, last)
+                    (answer, holds, last)
                 });
             }
             Event::Frame(Err(FrameError::Closed)) if answers.is_empty() => break Closed::ByPeer,
@@ -91,13 +104,19 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
             break Closed::ByPeer;
         }
     };
-    if let Closed::Because(reason) = reason {
-        tracing::info!(peer = %client.peer, client_id = client.id().as_deref(), reason, "connection closed");
+    match reason {
+        // It may have closed its half only, and still read.
+        Closed::ByPeer => drop(outbox.sent(0).await),
+        Closed::Because(reason) => {
+            tracing::info!(peer = %client.peer, client_id = client.id().as_deref(), reason, "connection closed");
+        }
     }
 }
 
 enum Event {
-    Answer((Answer, bool)),
+    Answer((Answer, AnswerMemory, bool)),
+    /// All answers so far have been sent, or will not be.
+    Sent(Result<(), Unsent>),
     Frame(Result<Frame, FrameError>),
 }
 
@@ -106,17 +125,25 @@ enum Closed {
     Because(String),
 }
 
-async fn send(conn: &Conn, answer: Answer) -> Result<(), Closed> {
+impl From<Unsent> for Closed {
+    fn from(why: Unsent) -> Closed {
+        match why {
+            Unsent::Gone => Closed::ByPeer,
+            Unsent::Unread => {
+                Closed::Because("it does not read its answers, and others wait for their memory".to_owned())
+            }
+        }
+    }
+}
+
+async fn send(outbox: &mut Outbox, answer: Answer, memory: AnswerMemory) -> Result<(), Closed> {
     match answer {
         Answer::Nothing => Ok(()),
         Answer::Close(reason) => {
             // What was answered before still goes out.
-            let _ = conn.flushed(0).await;
+            let _ = outbox.sent(0).await;
             Err(Closed::Because(reason.to_owned()))
         }
-        Answer::Send(slices) => {
-            slices.into_iter().for_each(|slice| conn.send(slice));
-            conn.flushed(UNSENT_MAX).await.map_err(|_| Closed::ByPeer)
-        }
+        Answer::Send(slices) => Ok(outbox.send(slices, memory).await?),
     }
 }

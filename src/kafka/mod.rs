@@ -1,5 +1,6 @@
 //! Kafka's protocol: listeners, connections, and one handler for each API.
 
+pub mod answer_memory;
 pub mod connection;
 mod each_partition;
 pub mod fetch_session;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use corelane_protocol::Str;
 
+use super::answer_memory::AnswerMemory;
 use crate::shard::Shard;
 
 /// The other end of a connection.
@@ -38,4 +39,6 @@ pub struct RequestContext {
     pub shard: Rc<Shard>,
     pub client: Rc<Client>,
     pub version: i16,
+    /// What its answer holds.
+    pub memory: AnswerMemory,
 }

@@ -23,6 +23,7 @@ use hashbrown::HashMap;
 use crate::controller::Controller;
 use crate::controller::image::ClusterImage;
 use crate::coordinator::Coordinators;
+use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
@@ -54,6 +55,7 @@ pub struct Shard {
     pub connection_limits: Arc<ConnectionLimits>,
     /// Bytes of requests that have been received and not answered.
     pub request_memory: Budget,
+    pub answer_memory: AnswerBudget,
     data_dir: PathBuf,
     image: RefCell<Arc<ClusterImage>>,
     /// The first image has come.

@@ -21,6 +21,7 @@ use super::{PartitionTable, Shard};
 use crate::controller::{Controller, publish};
 use crate::coordinator::Coordinators;
 use crate::exit;
+use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::server::Server;
@@ -111,6 +112,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         space: Space::default(),
         connection_limits,
         request_memory: Budget::new(memory.requests),
+        answer_memory: AnswerBudget::new(memory.answers),
         data_dir: data_dir.clone(),
         image: RefCell::default(),
         has_image: Signal::default(),

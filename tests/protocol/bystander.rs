@@ -25,7 +25,11 @@ impl Drop for StopAtEnd<'_> {
 /// Runs `hostile` while a bystander on a connection of its own writes and reads. Fails if the bystander is kept
 /// waiting or disturbed, if the process is gone, or if it has grown (measured on the binary only: a JVM grows as it likes).
 pub fn undisturbed_by(hostile: impl FnOnce(&Broker)) {
-    let broker = Broker::shared();
+    undisturbed(Broker::shared(), hostile);
+}
+
+/// The same on a broker of the test's own.
+pub fn undisturbed(broker: &Broker, hostile: impl FnOnce(&Broker)) {
     let topic = unique("bystander");
     create_topic(broker, &topic, 1, &[]);
     let (pid, before) = (broker.pid(), broker.rss_bytes());

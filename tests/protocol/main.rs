@@ -9,3 +9,4 @@ mod metadata;
 mod mutations;
 mod offsets;
 mod produce;
+mod unread;

@@ -87,6 +87,11 @@ impl Connection {
         self.try_call(version, request).unwrap_or_else(|e| panic!("{} v{version}: {e}", R::NAME))
     }
 
+    /// Closes the way to the broker and leaves the way back open.
+    pub fn end_of_requests(&self) {
+        self.stream.shutdown(std::net::Shutdown::Write).expect("shutdown");
+    }
+
     /// Sends bytes as they are.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)

@@ -90,11 +90,12 @@ struct Item {
 async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wanted]) -> Vec<FetchedRecords> {
     let shard = &context.shard;
     let deadline = now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
-    let max_bytes = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
-    let min_bytes = (request.min_bytes.max(0) as usize).min(max_bytes);
+    let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
     let mut fetched = vec![FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition); wanted.len()];
     let items = route(context, wanted, &mut fetched);
     loop {
+        let max_bytes = reserve(context, &items, most).await;
+        let min_bytes = (request.min_bytes.max(0) as usize).min(max_bytes);
         read(shard, &items, max_bytes, &mut fetched).await;
         let bytes: usize = fetched.iter().map(|f| f.bytes).sum();
         let told = items.values().flatten().filter_map(|item| fetched.get(item.place));
@@ -102,10 +103,20 @@ async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wante
         if settled || bytes >= min_bytes || items.is_empty() || now() >= deadline {
             return fetched;
         }
+        context.memory.shrink_to(bytes);
         if !wait(shard, &items, &fetched, min_bytes - bytes, deadline).await {
             return fetched;
         }
     }
+}
+
+/// Takes memory for what the shards may read, of which the answer keeps `most` at most. Gives the bytes it may be.
+async fn reserve(context: &RequestContext, items: &BTreeMap<ShardId, Vec<Item>>, most: usize) -> usize {
+    let of_shard =
+        |items: &Vec<Item>| items.iter().fold(0, |sum: usize, i| sum.saturating_add(i.read.max_bytes)).min(most);
+    let wanted = items.values().map(of_shard).fold(0, usize::saturating_add);
+    let got = if wanted == 0 { 0 } else { context.memory.reserve(wanted).await };
+    if got < wanted { got / items.len() } else { most }
 }
 
 /// Sorts the partitions by the shards that own them; what cannot be asked for is answered in `fetched`.

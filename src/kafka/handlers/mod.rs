@@ -6,6 +6,7 @@ use bytes::Bytes;
 use corelane_protocol::frame::{decode_request_header, encode_response};
 use corelane_protocol::{ApiKey, Decoder, ErrorCode, Message, Str};
 
+use super::answer_memory::AnswerMemory;
 use super::connection::{Accepted, Answer};
 use super::request::{Client, RequestContext};
 use crate::controller::Refused;
@@ -28,7 +29,13 @@ macro_rules! apis {
                 $(ApiKey::$api => {
                     let request = read(&mut body, call.version)?;
                     Some(Accepted {
-                        answer: Box::pin(async move { call.answer(&$module::handle(context, request).await) }),
+                        answer: Box::pin(async move {
+                            let shard = context.shard.clone();
+                            reserve(&context, call.api).await;
+                            let answer = call.answer(&$module::handle(context, request).await);
+                            shard.answer_memory.note(call.api, answer.size());
+                            answer
+                        }),
                         overlaps: false,
                     })
                 })*
@@ -94,8 +101,16 @@ fn read<M: Message>(body: &mut Decoder, version: i16) -> Option<M> {
     M::decode(body, version).ok()
 }
 
+/// A fetch knows by itself what it needs.
+async fn reserve(context: &RequestContext, api: ApiKey) {
+    let expected = context.shard.answer_memory.expected(api).filter(|_| api != ApiKey::Fetch);
+    if let Some(expected) = expected {
+        context.memory.reserve(expected).await;
+    }
+}
+
 /// Starts a request. What has to happen in the order of the requests has happened when this returns.
-pub fn accept(shard: &Rc<Shard>, client: &Rc<Client>, frame: Bytes) -> Accepted {
+pub fn accept(shard: &Rc<Shard>, client: &Rc<Client>, frame: Bytes, memory: AnswerMemory) -> Accepted {
     let mut body = Decoder::new(frame);
     let Ok((api, header)) = decode_request_header(&mut body) else {
         return close("request header does not parse");
@@ -114,7 +129,7 @@ pub fn accept(shard: &Rc<Shard>, client: &Rc<Client>, frame: Bytes) -> Accepted 
             _ => close("API version is not served"),
         };
     }
-    let context = RequestContext { shard: shard.clone(), client: client.clone(), version: call.version };
+    let context = RequestContext { shard: shard.clone(), client: client.clone(), version: call.version, memory };
     dispatch(context, call, body).unwrap_or_else(|| close("request body does not parse"))
 }
 
