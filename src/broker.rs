@@ -35,6 +35,8 @@ pub enum BrokerError {
     Start(String),
     #[error("a shard failed: {0}")]
     Shard(String),
+    #[error("the data directory is damaged: {0}")]
+    Damaged(String),
 }
 
 impl BrokerError {
@@ -45,7 +47,7 @@ impl BrokerError {
             BrokerError::Listen { address, source } => {
                 source.kind() == ErrorKind::AddrInUse && !predecessor::port_is_served(*address)
             }
-            BrokerError::DataDir(_) | BrokerError::Start(_) | BrokerError::Shard(_) => false,
+            BrokerError::DataDir(_) | BrokerError::Start(_) | BrokerError::Shard(_) | BrokerError::Damaged(_) => false,
         }
     }
 }
@@ -181,6 +183,7 @@ impl Progress {
                 Ok(None)
             }
             Ok(Event::Failed(reason)) => Err(BrokerError::Shard(reason)),
+            Ok(Event::Damaged(reason)) => Err(BrokerError::Damaged(reason)),
             Err(_) => Err(BrokerError::Shard("all shards ended by themselves".to_owned())),
         }
     }

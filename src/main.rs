@@ -20,6 +20,7 @@ mod space;
 use std::process::ExitCode;
 
 use corelane_cli::{Exit, Failure};
+use corelane_storage::DataDirError;
 
 use crate::broker::BrokerError;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         let _ = core_pinning::memory::without_huge_pages();
         broker::run(config, banner).map_err(|error| {
             let exit = match &error {
+                BrokerError::DataDir(DataDirError::Damaged { .. }) | BrokerError::Damaged(_) => Exit::Damaged,
                 BrokerError::Listen { .. } | BrokerError::DataDir(_) => Exit::Refused,
                 BrokerError::Start(_) | BrokerError::Shard(_) => Exit::Failed,
             };

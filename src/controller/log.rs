@@ -13,7 +13,7 @@ use bytes::Bytes;
 use core_pinning::disk::{File, OpenOptions, fs};
 use core_pinning::time::wall_ms;
 use corelane_raft::{Group, first_state};
-use corelane_storage::model::{Offset, PartitionKey, Term};
+use corelane_storage::model::{Offset, PartitionKey, Term, TopicId};
 use corelane_storage::record::{BatchBuilder, Batches, BuildError, Codec, RecordIter};
 use corelane_storage::{Log, LogConfig, PartitionSpec, ReadError, ReadLimit, StorageError};
 
@@ -49,6 +49,17 @@ pub enum MetadataError {
 }
 
 impl MetadataError {
+    /// Bytes that were there are not what they were, or are gone.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            MetadataError::Damaged { .. } => true,
+            MetadataError::Storage(error) | MetadataError::Read(ReadError::Storage(error)) => {
+                matches!(error, StorageError::Corrupt { .. })
+            }
+            _ => false,
+        }
+    }
+
     fn damaged(offset: i64, reason: impl ToString) -> MetadataError {
         MetadataError::Damaged { offset, reason: reason.to_string() }
     }
@@ -64,30 +75,28 @@ pub struct MetadataLog {
 }
 
 impl MetadataLog {
-    pub(super) async fn open(shard: &Rc<Shard>) -> Result<(MetadataLog, ClusterImage), MetadataError> {
+    pub(super) async fn open(shard: &Rc<Shard>) -> Result<(MetadataLog, ClusterImage, Vec<TopicId>), MetadataError> {
         let spec = PartitionSpec {
             topic: METADATA_TOPIC.into(),
             key: PartitionKey { topic: METADATA_TOPIC_ID, partition: 0 },
             // Topics can be deleted when the disk is full.
             config: LogConfig { essential: true, ..LogConfig::default() },
         };
-        let log = match shard.store.exists(&spec) {
-            true => shard.store.load(spec).await?,
-            false => shard.store.create(spec, first_state(shard.node.raft_id())).await?,
-        };
+        let log = shard.store.load_or_create(spec, first_state(shard.node.raft_id())).await?;
         let dir = log.dir().to_owned();
         let (mut image, mut offset) = newest_snapshot(&dir).await?;
+        let mut deleted = Vec::new();
         let end = log.bounds().log_end;
         while offset < end {
             let read = log.read(offset, ReadLimit { max_bytes: READ_SIZE, at_least_one: true, upto: end }).await?;
             for slice in read.slices {
-                offset = apply_batches(&mut image, slice, offset)?;
+                offset = apply_batches(&mut image, slice, offset, &mut deleted)?;
             }
         }
         let group = shard.groups.open(log.clone())?;
         let since_snapshot = Cell::new(log.size_bytes());
         let next_offset = Cell::new(end);
-        Ok((MetadataLog { log, group, dir, next_offset, since_snapshot }, image))
+        Ok((MetadataLog { log, group, dir, next_offset, since_snapshot }, image, deleted))
     }
 
     /// Durable when it returns.
@@ -154,8 +163,13 @@ fn encode(records: &[MetadataRecord], base: Offset, term: Term) -> Result<Bytes,
     Ok(batch.build_at(base, term)?)
 }
 
-/// Applies whole batches; returns the offset after them.
-fn apply_batches(image: &mut ClusterImage, bytes: Bytes, mut offset: Offset) -> Result<Offset, MetadataError> {
+/// Applies whole batches; returns the offset after them. `deleted` gets the topics they delete.
+fn apply_batches(
+    image: &mut ClusterImage,
+    bytes: Bytes,
+    mut offset: Offset,
+    deleted: &mut Vec<TopicId>,
+) -> Result<Offset, MetadataError> {
     for batch in Batches::new(bytes) {
         let at = offset.0;
         let (header, batch) = batch.map_err(|e| MetadataError::damaged(at, e))?;
@@ -165,6 +179,9 @@ fn apply_batches(image: &mut ClusterImage, bytes: Bytes, mut offset: Offset) -> 
             let value = record.value.ok_or_else(|| MetadataError::damaged(at, "a record without a value"))?;
             let record = MetadataRecord::decode(value).map_err(|e| MetadataError::damaged(at, e))?;
             image.apply(&record).map_err(|e| MetadataError::damaged(at, e))?;
+            if let MetadataRecord::RemoveTopic { id } = record {
+                deleted.push(id);
+            }
         }
         offset = header.next_offset();
     }
@@ -188,6 +205,6 @@ async fn newest_snapshot(dir: &Path) -> Result<(ClusterImage, Offset), MetadataE
     let length = file.len().await.map_err(failed)?;
     let bytes = file.read_at(0, length as usize).await.map_err(failed)?.freeze();
     let mut image = ClusterImage::default();
-    apply_batches(&mut image, bytes, Offset(0))?;
+    apply_batches(&mut image, bytes, Offset(0), &mut Vec::new())?;
     Ok((image, end))
 }

@@ -49,10 +49,11 @@ impl Refused {
 }
 
 impl Controller {
-    /// Rebuilds the image from the metadata log.
-    pub async fn open(shard: &Rc<Shard>) -> Result<Controller, MetadataError> {
-        let (log, image) = MetadataLog::open(shard).await?;
-        Ok(Controller { image: RefCell::new(image), log, turn: Semaphore::new(1) })
+    /// Rebuilds the image from the metadata log. With it come the topics that the log says were deleted: a crash may have left
+    /// something of them.
+    pub async fn open(shard: &Rc<Shard>) -> Result<(Controller, Vec<TopicId>), MetadataError> {
+        let (log, image, deleted) = MetadataLog::open(shard).await?;
+        Ok((Controller { image: RefCell::new(image), log, turn: Semaphore::new(1) }, deleted))
     }
 
     pub fn image(&self) -> ClusterImage {

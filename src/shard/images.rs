@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use corelane_config::ConfigError;
 use corelane_raft::{OpenError, first_state};
-use corelane_storage::model::TopicId;
+use corelane_storage::model::{PartitionKey, TopicId};
 use corelane_storage::{PartitionSpec, StorageError};
 
 use super::Shard;
-use crate::controller::image::{ClusterImage, TopicImage, owner};
+use crate::controller::image::{ClusterImage, METADATA_TOPIC_ID, TopicImage, owner};
 use crate::partition::{Partition, log_config};
 
 /// Why a partition does not open.
@@ -35,6 +35,9 @@ impl Shard {
         // Partitions are there before anybody can learn of them from the image, and go after it.
         for topic in changed.iter().filter_map(|id| image.topic(*id)) {
             self.open_partitions(topic).await;
+        }
+        if !self.settled.replace(true) {
+            self.settle(&image, touched).await;
         }
         self.image.replace(image.clone());
         for id in touched.iter().filter(|id| image.topic(**id).is_none()) {
@@ -76,16 +79,57 @@ impl Shard {
             return Ok(());
         }
         let spec = PartitionSpec { topic: topic.name.clone(), key, config: log_config(&config, topic.is_internal()) };
-        let log = match self.store.exists(&spec) {
-            true => self.store.load(spec).await?,
-            false => self.store.create(spec, first_state(self.node.raft_id())).await?,
-        };
+        let log = self.store.load_or_create(spec, first_state(self.node.raft_id())).await?;
         let group = self.groups.open(log.clone())?;
         self.partitions.insert(Partition::new(key, topic.name.clone(), log, group, config));
         Ok(())
     }
 
+    /// With the first image: whatever else lies in the data directory. Topics that are `touched` and not in the image were
+    /// deleted.
+    async fn settle(&self, image: &ClusterImage, touched: &[TopicId]) {
+        let exists = |key: PartitionKey| {
+            key.topic == METADATA_TOPIC_ID
+                || image.topic(key.topic).is_some_and(|topic| key.partition < topic.partitions)
+        };
+        let found = match self.store.unopened().await {
+            Ok(found) => found,
+            Err(error) => return tracing::error!(%error, "the data directory could not be looked through"),
+        };
+        for (key, dir) in found.into_iter().filter(|(key, _)| owner(*key, self.shards) == self.id && !exists(*key)) {
+            let deleted = image.topic(key.topic).is_none() && touched.contains(&key.topic);
+            let path = dir.display().to_string();
+            let done = match deleted {
+                true => self.store.delete_left_over(key, Some(dir)).await.map(|()| None),
+                false => self.store.set_aside(key, dir).await.map(Some),
+            };
+            match done {
+                Ok(None) => tracing::info!(path, "a deletion that had been cut short is finished"),
+                Ok(Some(at)) => {
+                    tracing::warn!(path, now = %at.display(), "a partition that the metadata does not name")
+                }
+                Err(error) => tracing::error!(path, %error, "what is left of a partition could not be moved"),
+            }
+        }
+        self.store.settle(exists);
+    }
+
+    /// Removes what there is of partitions that did not open.
+    async fn delete_failed(&self, keys: &[PartitionKey]) {
+        let mut found = self.store.unopened().await.unwrap_or_default();
+        for key in keys {
+            let dir = found.iter().position(|(k, _)| k == key).map(|at| found.swap_remove(at).1);
+            if let Err(error) = self.store.delete_left_over(*key, dir).await {
+                tracing::error!(partition = %key, %error, "files could not be removed");
+            }
+        }
+    }
+
     async fn delete_topic(self: &Rc<Self>, topic: TopicId) {
+        let failed = self.partitions.take_failed(topic);
+        if !failed.is_empty() {
+            self.delete_failed(&failed).await;
+        }
         for partition in self.partitions.remove_topic(topic) {
             partition.mark_deleted();
             partition.group().clone().stop().await;

@@ -60,6 +60,8 @@ pub struct Shard {
     image: RefCell<Arc<ClusterImage>>,
     /// The first image has come.
     has_image: Signal,
+    /// What else lies in the data directory has been looked at.
+    settled: Cell<bool>,
     next_wait: Cell<u64>,
 }
 

@@ -47,8 +47,12 @@ impl PartitionTable {
         self.open.borrow_mut().insert(partition.key, partition);
     }
 
+    /// Those of a topic that did not open; they are forgotten.
+    pub fn take_failed(&self, topic: TopicId) -> Vec<PartitionKey> {
+        self.failed.borrow_mut().extract_if(|key| key.topic == topic).collect()
+    }
+
     pub fn remove_topic(&self, topic: TopicId) -> Vec<Rc<Partition>> {
-        self.failed.borrow_mut().retain(|key| key.topic != topic);
         self.open.borrow_mut().extract_if(|key, _| key.topic == topic).map(|(_, p)| p).collect()
     }
 

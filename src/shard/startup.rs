@@ -43,8 +43,17 @@ pub enum Event {
     Closed,
     /// It cannot go on, and with it the process.
     Failed(String),
+    /// What it needs of the data directory is damaged or missing.
+    Damaged(String),
     /// Somebody wants the process to end.
     StopAsked,
+}
+
+/// A failure that is told in words.
+impl From<String> for Event {
+    fn from(reason: String) -> Event {
+        Event::Failed(reason)
+    }
 }
 
 /// What every shard is started with.
@@ -62,9 +71,9 @@ pub struct Start {
 /// The whole life of a shard.
 pub async fn run(context: ShardContext<ShardMessage>, start: Start) {
     let events = start.events.clone();
-    if let Err(reason) = serve(context, start).await {
+    if let Err(failure) = serve(context, start).await {
         // The control thread ends the process; if it has gone already there is nobody to tell.
-        let _ = events.send(Event::Failed(reason));
+        let _ = events.send(failure);
     }
 }
 
@@ -83,12 +92,12 @@ async fn with_reserve<T, F: Future<Output = Result<T, StorageError>>>(
     }
 }
 
-async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), String> {
+async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), Event> {
     let Start { node, config, data_dir, recovered, connection_limits, events } = start;
     let (id, shards) = (context.id, context.shards);
     let replayed = with_reserve(&data_dir, || recover_journals(&data_dir, id, shards)).await;
     recovered.wait();
-    let replayed = replayed.map_err(|error| format!("recovery failed: {error}"))?;
+    let replayed = replayed.map_err(|error| failure(&error, format!("recovery failed: {error}")))?;
     if replayed.records > 0 {
         tracing::info!(shard = %id, ?replayed, "journal replayed");
     }
@@ -96,7 +105,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     let memory = settings.shard_memory(shards);
     let options = StoreOptions::new(&data_dir, id, memory.dirty, memory.cache);
     let opened = with_reserve(&data_dir, || Store::open(options.clone())).await;
-    let (store, _) = opened.map_err(|e| format!("the store of shard {id} does not open: {e}"))?;
+    let (store, _) = opened.map_err(|e| failure(&e, format!("the store of shard {id} does not open: {e}")))?;
     let shard = Rc::new(Shard {
         id,
         shards,
@@ -116,6 +125,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         data_dir: data_dir.clone(),
         image: RefCell::default(),
         has_image: Signal::default(),
+        settled: Cell::new(false),
         next_wait: Cell::new(u64::from(id.0)),
         config: settings,
         node,
@@ -133,11 +143,15 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         spawn(Queue::Serve, "journal watch", async move { exit::now("journal", store.failed().await) })
     };
     let (server, listener) = Server::listen(&shard)
-        .map_err(|error| format!("cannot listen on {}: {error}", shard.node.listen_address(id)))?;
+        .map_err(|error| Event::Failed(format!("cannot listen on {}: {error}", shard.node.listen_address(id))))?;
     if id == ShardId(0) {
-        let controller = Controller::open(&shard).await.map_err(|error| error.to_string())?;
+        let opened = Controller::open(&shard).await;
+        let (controller, deleted) = opened.map_err(|error| match error.is_damage() {
+            true => Event::Damaged(error.to_string()),
+            false => Event::Failed(error.to_string()),
+        })?;
         let image = controller.image();
-        let topics = image.topics().map(|t| t.id).collect();
+        let topics = image.topics().map(|t| t.id).chain(deleted).collect();
         shard.controller.replace(Some(Rc::new(controller)));
         publish(&shard, image, topics).await;
     }
@@ -166,10 +180,19 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     context.inbox.recv().await;
     shard.coordinators.stop().await;
     shard.groups.shutdown().await;
-    shard.store.close().await.map_err(|error| format!("shard {id} did not close cleanly: {error}"))?;
+    let closed = shard.store.close().await;
+    closed.map_err(|error| Event::Failed(format!("shard {id} did not close cleanly: {error}")))?;
     failing.cancel().await;
     routing.cancel().await;
     overflowing.cancel().await;
     let _ = events.send(Event::Closed);
     Ok(())
+}
+
+/// What the control thread is told of an error that ends the start.
+fn failure(error: &StorageError, reason: String) -> Event {
+    match error {
+        StorageError::Corrupt { .. } | StorageError::JournalLost { .. } => Event::Damaged(reason),
+        _ => Event::Failed(reason),
+    }
 }

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::model::NodeId;
+use crate::recovery::decision::directory::{self as table, Contents, Decision, Lock};
 
 const META: &str = "meta.properties";
 const LOCK: &str = ".lock";
@@ -101,46 +102,65 @@ pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str) -> Result<Data
     fs::create_dir_all(path).map_err(failed(path))?;
     let lock_path = path.join(LOCK);
     let lock = File::options().create(true).write(true).truncate(false).open(&lock_path).map_err(failed(&lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => LockHolder::of(std::process::id()).into_iter().for_each(|holder| holder.write(&lock)),
-        Err(TryLockError::WouldBlock) => {
+    let held = match lock.try_lock() {
+        Ok(()) => Lock::Free,
+        Err(TryLockError::WouldBlock) => Lock::Held,
+        Err(TryLockError::Error(source)) => return Err(DataDirError::Io { path: lock_path, source }),
+    };
+    let meta_path = path.join(META);
+    let found = match read_meta(&meta_path) {
+        Err(error @ DataDirError::Io { .. }) => return Err(error),
+        other => other,
+    };
+    let what = match &found {
+        Ok(None) => table::Meta::Absent,
+        Ok(Some(found)) if found.node != node => table::Meta::OtherNode,
+        Ok(Some(found)) if found.cluster_id != cluster_id => table::Meta::OtherCluster,
+        Ok(Some(_)) => table::Meta::Ours,
+        Err(DataDirError::Newer { .. }) => table::Meta::Newer,
+        Err(_) => table::Meta::Damaged,
+    };
+    let some = ["data", "journal", "ledger"].into_iter().any(|name| path.join(name).exists());
+    let row = table::decide(held, what, if some { Contents::Some } else { Contents::None });
+    let meta = match (row.then, found) {
+        (Decision::RefuseInUse, _) => {
             return Err(DataDirError::InUse { path: path.to_owned(), holder: LockHolder::read(&lock_path) });
         }
-        Err(TryLockError::Error(source)) => return Err(DataDirError::Io { path: lock_path, source }),
-    }
-    let meta_path = path.join(META);
-    let found = match fs::read_to_string(&meta_path) {
-        Ok(text) => Some(Meta::parse(&text, &meta_path)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => return Err(DataDirError::Io { path: meta_path, source }),
-    };
-    let held = |cluster_id: String, created| DataDir { path: path.to_owned(), cluster_id, created, _lock: lock };
-    if let Some(found) = found {
-        if found.node != node {
+        (Decision::RefuseOtherNode, Ok(Some(found))) => {
             return Err(DataDirError::OtherNode { path: path.to_owned(), found: found.node.0, mine: node.0 });
         }
-        if found.cluster_id != cluster_id {
+        (Decision::RefuseOtherCluster, Ok(Some(found))) => {
             let (found, mine) = (found.cluster_id, cluster_id.to_owned());
             return Err(DataDirError::OtherCluster { path: path.to_owned(), found, mine });
         }
-        return Ok(held(found.cluster_id, false));
-    }
-    if path.join("data").exists() || path.join("journal").exists() {
-        let reason = "it holds data, but nothing says whose".to_owned();
-        return Err(DataDirError::Damaged { path: meta_path, reason });
-    }
-    let meta = Meta { version: VERSION, node, cluster_id: cluster_id.to_owned() };
-    meta.write(path, &meta_path).map_err(failed(&meta_path))?;
-    Ok(held(meta.cluster_id, true))
+        (Decision::Use, Ok(Some(found))) => found,
+        (Decision::Format, _) => {
+            let meta = Meta { version: VERSION, node, cluster_id: cluster_id.to_owned() };
+            meta.write(path, &meta_path).map_err(failed(&meta_path))?;
+            meta
+        }
+        (_, Err(error)) => return Err(error),
+        (_, Ok(_)) => return Err(DataDirError::Damaged { path: meta_path, reason: row.why.to_owned() }),
+    };
+    LockHolder::of(std::process::id()).into_iter().for_each(|holder| holder.write(&lock));
+    let created = row.then == Decision::Format;
+    Ok(DataDir { path: path.to_owned(), cluster_id: meta.cluster_id, created, _lock: lock })
 }
 
 /// The cluster id of a formatted directory, `None` of one that is not.
 pub fn data_dir_cluster_id(path: &Path) -> Result<Option<String>, DataDirError> {
-    let meta_path = path.join(META);
-    match fs::read_to_string(&meta_path) {
-        Ok(text) => Ok(Some(Meta::parse(&text, &meta_path)?.cluster_id)),
+    Ok(read_meta(&path.join(META))?.map(|meta| meta.cluster_id))
+}
+
+fn read_meta(path: &Path) -> Result<Option<Meta>, DataDirError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Meta::parse(&text, path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(DataDirError::Io { path: meta_path, source }),
+        // No text: other bytes have taken its place.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(DataDirError::Damaged { path: path.to_owned(), reason: error.to_string() })
+        }
+        Err(source) => Err(DataDirError::Io { path: path.to_owned(), source }),
     }
 }
 

@@ -18,8 +18,15 @@ pub enum StorageError {
     DiskFull { reason: Arc<str> },
     /// Bytes that were durable are not what they were. The partition is fenced: it neither reads past the damage nor takes
     /// appends, until an operator restores or deletes it.
-    #[error("{partition} is damaged at segment {segment}, position {position}: {reason}")]
+    #[error("{partition} is damaged at {:020}.log, position {position}: {reason}", segment.0)]
     Corrupt { partition: PartitionKey, segment: Offset, position: u64, reason: Arc<str> },
+    /// What a shard's journal held is lost, or what it must hold is not known: any of the shard's partitions may have lost
+    /// acknowledged records. The start is refused and nothing was changed.
+    #[error(
+        "{path}: {reason}. Acknowledged records may be lost, so nothing is opened. Bring the file back; to go on without what \
+         was in it, move journal/{shard} and ledger/{shard} out of the data directory"
+    )]
+    JournalLost { shard: u16, path: Arc<str>, reason: Arc<str> },
     /// The disk refused an operation on this partition. Retry.
     #[error("{operation} {path}: {reason}")]
     Io { operation: &'static str, path: Arc<str>, kind: io::ErrorKind, reason: Arc<str> },

@@ -3,6 +3,7 @@
 //! ```text
 //! meta.properties                                node and cluster id (data_dir)
 //! reserve                                        space kept for the day the disk is full (reserve)
+//! ledger/<shard>                                 what must be in `journal` and `data` (ledger)
 //! journal/<shard>/<number, 20 digits>.jnl        records waiting to reach their segments
 //! journal/<shard>/spare-<n>                      pre-written, ready to become a journal file
 //! journal/<shard>/unclean                        the last run ended without closing: groups must not trust its leases
@@ -14,6 +15,7 @@
 //!     indexes                                    heads of the .idx files (segment::index_heads)
 //!     *.deleted                                  on its way out
 //! data/<...>-delete/                             a deleted partition on its way out
+//! data/<...>-stray/                              a partition that the metadata does not name, moved out of the way
 //! ```
 
 use std::ffi::OsStr;
@@ -24,6 +26,8 @@ use crate::model::{Offset, PartitionKey, TopicId};
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 /// Ends the name of a directory that is being removed.
 pub(crate) const DELETE_DIR_SUFFIX: &str = "-delete";
+/// Ends the name of a directory of a partition that the metadata does not name (Kafka's suffix for it).
+pub(crate) const STRAY_DIR_SUFFIX: &str = "-stray";
 /// Ends the name of a file that is being written, before it is renamed.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 pub(crate) const STATE_FILE: &str = "state";
@@ -42,6 +46,19 @@ pub(crate) fn journal_root(data_dir: &Path) -> PathBuf {
 
 pub(crate) fn journal_dir(data_dir: &Path, shard: u16) -> PathBuf {
     journal_root(data_dir).join(shard.to_string())
+}
+
+pub(crate) fn ledger_root(data_dir: &Path) -> PathBuf {
+    data_dir.join("ledger")
+}
+
+pub(crate) fn ledger(data_dir: &Path, shard: u16) -> PathBuf {
+    ledger_root(data_dir).join(shard.to_string())
+}
+
+/// The shard that a directory of a journal, or a ledger, is named after.
+pub(crate) fn parse_shard(name: &OsStr) -> Option<u16> {
+    number(name.to_str()?)
 }
 
 pub(crate) fn partitions_root(data_dir: &Path) -> PathBuf {

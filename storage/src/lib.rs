@@ -13,6 +13,7 @@ pub mod epoch_cache;
 mod error;
 mod journal;
 mod layout;
+mod ledger;
 mod log;
 pub mod model;
 mod options;

@@ -29,6 +29,7 @@ use core_pinning::{AlignedBuf, File, Queue, Task, spawn};
 
 use crate::chunk::ChunkSlice;
 use crate::error::StorageError;
+use crate::ledger::Ledger;
 use crate::model::{Offset, PartitionKey};
 use crate::point::Point;
 use file::{JournalFiles, ReadyFile};
@@ -56,6 +57,7 @@ pub(crate) struct JournalOptions {
     pub(crate) file_bytes: usize,
     pub(crate) write_bytes: usize,
     pub(crate) spares_max: usize,
+    pub(crate) ledger: Rc<Ledger>,
 }
 
 /// 1 fills blocks best, above 2 gains nothing (measured).
@@ -122,6 +124,7 @@ struct FullFile<O> {
 struct WriteInFlight<O> {
     id: u64,
     file: u64,
+    first_sequence: u64,
     done: bool,
     items: Vec<Item<O>>,
 }
@@ -177,7 +180,8 @@ impl<O: Owner> Journal<O> {
         assert!(2 * options.write_bytes + 2 * core_pinning::BLOCK <= options.file_bytes);
         let files =
             JournalFiles::open(options.dir.clone(), options.shard, options.file_bytes, options.spares_max).await?;
-        let first = files.take(1, true).await?;
+        let first = files.take(scan::FIRST_FILE, true).await?;
+        options.ledger.begun(scan::FIRST_FILE).await?;
         let state = State {
             current: CurrentFile::new(first),
             prepared: None,
@@ -375,8 +379,13 @@ impl<O: Owner> Journal<O> {
         Some(OldFiles { last, owners: settled.iter().flat_map(|f| f.owners.iter().cloned()).collect() })
     }
 
-    /// Frees the full files up to number `last`: nothing in them is needed any more.
+    /// Frees the full files up to number `last`: nothing in them is needed any more. Everything was flushed since it was.
     pub(crate) async fn release(&self, last: u64) -> Result<(), StorageError> {
+        let settled = {
+            let state = self.0.state.borrow();
+            state.in_flight.front().map_or(state.next_sequence, |write| write.first_sequence)
+        };
+        self.0.options.ledger.released(last + 1, settled).await?;
         loop {
             let number = match self.0.state.borrow().full.front() {
                 Some(oldest) if oldest.id.number <= last => oldest.id.number,
@@ -416,7 +425,7 @@ impl<O: Owner> Journal<O> {
     /// After `stop`, when nothing here is needed any more: the next start finds nothing to replay.
     pub(crate) async fn retire_all(&self) -> Result<(), StorageError> {
         let dir = self.0.files.dir();
-        let ids: Vec<FileId> = scan::live_files(dir).await?.into_iter().map(|(id, _)| id).collect();
+        let ids: Vec<FileId> = scan::live_files(dir, None).await?.files.into_iter().map(|(id, _)| id).collect();
         retire::retire(dir, &ids).await
     }
 }

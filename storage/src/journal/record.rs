@@ -6,10 +6,13 @@
 //!  2  format version                            4  length of the payload
 //!  2  shard                                     8  sequence: consecutive over all files of an opening
 //!  4  0                                         1  kind
-//!  8  number of the file                        3  0
+//!  8  number of the file                        3  see below
 //!  8  epoch: random, new at every use of a file    payload
 //!  4  CRC-32C of the 32 bytes before
 //! ```
+//! The three bytes after the kind say how many records before this one, itself counted, were not durable when it was written;
+//! 0: not told. So a record proves that those before it had been acknowledged, and that what is now missing is a loss.
+//!
 //! Little-endian. The seed is the CRC-32C of the file's number and epoch: what an earlier use left in a recycled file never
 //! checks out, wherever the new records end.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -19,6 +22,8 @@ use core_pinning::BLOCK;
 use crate::model::{Offset, PartitionKey, TopicId};
 
 pub(crate) const RECORD_HEADER_BYTES: usize = 20;
+/// Position of the kind in a record.
+const KIND_AT: usize = 16;
 /// Where the first record of a file begins.
 pub(crate) const RECORDS_START: usize = BLOCK;
 /// Bytes of a `Data` payload before the segment's bytes.
@@ -111,7 +116,15 @@ pub(crate) fn put_key(out: &mut Vec<u8>, key: PartitionKey) {
 }
 
 /// Writes a record with the payload `parts` to the front of `out`; returns its size. `out` has room: the caller has counted.
-pub(crate) fn encode(out: &mut [u8], seed: u32, sequence: u64, kind: RecordKind, parts: [&[u8]; 2]) -> usize {
+/// All records before `settled` are durable.
+pub(crate) fn encode(
+    out: &mut [u8],
+    seed: u32,
+    sequence: u64,
+    settled: u64,
+    kind: RecordKind,
+    parts: [&[u8]; 2],
+) -> usize {
     let len = parts.iter().map(|part| part.len()).sum::<usize>();
     let size = RECORD_HEADER_BYTES + len;
     let Some((head, payload)) = out.get_mut(..size).and_then(|r| r.split_first_chunk_mut::<RECORD_HEADER_BYTES>())
@@ -125,6 +138,8 @@ pub(crate) fn encode(out: &mut [u8], seed: u32, sequence: u64, kind: RecordKind,
     header[..4].copy_from_slice(&(len as u32).to_le_bytes());
     header[4..12].copy_from_slice(&sequence.to_le_bytes());
     header[12] = kind as u8;
+    let waiting = u32::try_from(sequence - settled + 1).ok().filter(|n| *n < 1 << 24).unwrap_or(0);
+    header[13..].copy_from_slice(&waiting.to_le_bytes()[..3]);
     let crc = crc32c::crc32c_append(crc32c::crc32c_append(seed, &header), payload);
     head[..4].copy_from_slice(&crc.to_le_bytes());
     head[4..].copy_from_slice(&header);
@@ -135,8 +150,30 @@ pub(crate) fn encode(out: &mut [u8], seed: u32, sequence: u64, kind: RecordKind,
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found<'a> {
     pub(crate) sequence: u64,
+    /// All records before this one were durable when it was written; 0 if it does not tell.
+    pub(crate) settled: u64,
     pub(crate) kind: RecordKind,
     pub(crate) payload: &'a [u8],
+}
+
+/// Position of the first record of this use of the file, at or after `from`, that says that the record `sequence` was durable.
+pub(crate) fn find_proof(bytes: &[u8], from: usize, seed: u32, sequence: u64) -> Option<usize> {
+    const ZEROS: &[u8] = &[0; BLOCK];
+    let blocks = bytes
+        .chunks(BLOCK)
+        .enumerate()
+        .skip(from / BLOCK)
+        .filter(|(_, block)| Some(*block) != ZEROS.get(..block.len()));
+    let places =
+        blocks.flat_map(|(number, block)| block.iter().enumerate().map(move |(at, byte)| (number * BLOCK + at, *byte)));
+    // Most places fall at the byte that would be the kind.
+    let kinds = places.filter(|(_, byte)| RecordKind::from_byte(*byte).is_some());
+    kinds.filter_map(|(at, _)| at.checked_sub(KIND_AT).filter(|at| *at >= from)).find(|at| {
+        let rest = bytes.get(*at..).unwrap_or_default();
+        let found = u64::from_le_bytes(array(rest, 8));
+        let near = found > sequence && found - sequence < 1 << 32;
+        near && matches!(decode(rest, seed), Decoded::Record(r) if r.settled > sequence)
+    })
 }
 
 /// What stands at the front of `bytes`.
@@ -157,9 +194,14 @@ pub(crate) fn decode(bytes: &[u8], seed: u32) -> Decoded<'_> {
     if crc != u32::from_le_bytes(array(head, 0)) {
         return Decoded::Nothing;
     }
-    let [byte] = array::<1>(head, 16);
+    let [byte, waiting @ ..] = array::<4>(head, KIND_AT);
     match RecordKind::from_byte(byte) {
-        Some(kind) => Decoded::Record(Found { sequence: u64::from_le_bytes(array(head, 8)), kind, payload }),
+        Some(kind) => {
+            let sequence = u64::from_le_bytes(array(head, 8));
+            let waiting = waiting.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+            let settled = if waiting == 0 { 0 } else { (sequence + 1).saturating_sub(waiting) };
+            Decoded::Record(Found { sequence, settled, kind, payload })
+        }
         None => Decoded::UnknownKind(byte),
     }
 }
@@ -211,9 +253,10 @@ mod tests {
     fn records_read_back_only_in_their_own_use_of_the_file() {
         let id = FileId { number: 3, epoch: 99 };
         let mut out = vec![0; 100];
-        let size = encode(&mut out, id.seed(), 7, RecordKind::Vote, [b"two ", b"parts"]);
+        let size = encode(&mut out, id.seed(), 7, 5, RecordKind::Vote, [b"two ", b"parts"]);
         let Decoded::Record(found) = decode(&out, id.seed()) else { panic!("lost") };
         assert_eq!((found.sequence, found.kind, found.payload, size), (7, RecordKind::Vote, &b"two parts"[..], 29));
+        assert_eq!(found.settled, 5);
         for other in [FileId { number: 4, ..id }, FileId { epoch: 98, ..id }] {
             assert!(matches!(decode(&out, other.seed()), Decoded::Nothing));
         }

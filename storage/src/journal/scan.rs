@@ -1,12 +1,13 @@
-//! Reading a journal back.
+//! Reading a journal back. What is done with what is found: `recovery::decision::journal`.
 //!
 //! | found in the directory                                   | meaning                                                     |
 //! |----------------------------------------------------------|-------------------------------------------------------------|
-//! | no `.jnl` file                                           | closed cleanly, or never opened: nothing to replay          |
-//! | a gap in the numbers                                     | what is below the gap was retired; its rename was not yet on disk |
+//! | a file that the ledger says is not needed                | retired; its rename was not yet on disk                     |
+//! | a file that the ledger names: not there, or its header is damaged | missing                                            |
+//! | a gap in the numbers, without a ledger that names files  | what is below the gap was retired                           |
 //! | a file whose header says another number, or none         | it was retired, or is not yet begun: as if it were not there |
 //! | a file that the mark `replayed` names                    | all of it is in the segments; it was about to be removed    |
-//! | a record that does not check out, or skips a sequence    | the end of the journal: it and all later ones were never acknowledged |
+//! | a record that does not check out, or skips a sequence    | the end of the journal, unless a later record, or the ledger, says that it was durable |
 //! | a record that checks out, of an unknown kind             | a newer release wrote it: refuse to start                   |
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -19,15 +20,29 @@ use core_pinning::{AlignedBuf, BLOCK, File, OpenOptions};
 use super::file::parse_file_name;
 use super::record::{self, Decoded, FileId, Found, RECORD_HEADER_BYTES, RECORDS_START};
 use crate::error::{Doing, StorageError};
+use crate::ledger::OpenJournal;
 
-/// The files that may hold live records, oldest first.
-pub(crate) async fn live_files(dir: &Path) -> Result<Vec<(FileId, PathBuf)>, StorageError> {
+/// Number of the file that an opening begins with, with the record 0.
+pub(crate) const FIRST_FILE: u64 = 1;
+
+/// The journal's files.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// Those that may hold live records, oldest first.
+    pub(crate) files: Vec<(FileId, PathBuf)>,
+    /// The first one that the ledger names and that is not there.
+    pub(crate) missing: Option<PathBuf>,
+}
+
+/// The files of the journal in `dir`, of which the ledger says `named`.
+pub(crate) async fn live_files(dir: &Path, named: Option<OpenJournal>) -> Result<Live, StorageError> {
     let entries = fs::read_dir(dir).await.doing("list", dir)?;
     let mut numbers: Vec<u64> = entries.iter().filter_map(|e| parse_file_name(e.name.to_str()?)).collect();
     numbers.sort_unstable();
     let replayed = super::retire::replayed(dir).await?;
+    let oldest = named.map_or(0, |named| named.oldest);
     let mut live: Vec<(FileId, PathBuf)> = Vec::new();
-    for number in numbers {
+    for number in numbers.into_iter().filter(|number| *number >= oldest) {
         let path = dir.join(super::file_name(number));
         let file = File::open(&path, OpenOptions::read_only().direct(true)).await.doing("open", &path)?;
         let block = file.read_at(0, BLOCK).await.doing("read", &path)?;
@@ -37,13 +52,18 @@ pub(crate) async fn live_files(dir: &Path) -> Result<Vec<(FileId, PathBuf)>, Sto
             known: 0,
         })?;
         if let Some(id) = id.filter(|id| id.number == number && !replayed.contains(id)) {
-            if live.last().is_some_and(|(last, _)| last.number + 1 != number) {
+            if named.is_none() && live.last().is_some_and(|(last, _)| last.number + 1 != number) {
                 live.clear();
             }
             live.push((id, path));
         }
     }
-    Ok(live)
+    let newest = live.last().map_or(0, |(last, _)| last.number);
+    let missing = named.and_then(|named| {
+        let there = |number| live.binary_search_by_key(&number, |(id, _)| id.number).is_ok();
+        (named.oldest..=named.newest.max(newest)).find(|number| !there(*number))
+    });
+    Ok(Live { files: live, missing: missing.map(|number| dir.join(super::file_name(number))) })
 }
 
 /// Reads a whole journal file.
@@ -58,7 +78,13 @@ pub(crate) async fn read_file(path: &Path) -> Result<AlignedBuf, StorageError> {
 /// Follows the sequence of records through the files.
 #[derive(Default)]
 pub(crate) struct Scanner {
+    /// Of the record that comes next.
     next: Option<u64>,
+    /// Where it should have been: number of the file among those scanned, position.
+    end: (usize, usize),
+    scanned: usize,
+    /// All records before this one were durable, say the records that are there.
+    settled: u64,
 }
 
 impl Scanner {
@@ -70,13 +96,18 @@ impl Scanner {
         mut record: impl FnMut(Found<'_>, usize) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         let seed = id.seed();
+        let number = self.scanned;
+        self.scanned += 1;
+        if number == 0 && id.number == FIRST_FILE {
+            self.next = Some(0);
+        }
         let mut position = RECORDS_START;
         loop {
             // A record follows its predecessor directly, or begins the next block where the writer could not share one.
             let mut found = None;
             for start in [position, position.next_multiple_of(BLOCK)] {
                 match record::decode(bytes.get(start..).unwrap_or_default(), seed) {
-                    Decoded::Record(r) if self.next.is_none_or(|next| next == r.sequence) => {
+                    Decoded::Record(r) if self.next.map_or(number == 0, |next| next == r.sequence) => {
                         found = Some((start, r));
                         break;
                     }
@@ -87,14 +118,35 @@ impl Scanner {
                             known: 0,
                         });
                     }
-                    Decoded::Record(_) | Decoded::Nothing => {}
+                    // Behind a gap.
+                    Decoded::Record(r) => self.settled = self.settled.max(r.settled),
+                    Decoded::Nothing => {}
                 }
             }
             let Some((start, r)) = found else { return Ok(()) };
             let payload_at = start + RECORD_HEADER_BYTES;
             position = payload_at + r.payload.len();
-            self.next = Some(r.sequence + 1);
+            (self.next, self.end) = (Some(r.sequence + 1), (number, position));
+            self.settled = self.settled.max(r.settled);
             record(r, payload_at)?;
         }
+    }
+
+    /// After the last file: the place of a record that is lost although it was durable. `settled`: so say others of all records
+    /// before that one.
+    pub(crate) async fn lost(
+        &self,
+        files: &[(FileId, PathBuf)],
+        settled: u64,
+    ) -> Result<Option<(PathBuf, usize)>, StorageError> {
+        let (number, position) = self.end;
+        let Some((id, path)) = files.get(number) else { return Ok(None) };
+        let position = position.max(RECORDS_START);
+        let next = self.next.unwrap_or(settled);
+        let lost = next < settled.max(self.settled) || {
+            let bytes = read_file(path).await?;
+            record::find_proof(&bytes, position, id.seed(), next).is_some()
+        };
+        Ok(lost.then(|| (path.clone(), position)))
     }
 }

@@ -122,6 +122,8 @@ impl<O: Owner> Inner<O> {
         let (seed, number) = (current.id.seed(), current.id.number);
         let mut at = before;
         let mut items = Vec::with_capacity(count);
+        let first_sequence = state.next_sequence;
+        let settled = state.in_flight.front().map_or(first_sequence, |write| write.first_sequence);
         let mut write = |out: &mut [u8], item: &Item<O>, data: RecordKind| {
             let sequence = state.next_sequence;
             state.next_sequence += 1;
@@ -134,11 +136,11 @@ impl<O: Owner> Inner<O> {
                 (Body::Data { segment, position, bytes }, Some(owner)) => {
                     state.pending_bytes -= bytes.len();
                     let header = record::data_header(owner.key(), *segment, *position);
-                    record::encode(out, seed, sequence, data, [&header, bytes.as_ref()])
+                    record::encode(out, seed, sequence, settled, data, [&header, bytes.as_ref()])
                 }
                 (Body::Meta { kind, payload }, _) => {
                     state.pending_bytes -= payload.len();
-                    record::encode(out, seed, sequence, *kind, [payload, &[]])
+                    record::encode(out, seed, sequence, settled, *kind, [payload, &[]])
                 }
                 (Body::Nothing | Body::Data { .. }, _) => unreachable!("neither is made"),
             }
@@ -168,7 +170,7 @@ impl<O: Owner> Inner<O> {
         state.next_write += 1;
         state.writes += 1;
         state.written_bytes += buffer.len() as u64;
-        state.in_flight.push_back(WriteInFlight { id, file: number, done: false, items });
+        state.in_flight.push_back(WriteInFlight { id, file: number, first_sequence, done: false, items });
         Some(NextWrite { id, file: current.file.clone(), buffer, position: block_start as u64 })
     }
 
@@ -230,7 +232,12 @@ impl<O: Owner> Inner<O> {
                 self.preparer_wake.wait().await;
                 continue;
             };
-            match self.files.take(number, false).await {
+            let taken = async {
+                let ready = self.files.take(number, false).await?;
+                self.options.ledger.begun(number).await?;
+                Ok(ready)
+            };
+            match taken.await {
                 Ok(ready) => {
                     let state = &mut *self.state.borrow_mut();
                     state.prepared = Some(ready);

@@ -8,6 +8,7 @@ use crate::error::StorageError;
 use crate::layout;
 use crate::model::Offset;
 use crate::record::internal::{self, SEGMENT_HEADER_BYTES};
+use crate::recovery::decision::index::{self as table, Decision, End, Index};
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::index_file::{Covers, Fingerprint, IndexFile, IndexHead};
 use crate::segment::scan::{FileScan, ScanError};
@@ -136,22 +137,25 @@ impl LogInner {
         let Some(start) = self.load_start(base).await? else { unreachable!("load_start fails otherwise") };
         let path = self.dir.join(layout::index_name(base));
         let file = self.open_segment(base, false).await?;
-        let known = match crate::durable::read(&path).await? {
+        let (known, found) = match crate::durable::read(&path).await? {
+            None => (None, Index::Missing),
             Some(bytes) => {
                 self.shared.stats.indexes.add(bytes.len());
-                IndexFile::decode(&bytes).ok().filter(|f| self.is_of(&f.covers, base, upto))
+                match IndexFile::decode(&bytes) {
+                    Err(_) => (None, Index::Damaged),
+                    Ok(f) => {
+                        let same = self.is_of(&f.covers, base, upto) && self.matches(&file, &f.covers).await?;
+                        (Some(f), if same { Index::Usable } else { Index::Foreign })
+                    }
+                }
             }
-            None => None,
         };
-        let known = match known {
-            Some(known) if self.matches(&file, &known.covers).await? => Some(known),
-            _ => None,
-        };
+        let known = known.filter(|_| table::decide(found, End::Unread).then == Decision::Use);
         let interval = self.state.borrow().config.index_interval_bytes;
         let mut last_batch = known.as_ref().map(|known| known.covers.last_batch);
-        let (mut index, mut times, mut ordinal, from) = match known {
-            Some(known) => (known.index, known.covers.times, known.covers.ordinals, known.covers.covered),
-            None => (SparseIndex::new(0), Times::NONE, 0, 0),
+        let (mut index, mut times, mut ordinal, from, covered_offset) = match known {
+            Some(IndexFile { index, covers: c }) => (index, c.times, c.ordinals, c.covered, c.next_offset),
+            None => (SparseIndex::new(0), Times::NONE, 0, 0, base),
         };
         let mut scan = self.scan(file, from, upto).read_ahead(1 << 20);
         let mut next_offset = None;
@@ -178,6 +182,9 @@ impl LogInner {
             let state = self.state.borrow();
             (state.segment_at(base).is_some_and(|s| s.finished && s.size == upto), state.generation)
         };
+        if sealed {
+            self.check_end(base, found, next_offset.unwrap_or(covered_offset))?;
+        }
         let mut head = None;
         // Without a `next_offset` the file is as it should be.
         if let (true, Some(last_batch), Some(next_offset)) = (sealed, last_batch, next_offset) {
@@ -193,6 +200,22 @@ impl LogInner {
             }
         }
         Ok(Made { start, times, index, head, last_batch })
+    }
+
+    /// Checks that a sealed segment ends where the next one begins.
+    pub(super) fn check_end(&self, base: Offset, found: Index, next_offset: Offset) -> Result<(), StorageError> {
+        let (end, size) = {
+            let state = self.state.borrow();
+            (state.end_of(base, next_offset), state.segment_at(base).map_or(0, |s| s.size))
+        };
+        let row = table::decide(found, end);
+        match row.then {
+            Decision::Fence => {
+                let reason = format!("the last offset of the segment is {}: {}", next_offset.0 - 1, row.why);
+                Err(self.fence(self.corrupt(base, size, reason)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// True if what was found is the segment's, in so far as it has `upto` bytes.
@@ -214,6 +237,19 @@ impl LogInner {
                 && scan.position() == covers.covered),
             Ok(None) | Err(ScanError::Bad { .. } | ScanError::Index) => Ok(false),
             Err(ScanError::Storage(error)) => Err(error),
+        }
+    }
+}
+
+impl LogState {
+    /// Where the sealed segment at `base` ends if `next_offset` follows its last one.
+    pub(super) fn end_of(&self, base: Offset, next_offset: Offset) -> End {
+        let after = self.segments.partition_point(|s| s.base_offset <= base);
+        match self.segments.get(after).map(|s| s.base_offset) {
+            // Compaction takes offsets out.
+            Some(next) if next_offset < next && self.config.cleanup.compact => End::Meets,
+            Some(next) if next_offset != next => End::Apart,
+            _ => End::Meets,
         }
     }
 }

@@ -1,14 +1,4 @@
-//! Opening a log, and making one.
-//!
-//! | state file | segment files against it                       | what opening does                                              |
-//! |------------|------------------------------------------------|----------------------------------------------------------------|
-//! | clean      | as it says                                     | believes it: no segment is read, unless entries were not applied |
-//! | not clean  | as it says (recovery has replayed the journal) | walks over what came after the state, checking CRCs            |
-//! | any        | one is missing or shorter than it says         | `Corrupt`: what was durable is not there                       |
-//! | any        | a bad batch in what is walked over             | `Corrupt`: it is before the durable end, so it is not cut off  |
-//! | any        | longer than it says, or further segments       | not durable, never acknowledged: ignored, overwritten, removed |
-//! | damaged    | -                                              | `Corrupt`: vote and log start are not known                    |
-//! | missing    | -                                              | `NotFound`: never created                                      |
+//! Opening a log, and making one. What opening does with what it finds: `recovery::decision::log`.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -29,6 +19,7 @@ use crate::model::{LogId, Offset, RaftIndex};
 use crate::point::Point;
 use crate::producer_state::ProducerTable;
 use crate::record::internal;
+use crate::recovery::decision::log::{self as table, Batches, Decision, Segments, State};
 use crate::sealed::SealError;
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::{Segment, SegmentStart, Times};
@@ -81,7 +72,13 @@ impl LogInner {
         let log = LogInner::new(spec.key, spec.topic, dir.to_owned(), shared, state, ProducerTable::new(), false);
         {
             let state = &mut *log.state.borrow_mut();
-            log.journal_state(state, false, None);
+            let (ledger, key) = (log.shared.ledger.clone(), log.key);
+            let durable = Box::new(move |result: Result<(), StorageError>| {
+                if result.is_ok() {
+                    ledger.add(key);
+                }
+            });
+            log.journal_state(state, false, Some(durable));
             state.segments.clear();
             log.begin_segment(state, start, first.vote.term);
         }
@@ -101,7 +98,7 @@ impl LogInner {
         let path = dir.join(layout::STATE_FILE);
         let Some(bytes) = crate::durable::read(&path).await? else { return Err(StorageError::NotFound(spec.key)) };
         let mut stored = decode_state(spec.key, &path, &bytes)?;
-        let segments = find_segments(&spec, dir, &stored).await?;
+        let (segments, found) = find_segments(&spec, dir, &stored).await?;
         let first = segments.front().map_or(Offset::ZERO, |s| s.base_offset);
         begin_at(&mut stored, first);
         let (table, table_at) = load_producers(&stored, dir, &segments).await?;
@@ -130,7 +127,7 @@ impl LogInner {
         let unclean = unclean || !stored.clean;
         let log = LogInner::new(spec.key, spec.topic, dir.to_owned(), shared, state, table, unclean);
         let from = [stored.applied, stored.end, table_at].into_iter().min_by_key(Point::place).unwrap_or(stored.end);
-        log.walk(&stored, from, table_at.next_index).await?;
+        log.walk(&stored, found, from, table_at.next_index).await?;
         log.state.borrow().check();
         Ok(log)
     }
@@ -139,11 +136,13 @@ impl LogInner {
     async fn walk(
         self: &Rc<Self>,
         stored: &PartitionState,
+        found: Found,
         from: Point,
         table_at: RaftIndex,
     ) -> Result<(), StorageError> {
         let mut cursor = Cursor::new(self.clone(), from.place(), stored.durable);
-        let mut at = Walk { point: from, times: Times::NONE, start: None, index: SparseIndex::new(from.position) };
+        let mut at =
+            Walk { found, point: from, times: Times::NONE, start: None, index: SparseIndex::new(from.position) };
         if from.segment == stored.end.segment {
             at.start = Some(stored.active.start);
         }
@@ -152,9 +151,12 @@ impl LogInner {
             self.take_in(&mut at, &batch, stored, table_at)?;
             core_pinning::yield_if_needed().await;
         }
-        if (at.point.segment, at.point.position) != stored.durable {
+        let batches = if at.point.place() == stored.durable { Batches::Whole } else { Batches::Early };
+        let row = found.decide(batches);
+        if row.then != Decision::Open {
             let (segment, position) = stored.durable;
-            return Err(self.fence(self.corrupt(segment, position, "the log ends before its durable end")));
+            let reason = format!("the log ends at {:?}, before its durable end: {}", at.point.place(), row.why);
+            return Err(self.fence(self.corrupt(segment, position, reason)));
         }
         let state = &mut *self.state.borrow_mut();
         state.log_end = at.point.next_offset;
@@ -187,7 +189,8 @@ impl LogInner {
         stored: &PartitionState,
         table_at: RaftIndex,
     ) -> Result<(), StorageError> {
-        let bad = |reason: &str| self.fence(self.corrupt(batch.segment, batch.position, reason));
+        let why = at.found.decide(Batches::Foreign).why;
+        let bad = |reason: &str| self.fence(self.corrupt(batch.segment, batch.position, format!("{reason}: {why}")));
         let header = &batch.header;
         let state = &mut *self.state.borrow_mut();
         let size = batch.bytes.len() as u32;
@@ -253,6 +256,7 @@ impl LogInner {
 
 /// Where the walk stands.
 struct Walk {
+    found: Found,
     point: Point,
     times: Times,
     start: Option<SegmentStart>,
@@ -296,24 +300,33 @@ impl LogState {
     }
 }
 
+/// What was found before the batches were looked at.
+#[derive(Clone, Copy)]
+struct Found {
+    state: State,
+    segments: Segments,
+}
+
+impl Found {
+    fn decide(self, batches: Batches) -> &'static table::Row {
+        table::decide(self.state, self.segments, batches)
+    }
+}
+
 /// The segments that the state speaks of; removes what it does not.
 async fn find_segments(
     spec: &PartitionSpec,
     dir: &Path,
     stored: &PartitionState,
-) -> Result<VecDeque<Segment>, StorageError> {
-    let corrupt = |segment: Offset, position: u32, reason: String| StorageError::Corrupt {
-        partition: spec.key,
-        segment,
-        position: position.into(),
-        reason: reason.into(),
-    };
+) -> Result<(VecDeque<Segment>, Found), StorageError> {
     let (last, durable) = stored.durable;
-    let mut segments = VecDeque::new();
+    let (mut segments, mut stale) = (VecDeque::new(), Vec::new());
+    // What does not fit the state: which segment, its length, and how.
+    let (mut short, mut long) = (None, None);
     for entry in fs::read_dir(dir).await.doing("list", dir)? {
         let name = entry.name.to_string_lossy();
         let offset = |suffix: &str| layout::parse_offset(&entry.name, suffix);
-        let stale = match (offset(".log"), offset(".idx"), offset(".snap")) {
+        let is_stale = match (offset(".log"), offset(".idx"), offset(".snap")) {
             (Some(base), _, _) | (_, Some(base), _) => base < stored.first_segment || base > last,
             (_, _, Some(at)) => match stored.producers {
                 // Between segments: only the one that the state names.
@@ -322,26 +335,53 @@ async fn find_segments(
             },
             _ => name.ends_with(DELETED_SUFFIX) || name.ends_with(UNFINISHED_SUFFIX),
         };
-        if stale {
-            let path = dir.join(&entry.name);
-            fs::remove_file(&path).await.doing("remove", &path)?;
-        } else if let Some(base) = offset(".log") {
-            let len = u32::try_from(entry.len).map_err(|_| corrupt(base, 0, format!("{} bytes", entry.len)))?;
+        let log = offset(".log");
+        if is_stale {
+            stale.push(dir.join(&entry.name));
+            long = long.or(log
+                .filter(|base| *base > last && entry.len > 0)
+                .map(|base| (base, 0, "a segment follows the last one".into())));
+        } else if let Some(base) = log {
+            let len = u32::try_from(entry.len).unwrap_or(u32::MAX);
             let size = if base == last { durable } else { len };
             if len < size {
-                return Err(corrupt(base, len, format!("the file ends at {len} of {size} bytes")));
+                short = Some((base, len, format!("the file ends at {len} of {size} bytes")));
+            } else if len > size {
+                long = Some((base, size, format!("the log ends at {size}, the file at {}", entry.len)));
             }
             let mut segment = Segment::on_disk(base, size);
             segment.allocated = len;
             segments.push_back(segment);
         }
     }
-    let missing = |base: Offset| corrupt(base, 0, "the segment file is missing".into());
-    match (segments.front(), segments.back()) {
-        (Some(first), _) if first.base_offset != stored.first_segment => Err(missing(stored.first_segment)),
-        (Some(_), Some(found)) if found.base_offset == last => Ok(segments),
-        _ => Err(missing(last)),
+    let missing = |base: Offset| Some((base, 0, "the segment file is missing".to_owned()));
+    let (first, back) = (segments.front().map(|s| s.base_offset), segments.back().map(|s| s.base_offset));
+    if first != Some(stored.first_segment) {
+        short = missing(stored.first_segment);
+    } else if back != Some(last) {
+        short = missing(last);
     }
+    let found = Found {
+        state: if stored.clean { State::Clean } else { State::Unclean },
+        segments: match (&short, &long) {
+            (Some(_), _) => Segments::Short,
+            (None, Some(_)) => Segments::Long,
+            (None, None) => Segments::Stated,
+        },
+    };
+    let row = found.decide(Batches::Unread);
+    match row.then {
+        Decision::Walk | Decision::CutAndWalk => {}
+        Decision::Fence | Decision::Open => {
+            let (segment, position, what) = short.or(long).unwrap_or_default();
+            let reason = format!("{what}: {}", row.why).into();
+            return Err(StorageError::Corrupt { partition: spec.key, segment, position: position.into(), reason });
+        }
+    }
+    for path in stale {
+        fs::remove_file(&path).await.doing("remove", &path)?;
+    }
+    Ok((segments, found))
 }
 
 /// Moves what the state says of places before the first segment to its beginning: they have been trimmed off.

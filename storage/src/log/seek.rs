@@ -11,6 +11,7 @@ use super::LogInner;
 use crate::error::{Doing, StorageError};
 use crate::layout;
 use crate::model::Offset;
+use crate::recovery::decision::index::{End, Index};
 use crate::segment::index::{IndexEntry, IndexPage};
 use crate::segment::index_file::{IndexFile, IndexHead, PAGE_BYTES, PageOf};
 use crate::segment::index_heads;
@@ -64,7 +65,14 @@ enum Step {
     Found(Option<Floor>),
     Head,
     Whole,
-    Page { head: Rc<IndexHead>, number: u16, at: u64, next: u32 },
+    /// The segment does not end where the next one begins: the offset after its last one.
+    Apart(Offset),
+    Page {
+        head: Rc<IndexHead>,
+        number: u16,
+        at: u64,
+        next: u32,
+    },
 }
 
 impl LogInner {
@@ -75,6 +83,7 @@ impl LogInner {
                 Step::Found(found) => return Ok(found),
                 Step::Head => self.load_head(base).await?,
                 Step::Whole => self.load_index(base).await?,
+                Step::Apart(next_offset) => self.check_end(base, Index::Usable, next_offset)?,
                 Step::Page { head, number, at, next } => match self.index_page(base, &head, number, at).await? {
                     Some(page) => {
                         let after = page.partition_point(|e| seek.is_behind(e));
@@ -103,6 +112,10 @@ impl LogInner {
         let Some(head) = &segment.head else { return Step::Head };
         if head.covers.covered < upto {
             return Step::Whole;
+        }
+        let whole = segment.finished && head.covers.covered == segment.size;
+        if whole && state.end_of(base, head.covers.next_offset) == End::Apart {
+            return Step::Apart(head.covers.next_offset);
         }
         self.shared.indexes.touch_heads(self);
         match head.find(|e| seek.is_behind(e)) {

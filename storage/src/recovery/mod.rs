@@ -4,31 +4,22 @@
 //! the stores open (`Store::open`) and each partition is opened by whoever owns it now (`Store::load`, which checks what was
 //! replayed). Replaying twice gives the same: a crash on the way is recovered from by starting over.
 //!
-//! What a partition is after replay, by what is found of it:
-//!
-//! | in the journal                        | on the disk             | then                                                             |
-//! |---------------------------------------|-------------------------|------------------------------------------------------------------|
-//! | nothing                               | anything                | left alone: its state file and segments say all                  |
-//! | last: deleted                         | a directory, or none    | removed                                                          |
-//! | a state without any bytes yet         | a directory, or none    | removed: its creation was never acknowledged                     |
-//! | a state                               | a directory, or none    | that state; bytes that follow its synced place, put in place     |
-//! | bytes or votes, no state              | a state file            | the file's state; bytes that follow its synced place, put in place |
-//! | bytes or votes, no state              | no state file           | ignored, reported: an operator took the partition away           |
-//! | a state                               | a segment shorter than its synced place | left; opening it reports `Corrupt`               |
-//! | a large append                        | its bytes, in the segment | kept: the record came after they were durable; opening checks their CRCs |
-//! | a large append                        | a shorter segment, or none | left; opening it reports `Corrupt`                              |
+//! What is done with what is found is written down in [`decision`], in prose and as data.
 //!
 //! "Put in place": written at their positions, each segment touched cut to where its bytes end (what is behind was never
 //! durable), synced, its index removed (it may be of what stood there before), and a state file written whose durable end is
-//! that of the last byte. Segments before the log's first or behind its last one are removed when it is opened. Then the journal
-//! goes.
+//! that of the last byte. Segments before the log's first or behind its last one are removed when it is opened. Then the shard's
+//! ledger says that the journal is not needed any more, and the journal goes.
 //!
-//! | directory in `data/`          | then                                    |
-//! |-------------------------------|-----------------------------------------|
-//! | `<...>-delete`                | removed (by shard 0)                    |
-//! | without a state file          | left; `Store::create` clears and takes it |
-//! | of another form               | left                                    |
+//! | directory in `data/`          | then                                                                  |
+//! |-------------------------------|-----------------------------------------------------------------------|
+//! | `<...>-delete`                | removed (by shard 0)                                                  |
+//! | of a partition                | as [`decision::partition`] says, when the metadata names it            |
+//! | of a partition that the metadata does not name | moved aside as `<...>-stray` (`Store::set_aside`) |
+//! | of a partition whose topic the metadata says was deleted | removed (`Store::delete_left_over`) |
+//! | of another form               | left                                                                  |
 
+pub(crate) mod decision;
 mod plan;
 mod replay;
 
@@ -41,9 +32,11 @@ use hashbrown::HashMap;
 use crate::error::{Doing, StorageError};
 use crate::journal::{retire, scan};
 use crate::layout;
+use crate::ledger::{self, LedgerState};
 use crate::model::PartitionKey;
 use crate::sealed;
 use crate::store::partitions::remove_dir_all;
+use decision::journal::{self, Decision, End, Files, Ledger};
 use plan::Plans;
 
 /// What a shard's part of the recovery did.
@@ -75,9 +68,12 @@ pub async fn recover_journals(data_dir: &Path, my: ShardId, shards: usize) -> Re
         }
     }
     let entries = fs::read_dir(&root).await.doing("list", &root)?;
-    let old = entries.iter().filter(|e| e.is_dir).filter_map(|e| e.name.to_str()?.parse::<u16>().ok());
+    let journals = entries.iter().filter(|e| e.is_dir).filter_map(|e| layout::parse_shard(&e.name));
+    let mut old: Vec<u16> = journals.chain(ledger::shards(data_dir).await?).collect();
+    old.sort_unstable();
+    old.dedup();
     let mut report = RecoveryReport::default();
-    for shard in old.filter(|shard| usize::from(*shard) % shards.max(1) == my.index()) {
+    for shard in old.into_iter().filter(|shard| usize::from(*shard) % shards.max(1) == my.index()) {
         recover_journal(data_dir, shard, shards, &mut report).await?;
     }
     Ok(report)
@@ -90,30 +86,88 @@ async fn recover_journal(
     report: &mut RecoveryReport,
 ) -> Result<(), StorageError> {
     let dir = layout::journal_dir(data_dir, shard);
-    let files = scan::live_files(&dir).await?;
-    if !files.is_empty() {
-        report.unclean = true;
-        let mut scanner = scan::Scanner::default();
-        let mut plans = Plans::default();
-        for (number, (id, path)) in files.iter().enumerate() {
-            let bytes = scan::read_file(path).await?;
-            scanner.scan(*id, &bytes, |found, at| {
-                report.records += 1;
-                plans.take_in(found, number, at)
-            })?;
-            core_pinning::yield_if_needed().await;
-        }
-        let directories = partition_dirs(data_dir).await?;
-        replay::replay(data_dir, plans, &files, &directories, report).await?;
-        // Before the journal goes: a start that finds no journal must still know.
-        mark_unclean(data_dir, shards).await?;
-        let ids: Vec<_> = files.iter().map(|(id, _)| *id).collect();
-        retire::retire(&dir, &ids).await?;
+    fs::create_dir_all(&dir).await.doing("create", &dir)?;
+    let kept = ledger::read(data_dir, shard).await?;
+    let named = kept.as_ref().and_then(|kept| kept.as_ref().ok()?.journal);
+    let live = scan::live_files(&dir, named).await?;
+    let mut scanner = scan::Scanner::default();
+    let mut plans = Plans::default();
+    for (number, (id, path)) in live.files.iter().enumerate() {
+        let bytes = scan::read_file(path).await?;
+        scanner.scan(*id, &bytes, |found, at| {
+            report.records += 1;
+            plans.take_in(found, number, at)
+        })?;
+        core_pinning::yield_if_needed().await;
     }
+    let lost = scanner.lost(&live.files, named.map_or(0, |named| named.settled)).await?;
+    let row = journal::decide(
+        match (&kept, named) {
+            (None, _) => Ledger::Absent,
+            (Some(Err(_)), _) => Ledger::Damaged,
+            (Some(Ok(_)), None) => Ledger::Closed,
+            (Some(Ok(_)), Some(_)) => Ledger::Open,
+        },
+        match (&live.missing, live.files.is_empty()) {
+            (Some(_), _) => Files::Missing,
+            (None, true) => Files::None,
+            (None, false) => Files::Whole,
+        },
+        if lost.is_some() { End::Damaged } else { End::Proper },
+    );
+    let refuse = |path: &Path, what: String| {
+        let reason = format!("{what}: {}", row.why).into();
+        Err(StorageError::JournalLost { shard, path: path.to_string_lossy().into(), reason })
+    };
+    let mut ledger = kept.and_then(Result::ok).unwrap_or_default();
+    match row.then {
+        Decision::Nothing => {}
+        Decision::Replay => {
+            report.unclean = true;
+            let directories = partition_dirs(data_dir).await?;
+            let known = replay::replay(data_dir, plans, &live.files, &directories, report).await?;
+            ledger.partitions.extend(known);
+            ledger.partitions.retain(|key| !report.removed.contains(key));
+            // Before the journal goes: a start that finds no journal must still know.
+            mark_unclean(data_dir, shards).await?;
+        }
+        Decision::RefuseMissing => return refuse(live.missing.as_deref().unwrap_or(&dir), "it is missing".into()),
+        Decision::RefuseDamaged => {
+            let (path, position) = lost.unwrap_or((dir, 0));
+            return refuse(&path, format!("damaged at position {position}"));
+        }
+        Decision::RefuseLedger => return refuse(&layout::ledger(data_dir, shard), "it is damaged".into()),
+        Decision::Impossible => unreachable!("{}", row.why),
+    }
+    ledger.journal = None;
+    keep(data_dir, shard, shards, ledger).await?;
+    let ids: Vec<_> = live.files.iter().map(|(id, _)| *id).collect();
+    retire::retire(&dir, &ids).await?;
     if usize::from(shard) >= shards {
         remove_dir_all(&dir).await?;
     }
     Ok(())
+}
+
+/// Writes the ledger of a shard whose journal is not needed any more; that of a shard that is no more joins another's.
+async fn keep(data_dir: &Path, shard: u16, shards: usize, ledger: LedgerState) -> Result<(), StorageError> {
+    if usize::from(shard) < shards {
+        return ledger.write(data_dir, shard).await;
+    }
+    let heir = (usize::from(shard) % shards.max(1)) as u16;
+    // It is the heir's own that is lost if it is damaged: its turn to say so comes.
+    let mut joint = match ledger::read(data_dir, heir).await? {
+        Some(Ok(joint)) => joint,
+        None => LedgerState::default(),
+        Some(Err(_)) => return Ok(()),
+    };
+    joint.partitions.extend(ledger.partitions);
+    joint.write(data_dir, heir).await?;
+    let path = layout::ledger(data_dir, shard);
+    match fs::remove_file(&path).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.doing("remove", &path),
+    }
 }
 
 async fn partition_dirs(data_dir: &Path) -> Result<HashMap<PartitionKey, std::path::PathBuf>, StorageError> {

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use hashbrown::HashMap;
 
 use super::RecoveryReport;
+use super::decision::replay::{self as table, Decision, Records, StateFile, Synced};
 use super::plan::{Extent, Plan, Plans};
 use crate::error::{Doing, StorageError};
 use crate::journal::record::FileId;
@@ -36,26 +37,28 @@ struct Target {
     done: usize,
     /// Where each touched segment ends.
     ends: BTreeMap<Offset, u32>,
-    /// A segment is shorter than it was: opening will say so.
-    damaged: bool,
+    /// The bytes stay where they are: a segment is shorter than it was, and opening will say so.
+    state_only: bool,
 }
 
+/// Returns the partitions that exist.
 pub(super) async fn replay(
     data_dir: &Path,
     plans: Plans,
     files: &[(FileId, PathBuf)],
     dirs: &HashMap<PartitionKey, PathBuf>,
     report: &mut RecoveryReport,
-) -> Result<(), StorageError> {
+) -> Result<Vec<PartitionKey>, StorageError> {
     let mut targets = Vec::new();
     for (key, plan) in plans.0 {
         report.partitions.push(key);
         targets.extend(target(data_dir, key, plan, dirs.get(&key), report).await?);
     }
+    let known = targets.iter().map(|target| target.state.key).chain(report.orphans.iter().copied()).collect();
     for (number, (_, path)) in files.iter().enumerate() {
         let bytes = scan::read_file(path).await?;
         let mut open: HashMap<PathBuf, File> = HashMap::new();
-        for target in targets.iter_mut().filter(|t| !t.damaged) {
+        for target in targets.iter_mut().filter(|t| !t.state_only) {
             report.bytes += write_extents(target, number, &bytes, &mut open).await?;
         }
     }
@@ -63,7 +66,8 @@ pub(super) async fn replay(
     let results: Vec<Result<(), StorageError>> = finishing.collect().await;
     results.into_iter().collect::<Result<(), _>>()?;
     let root = layout::partitions_root(data_dir);
-    fs::sync_dir(&root).await.doing("sync", &root)
+    fs::sync_dir(&root).await.doing("sync", &root)?;
+    Ok(known)
 }
 
 /// What is to be done for a partition, `None` if that is nothing.
@@ -75,41 +79,58 @@ async fn target(
     report: &mut RecoveryReport,
 ) -> Result<Option<Target>, StorageError> {
     plan.drop_incomplete();
+    let mut file = StateFile::Absent;
     if plan.base.is_none() && !plan.deleted {
-        let stored = match dir {
-            Some(dir) => crate::durable::read(&dir.join(layout::STATE_FILE)).await?.map(|bytes| (dir, bytes)),
-            None => None,
-        };
-        let Some((dir, bytes)) = stored else {
-            tracing::warn!(partition = %key, "the journal has records of a partition that is not there");
-            report.orphans.push(key);
-            return Ok(None);
-        };
-        match decode_state(key, &dir.join(layout::STATE_FILE), &bytes) {
-            Ok(state) => plan.begin_with_file(state),
-            // Left as it is: opening the partition says what is wrong with it.
-            Err(error @ StorageError::Corrupt { .. }) => {
-                tracing::error!(partition = %key, %error, "not replayed");
-                report.orphans.push(key);
-                return Ok(None);
+        let path = dir.map(|dir| dir.join(layout::STATE_FILE)).unwrap_or_default();
+        if let Some(bytes) = crate::durable::read(&path).await? {
+            match decode_state(key, &path, &bytes) {
+                Ok(state) => {
+                    plan.begin_with_file(state);
+                    file = StateFile::Intact;
+                }
+                Err(StorageError::Corrupt { .. }) => file = StateFile::Damaged,
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
     }
     // The end is that of the last checkpoint; after a recovery only the durable place tells that there are bytes.
     let begun = plan.base.as_ref().is_some_and(|state| {
         state.end.position > 0 || state.durable > (state.first_segment, 0) || !plan.extents.is_empty()
     });
-    let Some(mut state) = plan.base.filter(|_| begun && !plan.deleted) else {
-        if let Some(dir) = dir {
-            remove_partition_dir(dir).await?;
-        }
-        report.removed.push(key);
-        return Ok(None);
+    let records = match (plan.deleted, &plan.base, file) {
+        (true, ..) => Records::Deleted,
+        (false, None, _) | (false, _, StateFile::Intact) => Records::Bytes,
+        (false, Some(_), _) if begun => Records::State,
+        (false, Some(_), _) => Records::Begun,
     };
-    let name = || layout::partition_dir_name(&state.topic, key);
-    let dir = dir.cloned().unwrap_or_else(|| layout::partitions_root(data_dir).join(name()));
-    fs::create_dir_all(&dir).await.doing("create", &dir)?;
+    let directory = || match &plan.base {
+        Some(state) => layout::partitions_root(data_dir).join(layout::partition_dir_name(&state.topic, key)),
+        None => PathBuf::new(),
+    };
+    let place = dir.cloned().unwrap_or_else(directory);
+    let synced = match &plan.base {
+        Some(state) => find_synced(&place, state, &plan.extents).await?,
+        None => Synced::There,
+    };
+    let row = table::decide(records, file, synced);
+    let state = match row.then {
+        Decision::Restore | Decision::RestoreState => plan.base,
+        Decision::Remove => {
+            if let Some(dir) = dir {
+                remove_partition_dir(dir).await?;
+            }
+            report.removed.push(key);
+            return Ok(None);
+        }
+        Decision::Leave => {
+            let bytes: u64 = plan.extents.iter().map(|extent| u64::from(extent.len)).sum();
+            tracing::error!(partition = %key, bytes, reason = row.why, "records of the journal are not replayed");
+            report.orphans.push(key);
+            return Ok(None);
+        }
+    };
+    let Some(mut state) = state else { unreachable!("what is restored has a state") };
+    fs::create_dir_all(&place).await.doing("create", &place)?;
     if plan.vote.is_some() {
         state.vote = plan.vote;
     }
@@ -118,13 +139,22 @@ async fn target(
         let end = ends.entry(extent.segment).or_insert(0);
         *end = extent.end().max(*end);
     }
-    // What is said to be in the files: by the state, and by records of large appends.
+    let durable = ends.last_key_value().map_or(state.durable, |(segment, end)| (*segment, *end));
+    (state.clean, state.durable) = (false, durable.max(state.end.place()));
+    let state_only = row.then == Decision::RestoreState;
+    if !state_only {
+        state.synced = state.durable;
+    }
+    Ok(Some(Target { dir: place, state, extents: plan.extents, done: 0, ends, state_only }))
+}
+
+/// Whether the files are as long as the state says, and the records of large appends.
+async fn find_synced(dir: &Path, state: &PartitionState, extents: &[Extent]) -> Result<Synced, StorageError> {
     let mut kept = BTreeMap::from([state.synced]);
-    for extent in plan.extents.iter().filter(|extent| extent.in_file) {
+    for extent in extents.iter().filter(|extent| extent.in_file) {
         let end = kept.entry(extent.segment).or_insert(0);
         *end = extent.end().max(*end);
     }
-    let mut damaged = false;
     for (segment, end) in kept.into_iter().filter(|(_, end)| *end > 0) {
         let path = dir.join(layout::segment_name(segment));
         let len = match fs::metadata(&path).await {
@@ -132,14 +162,11 @@ async fn target(
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(StorageError::io("look at", &path, &error)),
         };
-        damaged |= len < u64::from(end);
+        if len < u64::from(end) {
+            return Ok(Synced::Short);
+        }
     }
-    let durable = ends.last_key_value().map_or(state.durable, |(segment, end)| (*segment, *end));
-    (state.clean, state.durable) = (false, durable.max(state.end.place()));
-    if !damaged {
-        state.synced = state.durable;
-    }
-    Ok(Some(Target { dir, state, extents: plan.extents, done: 0, ends, damaged }))
+    Ok(Synced::There)
 }
 
 /// Writes the target's extents that are in the journal file `number`, those that follow each other together.
@@ -191,10 +218,10 @@ async fn write_extents(
 
 /// Cuts and syncs the segments, then writes the state file.
 async fn finish(target: Target) -> Result<(), StorageError> {
-    let Target { dir, state, ends, damaged, .. } = target;
+    let Target { dir, state, ends, state_only, .. } = target;
     // They may be of what the segments held before.
     index_heads::forget(&dir, &ends.keys().copied().collect::<Vec<_>>()).await?;
-    for (segment, end) in ends.iter().filter(|_| !damaged) {
+    for (segment, end) in ends.iter().filter(|_| !state_only) {
         let path = dir.join(layout::segment_name(*segment));
         let file = File::open(&path, OpenOptions::read_write().create(true)).await.doing("open", &path)?;
         file.set_len((*end).into()).await.doing("cut", &path)?;

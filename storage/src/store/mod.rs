@@ -14,6 +14,7 @@ mod index_memory;
 pub(crate) mod partitions;
 mod rest;
 pub(crate) mod shared;
+mod strays;
 pub(crate) mod thrift;
 pub(crate) mod write_back;
 
@@ -23,11 +24,12 @@ use std::rc::Rc;
 use core_pinning::disk::fs;
 use core_pinning::{Queue, Task, spawn};
 use futures::StreamExt;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::error::{Doing, StorageError};
 use crate::journal::{Journal, JournalOptions};
 use crate::layout;
+use crate::ledger::{self, Ledger};
 use crate::log::{Log, LogInner};
 use crate::model::PartitionKey;
 use crate::options::StoreOptions;
@@ -42,6 +44,8 @@ struct StoreInner {
     shared: Rc<Shared>,
     logs: RefCell<HashMap<PartitionKey, Rc<LogInner>>>,
     unclean: bool,
+    /// Partitions that other shards' ledgers named when the store was opened: the number of shards may have changed.
+    named_elsewhere: RefCell<HashSet<PartitionKey>>,
     tasks: RefCell<Vec<Task<()>>>,
     closed: Cell<bool>,
 }
@@ -110,15 +114,18 @@ impl Store {
         fs::create_dir_all(&dir).await.doing("create", &dir)?;
         let mark = dir.join(layout::UNCLEAN_MARK);
         let unclean = fs::exists(&mark).await.doing("look at", &mark)?;
+        let named = ledger::all_partitions(&options.data_dir).await?;
+        let ledger = Rc::new(Ledger::open(&options.data_dir, options.shard.0).await?);
         let journal = Journal::open(JournalOptions {
             dir,
             shard: options.shard.0,
             file_bytes: options.journal_file_bytes,
             write_bytes: options.journal_write_bytes.min(options.journal_file_bytes / 4),
             spares_max: options.journal_files_max,
+            ledger: ledger.clone(),
         })
         .await?;
-        let shared = Rc::new(Shared::new(options, journal));
+        let shared = Rc::new(Shared::new(options, journal, ledger));
         let tasks = vec![
             spawn(Queue::Background, "write-back queue", write_back::WriteBack::run(shared.clone())),
             spawn(Queue::Background, "checkpoints", checkpoint::run(shared.clone())),
@@ -128,6 +135,7 @@ impl Store {
             shared,
             logs: RefCell::default(),
             unclean,
+            named_elsewhere: RefCell::new(named),
             tasks: RefCell::new(tasks),
             closed: Cell::new(false),
         };
@@ -230,6 +238,7 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             other => other.doing("remove", &mark)?,
         }
+        shared.ledger.closed().await?;
         shared.journal.retire_all().await?;
         self.0.logs.borrow_mut().clear();
         shared.warm_logs.borrow_mut().clear();

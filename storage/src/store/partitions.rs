@@ -11,7 +11,8 @@ use crate::error::{Doing, StorageError, is_disk_full};
 use crate::journal::record::{RecordKind, put_key};
 use crate::layout;
 use crate::log::{Log, LogInner};
-use crate::model::PartitionKey;
+use crate::model::{Offset, PartitionKey};
+use crate::recovery::decision::partition::{self as table, Decision, Directory, Ledger};
 
 impl Store {
     /// The directory of a partition.
@@ -25,16 +26,55 @@ impl Store {
         loaded || self.partition_dir(&spec.topic, spec.key).join(layout::STATE_FILE).exists()
     }
 
+    /// Opens a partition, or makes it with its first state where it has never been.
+    pub async fn load_or_create(&self, spec: PartitionSpec, first: FirstState) -> Result<Log, StorageError> {
+        match self.log(spec.key) {
+            Some(log) => Ok(log),
+            None => match self.look(&spec).await? {
+                Decision::Load => self.load_found(spec).await,
+                _ => self.create_absent(spec, first).await,
+            },
+        }
+    }
+
     /// Makes a partition with its first state. Returns before it is durable: it is so before whatever is appended to it, and a
     /// crash until then leaves no trace of it.
     pub async fn create(&self, spec: PartitionSpec, first: FirstState) -> Result<Log, StorageError> {
+        if self.log(spec.key).is_some() || self.look(&spec).await? == Decision::Load {
+            return Err(StorageError::Exists(spec.key));
+        }
+        self.create_absent(spec, first).await
+    }
+
+    /// Opens a partition that is on the disk; gives the one that is open already. A full disk does not matter.
+    pub async fn load(&self, spec: PartitionSpec) -> Result<Log, StorageError> {
+        match self.log(spec.key) {
+            Some(log) => Ok(log),
+            None if self.look(&spec).await? != Decision::Load => Err(StorageError::NotFound(spec.key)),
+            None => self.load_found(spec).await,
+        }
+    }
+
+    /// Whether the partition is to be loaded or created; an error if something of it is lost.
+    async fn look(&self, spec: &PartitionSpec) -> Result<Decision, StorageError> {
+        let dir = self.partition_dir(&spec.topic, spec.key);
+        let named = self.0.shared.ledger.names(spec.key) || self.0.named_elsewhere.borrow().contains(&spec.key);
+        let ledger = if named { Ledger::Named } else { Ledger::Unnamed };
+        let row = table::decide(find(&dir).await?, ledger);
+        if row.then == Decision::Fence {
+            // Known from now on by this shard's own ledger, whoever had created it.
+            self.0.shared.ledger.add(spec.key);
+            let reason = format!("{}: {}", dir.display(), row.why).into();
+            return Err(StorageError::Corrupt { partition: spec.key, segment: Offset::ZERO, position: 0, reason });
+        }
+        Ok(row.then)
+    }
+
+    async fn create_absent(&self, spec: PartitionSpec, first: FirstState) -> Result<Log, StorageError> {
         let shared = &self.0.shared;
         let refusal = if spec.config.essential { shared.refusal_of_essential() } else { shared.refusal() };
         if let Some(error) = refusal {
             return Err(error);
-        }
-        if self.exists(&spec) {
-            return Err(StorageError::Exists(spec.key));
         }
         let dir = self.partition_dir(&spec.topic, spec.key);
         match fs::create_dir(&dir).await {
@@ -49,13 +89,9 @@ impl Store {
         Ok(Log(log))
     }
 
-    /// Opens a partition that is on the disk; gives the one that is open already. A full disk does not matter.
-    pub async fn load(&self, spec: PartitionSpec) -> Result<Log, StorageError> {
+    async fn load_found(&self, spec: PartitionSpec) -> Result<Log, StorageError> {
         if let Some(error) = self.0.shared.ended() {
             return Err(error);
-        }
-        if let Some(log) = self.log(spec.key) {
-            return Ok(log);
         }
         let (key, dir) = (spec.key, self.partition_dir(&spec.topic, spec.key));
         let log = LogInner::load(self.0.shared.clone(), spec, &dir, self.0.unclean).await?;
@@ -90,6 +126,7 @@ impl Store {
         });
         log.record(&mut log.state.borrow_mut(), RecordKind::Deleted, payload, Some(done));
         receiver.await.unwrap_or(Err(StorageError::Closed))?;
+        shared.ledger.remove(key);
         shared.write_back.finished(log).await;
         shared.files.forget_partition(key);
         log.drop_memory();
@@ -99,6 +136,22 @@ impl Store {
         // The journal remembers the deletion until then.
         log.marks.removed.set(true);
         removed
+    }
+}
+
+/// What there is of a partition.
+async fn find(dir: &Path) -> Result<Directory, StorageError> {
+    let state = dir.join(layout::STATE_FILE);
+    if fs::exists(&state).await.doing("look at", &state)? {
+        return Ok(Directory::State);
+    }
+    match fs::read_dir(dir).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Directory::Absent),
+        other => {
+            let entries = other.doing("list", dir)?;
+            let bytes = entries.iter().any(|e| e.len > 0 && layout::parse_offset(&e.name, ".log").is_some());
+            Ok(if bytes { Directory::Stateless } else { Directory::Empty })
+        }
     }
 }
 

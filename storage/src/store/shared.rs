@@ -13,6 +13,7 @@ use super::write_back::WriteBack;
 use crate::chunk::Chunk;
 use crate::error::StorageError;
 use crate::journal::{Done, Journal};
+use crate::ledger::Ledger;
 use crate::log::LogInner;
 use crate::options::StoreOptions;
 use crate::store::ReadCount;
@@ -22,6 +23,7 @@ const CHUNK_BYTES_FLOOR: usize = 16 << 10;
 pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
     pub(crate) journal: Journal<Rc<LogInner>>,
+    pub(crate) ledger: Rc<Ledger>,
     pub(crate) write_back: WriteBack,
     pub(crate) files: Files,
     pub(crate) dirty: Dirty,
@@ -95,9 +97,10 @@ impl ReadCounter {
 }
 
 impl Shared {
-    pub(crate) fn new(options: StoreOptions, journal: Journal<Rc<LogInner>>) -> Shared {
+    pub(crate) fn new(options: StoreOptions, journal: Journal<Rc<LogInner>>, ledger: Rc<Ledger>) -> Shared {
         Shared {
             journal,
+            ledger,
             write_back: WriteBack::new(options.write_back_in_flight),
             files: Files::new(options.open_files_max),
             dirty: Dirty::new(options.dirty_budget),
