@@ -47,7 +47,7 @@ impl StoreOptions {
             journal_file_bytes: 64 << 20,
             journal_files_max: 8,
             journal_write_bytes: 1 << 20,
-            bypass_bytes: 64 << 10,
+            bypass_bytes: 32 << 10,
             dirty_budget,
             cache_budget,
             index_budget: 16 << 20,
