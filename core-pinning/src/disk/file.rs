@@ -132,10 +132,16 @@ impl File {
 
     /// `len` bytes from `pos`; fewer only at the end of the file. For direct files both are multiples of [`BLOCK`].
     pub async fn read_at(&self, pos: u64, len: usize) -> io::Result<AlignedBuf> {
+        self.read_into(pos, AlignedBuf::new(len), len).await
+    }
+
+    /// As [`read_at`](File::read_at), over what `buf` holds; its capacity is at least `len`.
+    pub async fn read_into(&self, pos: u64, mut buf: AlignedBuf, len: usize) -> io::Result<AlignedBuf> {
+        assert!(len <= buf.capacity(), "a buffer of {} bytes for {len}", buf.capacity());
         self.check_aligned("position", pos)?;
         self.check_aligned("length", len as u64)?;
         whole_fault(DiskOp::Read, &self.0.path)?;
-        let buf = AlignedBuf::new(len);
+        buf.clear();
         if len == 0 {
             return Ok(buf);
         }

@@ -115,7 +115,10 @@ pub(super) fn is_runnable(thread: libc::pid_t) -> bool {
     stat.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with('R'))
 }
 
-/// The frames in words, those of the signal left out.
+/// Frames shown: a stall tells by the innermost ones.
+const SHOWN: usize = 12;
+
+/// The innermost frames in words, those of the signal left out.
 pub(super) fn describe(frames: &[usize]) -> String {
     let mut lines: Vec<String> = Vec::new();
     for &ip in frames {
@@ -138,5 +141,6 @@ pub(super) fn describe(frames: &[usize]) -> String {
     if let Some(end) = lines.iter().position(|l| l.contains("LocalExecutor") && l.contains("run_one_task_queue")) {
         lines.truncate(end);
     }
+    lines.truncate(SHOWN);
     lines.iter().enumerate().map(|(i, l)| format!("{i:>3}: {l}\n")).collect()
 }

@@ -92,15 +92,15 @@ async fn recover_journal(
     let live = scan::live_files(&dir, named).await?;
     let mut scanner = scan::Scanner::default();
     let mut plans = Plans::default();
+    let mut reader = scan::FileReader::default();
     for (number, (id, path)) in live.files.iter().enumerate() {
-        let bytes = scan::read_file(path).await?;
-        scanner.scan(*id, &bytes, |found, at| {
+        scanner.scan(*id, reader.read(path).await?, |found, at| {
             report.records += 1;
             plans.take_in(found, number, at)
         })?;
         core_pinning::yield_if_needed().await;
     }
-    let lost = scanner.lost(&live.files, named.map_or(0, |named| named.settled)).await?;
+    let lost = scanner.lost(&live.files, named.map_or(0, |named| named.settled), &mut reader).await?;
     let row = journal::decide(
         match (&kept, named) {
             (None, _) => Ledger::Absent,
@@ -125,7 +125,7 @@ async fn recover_journal(
         Decision::Replay => {
             report.unclean = true;
             let directories = partition_dirs(data_dir).await?;
-            let known = replay::replay(data_dir, plans, &live.files, &directories, report).await?;
+            let known = replay::replay(data_dir, plans, &live.files, reader, &directories, report).await?;
             ledger.partitions.extend(known);
             ledger.partitions.retain(|key| !report.removed.contains(key));
             // Before the journal goes: a start that finds no journal must still know.

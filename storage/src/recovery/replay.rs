@@ -32,6 +32,7 @@ const OPEN_FILES: usize = 256;
 struct Target {
     dir: PathBuf,
     state: PartitionState,
+    /// Those whose bytes are to be put in place.
     extents: Vec<Extent>,
     /// How many of the extents are in place.
     done: usize,
@@ -41,11 +42,18 @@ struct Target {
     state_only: bool,
 }
 
+impl Target {
+    fn has_extents_in(&self, file: usize) -> bool {
+        self.extents.get(self.done).is_some_and(|extent| extent.file == file)
+    }
+}
+
 /// Returns the partitions that exist.
 pub(super) async fn replay(
     data_dir: &Path,
     plans: Plans,
     files: &[(FileId, PathBuf)],
+    mut reader: scan::FileReader,
     dirs: &HashMap<PartitionKey, PathBuf>,
     report: &mut RecoveryReport,
 ) -> Result<Vec<PartitionKey>, StorageError> {
@@ -56,10 +64,9 @@ pub(super) async fn replay(
     }
     let known = targets.iter().map(|target| target.state.key).chain(report.orphans.iter().copied()).collect();
     for (number, (_, path)) in files.iter().enumerate() {
-        let bytes = scan::read_file(path).await?;
         let mut open: HashMap<PathBuf, File> = HashMap::new();
-        for target in targets.iter_mut().filter(|t| !t.state_only) {
-            report.bytes += write_extents(target, number, &bytes, &mut open).await?;
+        for target in targets.iter_mut().filter(|t| !t.state_only && t.has_extents_in(number)) {
+            report.bytes += write_extents(target, number, reader.read(path).await?, &mut open).await?;
         }
     }
     let finishing = futures::stream::iter(targets.into_iter().map(finish)).buffer_unordered(IN_FLIGHT);
@@ -145,7 +152,8 @@ async fn target(
     if !state_only {
         state.synced = state.durable;
     }
-    Ok(Some(Target { dir: place, state, extents: plan.extents, done: 0, ends, state_only }))
+    let extents = plan.extents.into_iter().filter(|extent| !extent.in_file).collect();
+    Ok(Some(Target { dir: place, state, extents, done: 0, ends, state_only }))
 }
 
 /// Whether the files are as long as the state says, and the records of large appends.
@@ -178,15 +186,10 @@ async fn write_extents(
 ) -> Result<u64, StorageError> {
     let mut written = 0;
     while let Some(first) = target.extents.get(target.done).filter(|e| e.file == number) {
-        if first.in_file {
-            target.done += 1;
-            continue;
-        }
         let (segment, position) = (first.segment, first.position);
         let mut bytes: Vec<u8> = Vec::new();
         while let Some(next) = target.extents.get(target.done) {
             let follows = next.file == number
-                && !next.in_file
                 && next.segment == segment
                 && next.position as usize == position as usize + bytes.len()
                 && (bytes.is_empty() || bytes.len() + next.len as usize <= WRITE_BYTES);
