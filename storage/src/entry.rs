@@ -112,11 +112,12 @@ pub struct ReadLimit {
     pub upto: Offset,
 }
 
-/// Whole record batches, in order and without gaps; none is split between slices.
+/// Whole record batches, in order; none is split between slices. Without gaps, but for those that compaction has left.
 #[derive(Clone, Debug, Default)]
 pub struct ReadSlices {
     pub slices: Vec<Bytes>,
-    /// Base offset of the first batch: may be before the offset asked for, which is then inside the batch.
+    /// Base offset of the first batch: may be before the offset asked for, which is then inside the batch, or behind it, if
+    /// compaction has taken what was there.
     pub first_offset: Offset,
     /// The offset after the last batch; where to read on.
     pub next_offset: Offset,

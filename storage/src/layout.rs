@@ -14,6 +14,9 @@
 //!     <base offset>.idx  <offset>.snap           sparse index; producers as of an offset
 //!     indexes                                    heads of the .idx files (segment::index_heads)
 //!     *.deleted                                  on its way out
+//!     <base offset>.cleaned                      compaction is writing it
+//!     <base offset>.<end offset>.swap            takes the place of the segments from `base` to before `end` (compaction)
+//!     cleaner                                    how far compaction has come
 //! data/<...>-delete/                             a deleted partition on its way out
 //! data/<...>-stray/                              a partition that the metadata does not name, moved out of the way
 //! ```
@@ -30,6 +33,11 @@ pub(crate) const DELETE_DIR_SUFFIX: &str = "-delete";
 pub(crate) const STRAY_DIR_SUFFIX: &str = "-stray";
 /// Ends the name of a file that is being written, before it is renamed.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
+/// Ends the name of a segment that compaction is writing.
+pub(crate) const CLEANED_SUFFIX: &str = ".cleaned";
+/// Ends the name of a segment that is about to replace others.
+pub(crate) const SWAP_SUFFIX: &str = ".swap";
+pub(crate) const CLEANER_FILE: &str = "cleaner";
 pub(crate) const STATE_FILE: &str = "state";
 pub(crate) const INDEXES_FILE: &str = "indexes";
 pub(crate) const UNCLEAN_MARK: &str = "unclean";
@@ -89,6 +97,22 @@ pub(crate) fn snapshot_name(offset: Offset) -> String {
     format!("{:020}.snap", offset.0)
 }
 
+pub(crate) fn cleaned_name(base: Offset) -> String {
+    format!("{:020}{CLEANED_SUFFIX}", base.0)
+}
+
+/// A segment in place of those from `base` to before `end`.
+pub(crate) fn swap_name(base: Offset, end: Offset) -> String {
+    format!("{:020}.{:020}{SWAP_SUFFIX}", base.0, end.0)
+}
+
+/// The offsets in a name that [`swap_name`] made.
+pub(crate) fn parse_swap(name: &OsStr) -> Option<(Offset, Offset)> {
+    let (base, end) = name.to_str()?.strip_suffix(SWAP_SUFFIX)?.split_once('.')?;
+    let offset = |digits: &str| parse_offset(digits.as_ref(), "");
+    Some((offset(base)?, offset(end)?))
+}
+
 /// The offset in a name `<20 digits><suffix>`.
 pub(crate) fn parse_offset(name: &OsStr, suffix: &str) -> Option<Offset> {
     let digits = name.to_str()?.strip_suffix(suffix)?;
@@ -117,6 +141,9 @@ mod tests {
         }
         assert_eq!(parse_offset(segment_name(Offset(42)).as_ref(), ".log"), Some(Offset(42)));
         assert_eq!(parse_offset("42.log".as_ref(), ".log"), None);
+        let swap = swap_name(Offset(42), Offset(99));
+        assert_eq!(parse_swap(swap.as_ref()), Some((Offset(42), Offset(99))));
+        assert_eq!(parse_swap(cleaned_name(Offset(42)).as_ref()), None);
         assert_eq!(parse_offset("-0000000000000000042.log".as_ref(), ".log"), None);
     }
 }

@@ -6,6 +6,7 @@
 //! ([`recover_journals`]), and when all have, each shard opens its store and creates or loads its partitions.
 
 mod chunk;
+mod compaction;
 mod data_dir;
 mod durable;
 mod entry;
@@ -27,6 +28,7 @@ mod segment;
 mod store;
 mod term_starts;
 
+pub use compaction::{Cleanable, Cleaned, Cleaner, CleanerOptions};
 pub use data_dir::{DataDir, DataDirError, LockHolder, data_dir_cluster_id, lock_data_dir};
 pub use entry::{
     Bounds, EntryHeader, EntryKind, FirstState, LogEntry, PartitionSpec, ReadLimit, ReadSlices, SegmentInfo, VoteRecord,

@@ -64,7 +64,7 @@ impl StoreOptions {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CleanupPolicy {
     pub delete: bool,
-    /// Carried for validation: compaction is not built yet.
+    /// Only the last record of each key is kept for long: [`Cleaner`](crate::Cleaner).
     pub compact: bool,
 }
 
@@ -81,6 +81,14 @@ pub struct LogConfig {
     pub retention_bytes: i64,
     pub file_delete_delay_ms: i64,
     pub cleanup: CleanupPolicy,
+    /// How long compaction keeps a tombstone that it has seen.
+    pub delete_retention_ms: i64,
+    /// Compaction leaves records alone that are younger.
+    pub min_compaction_lag_ms: i64,
+    /// Records are compacted when they are older, whatever the dirty ratio; `i64::MAX`: never for that.
+    pub max_compaction_lag_ms: i64,
+    /// Share of the log that has to be dirty before it is compacted, in millionths.
+    pub min_cleanable_ratio_ppm: u32,
     /// Acknowledge appends before they are on disk. They are journalled all the same, some 100 us later.
     pub write_caching: bool,
     /// What makes room again depends on this log: on a full disk it goes on for as long as the journal's current file does.
@@ -98,6 +106,10 @@ impl Default for LogConfig {
             retention_bytes: -1,
             file_delete_delay_ms: 60_000,
             cleanup: CleanupPolicy { delete: true, compact: false },
+            delete_retention_ms: 86_400_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_cleanable_ratio_ppm: 500_000,
             write_caching: false,
             essential: false,
         }

@@ -127,6 +127,8 @@ pub struct ProducerInfo {
     pub epoch: ProducerEpoch,
     /// `Sequence::NONE` when no batch of this epoch is known.
     pub last_sequence: Sequence,
+    /// Of the last batch with records; `None` if only a transaction marker is known.
+    pub last_offset: Option<Offset>,
     /// Milliseconds.
     pub last_timestamp: i64,
     /// The coordinator's epoch of the last transaction marker; -1 without.
@@ -248,6 +250,7 @@ fn info(id: ProducerId, e: &Entry) -> ProducerInfo {
         id,
         epoch: e.epoch,
         last_sequence: e.last_sequence(),
+        last_offset: e.batches().last().map(|b| Offset(b.last_offset)),
         last_timestamp: e.last_timestamp,
         coordinator_epoch: e.coordinator_epoch,
         txn_first_offset: Offset(e.txn_first_offset).known(),

@@ -107,6 +107,7 @@ impl LogInner {
         if self.must_roll(state, &header) {
             self.roll(state, id.term);
         }
+        self.learn_age(state);
         let end = header.next_offset();
         let position = state.active().size;
         match kind {
@@ -136,6 +137,9 @@ impl LogInner {
         let max_timestamp = segment.times.map_or(i64::MIN, |t| t.max_timestamp);
         let offset_delta = segment.offset_delta(header.base_offset);
         segment.index_mut().add(interval, IndexEntry { offset_delta, position, ordinal, max_timestamp });
+        if kind == EntryKind::Data && header.base_offset == segment.base_offset {
+            segment.first_timestamp = Some(header.max_timestamp);
+        }
         if kind == EntryKind::Data
             && let Some(times) = &mut segment.times
         {
@@ -219,7 +223,7 @@ impl LogInner {
         tail.chunks.push_back(chunk);
     }
 
-    /// Kafka's `LogSegment.shouldRoll`, but that the age of a segment is told by the clock.
+    /// Kafka's `LogSegment.shouldRoll`.
     fn must_roll(&self, state: &LogState, header: &BatchHeader) -> bool {
         let (active, config) = (state.active(), &state.config);
         // A segment is named by its base offset, so one without records is not followed by another.
@@ -233,7 +237,7 @@ impl LogInner {
             // What Kafka's index entries (8 bytes) would take.
             || u64::from(active.size) / u64::from(config.index_interval_bytes.max(1)) * 8
                 >= u64::from(config.segment_index_bytes)
-            || active.start.is_some_and(|s| time::wall_ms().saturating_sub(s.created_ms) > config.segment_ms)
+            || state.is_old_for(header)
     }
 
     /// Begins a new segment at the log end.

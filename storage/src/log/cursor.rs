@@ -33,6 +33,8 @@ pub(super) struct Cursor {
     /// Bytes to read first, and from then on, where that is not left to the scan.
     read_bytes: (Option<usize>, Option<usize>),
     peeked: Option<CursorBatch>,
+    /// Of the log when its places were looked up.
+    generation: u64,
 }
 
 /// Why there is no next batch.
@@ -58,8 +60,19 @@ enum Where {
 impl Cursor {
     pub(super) fn new(log: Rc<LogInner>, from: (Offset, u32), upto: (Offset, u32)) -> Cursor {
         let (segment, position) = from;
-        let (scan, memory) = (None, Bytes::new());
-        Cursor { log, segment, position, upto, scan, memory, first: None, read_bytes: (None, None), peeked: None }
+        let generation = log.state.borrow().generation;
+        Cursor {
+            log,
+            segment,
+            position,
+            upto,
+            scan: None,
+            memory: Bytes::new(),
+            first: None,
+            read_bytes: (None, None),
+            peeked: None,
+            generation,
+        }
     }
 
     /// For the batch at a place only: reads its first block, then what is missing of it.
@@ -79,8 +92,10 @@ impl Cursor {
         ahead: usize,
     ) -> Result<Option<(Cursor, Floor)>, StorageError> {
         loop {
+            let generation = log.state.borrow().generation;
             let Some(floor) = log.seek(base, seek).await? else { return Ok(None) };
             let mut cursor = Cursor::new(log.clone(), (base, floor.position()), upto);
+            cursor.generation = generation;
             cursor.first = floor.entry.map(|e| base + i64::from(e.offset_delta));
             cursor.read_bytes = (Some(floor.window() + ahead), None);
             match cursor.step_on().await {
@@ -114,7 +129,8 @@ impl Cursor {
         }
     }
 
-    /// The next batch; `None` at the end. `Corrupt` fences the log.
+    /// The next batch; `None` at the end. `Corrupt` fences the log. An error if places moved since the walk began, as they do
+    /// when the log is cut or compacted: `LogInner::unchanged` has the walk begin again.
     pub(super) async fn next(&mut self) -> Result<Option<CursorBatch>, StorageError> {
         if let Some(batch) = self.peeked.take() {
             return Ok(Some(batch));
@@ -149,12 +165,14 @@ impl Cursor {
                 }
                 self.scan = None;
             }
+            self.log.same_generation(self.generation)?;
             match self.find() {
                 Where::End => return Ok(None),
                 Where::NextSegment(base) => (self.segment, self.position) = (base, 0),
                 Where::Memory(bytes) => self.memory = bytes,
                 Where::Disk(upto) => {
                     let file = self.log.open_segment(self.segment, false).await?;
+                    self.log.same_generation(self.generation)?;
                     let mut scan = self.log.scan(file, self.position, upto).expect(self.first.take());
                     let (first, each) = std::mem::take(&mut self.read_bytes);
                     if let Some(bytes) = first {

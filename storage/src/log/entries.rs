@@ -64,6 +64,10 @@ impl Log {
 
     /// Entries without their bytes: those of the range that are in the log. Entries not applied yet come from memory.
     pub async fn entry_headers(&self, range: Range<RaftIndex>) -> Result<Vec<EntryHeader>, StorageError> {
+        self.0.unchanged(async || self.headers_once(range.clone()).await).await
+    }
+
+    async fn headers_once(&self, range: Range<RaftIndex>) -> Result<Vec<EntryHeader>, StorageError> {
         let mut headers = Vec::new();
         if let Some(range) = self.0.held(range) {
             let known = {
@@ -88,6 +92,10 @@ impl Log {
     /// Entries with their bytes, as [`append`](Log::append) takes them: from the start of the range, until its end or until
     /// `max_bytes` are reached; one at least if there is one.
     pub async fn read_entries(&self, range: Range<RaftIndex>, max_bytes: usize) -> Result<Vec<LogEntry>, StorageError> {
+        self.0.unchanged(async || self.entries_once(range.clone(), max_bytes).await).await
+    }
+
+    async fn entries_once(&self, range: Range<RaftIndex>, max_bytes: usize) -> Result<Vec<LogEntry>, StorageError> {
         let mut entries = Vec::new();
         let Some(range) = self.0.held(range) else { return Ok(entries) };
         let mut walk = self.0.entries_from(range.start).await?;

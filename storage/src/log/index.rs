@@ -36,7 +36,18 @@ impl LogInner {
     }
 
     /// Makes sure that the segment's index, times and start are in memory. Does nothing if the segment is gone.
-    pub(super) async fn load_index(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
+    pub(crate) async fn load_index(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
+        loop {
+            let generation = self.state.borrow().generation;
+            let loaded = self.load_index_once(base).await;
+            // The segment may have been cut, deleted or compacted meanwhile.
+            if self.state.borrow().generation == generation {
+                return loaded;
+            }
+        }
+    }
+
+    async fn load_index_once(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
         let (upto, generation, active) = {
             let state = self.state.borrow();
             let Some(segment) = state.segment_at(base) else { return Ok(()) };
@@ -48,7 +59,7 @@ impl LogInner {
             let active = base == state.active().base_offset;
             (if covered_from == 0 { segment.size } else { covered_from }, state.generation, active)
         };
-        let made = self.make_index(base, upto).await?;
+        let made = self.make_index(base, upto, generation).await?;
         let state = &mut *self.state.borrow_mut();
         if state.generation != generation {
             return Ok(());
@@ -93,7 +104,7 @@ impl LogInner {
     }
 
     /// Reads the segment's header batch.
-    pub(super) async fn load_start(self: &Rc<Self>, base: Offset) -> Result<Option<SegmentStart>, StorageError> {
+    pub(crate) async fn load_start(self: &Rc<Self>, base: Offset) -> Result<Option<SegmentStart>, StorageError> {
         if let Some(start) = self.state.borrow().segment_at(base).and_then(|s| s.start) {
             return Ok(Some(start));
         }
@@ -104,12 +115,12 @@ impl LogInner {
         let Some(header) = header.filter(|h| h.key == self.key && h.base_offset == base) else {
             return Err(self.fence(self.corrupt(base, 0, "not the segment's header")));
         };
-        if header.format > internal::SEGMENT_FORMAT {
+        if header.format > internal::SEGMENT_FORMAT_MAX {
             let path = self.dir.join(layout::segment_name(base));
             return Err(StorageError::Version {
                 path: path.to_string_lossy().into(),
                 found: header.format,
-                known: internal::SEGMENT_FORMAT,
+                known: internal::SEGMENT_FORMAT_MAX,
             });
         }
         let start = SegmentStart::from(&header);
@@ -119,12 +130,12 @@ impl LogInner {
         Ok(Some(start))
     }
 
-    pub(super) fn scan(&self, file: core_pinning::File, from: u32, upto: u32) -> FileScan {
+    pub(crate) fn scan(&self, file: core_pinning::File, from: u32, upto: u32) -> FileScan {
         FileScan::new(file, from, upto, self.shared.stats.clone())
     }
 
     /// A scan's result; a bad batch in what is durable fences the log.
-    pub(super) fn scanned<T>(&self, segment: Offset, result: Result<T, ScanError>) -> Result<T, StorageError> {
+    pub(crate) fn scanned<T>(&self, segment: Offset, result: Result<T, ScanError>) -> Result<T, StorageError> {
         result.map_err(|error| match error {
             ScanError::Bad { position, reason } => self.fence(self.corrupt(segment, position, reason)),
             ScanError::Index => self.fence(self.corrupt(segment, 0, "not the batch that the index names")),
@@ -133,10 +144,11 @@ impl LogInner {
     }
 
     /// The index of the segment's first `upto` bytes, all of which are in the file.
-    async fn make_index(self: &Rc<Self>, base: Offset, upto: u32) -> Result<Made, StorageError> {
+    async fn make_index(self: &Rc<Self>, base: Offset, upto: u32, generation: u64) -> Result<Made, StorageError> {
         let Some(start) = self.load_start(base).await? else { unreachable!("load_start fails otherwise") };
         let path = self.dir.join(layout::index_name(base));
         let file = self.open_segment(base, false).await?;
+        self.same_generation(generation)?;
         let (known, found) = match crate::durable::read(&path).await? {
             None => (None, Index::Missing),
             Some(bytes) => {
@@ -172,16 +184,14 @@ impl LogInner {
             let offset_delta = u32::try_from(base_offset - base).unwrap_or(u32::MAX);
             let max_timestamp = times.max_timestamp;
             index.add(interval, IndexEntry { offset_delta, position, ordinal, max_timestamp });
-            if !header.is_internal() {
+            if header.count > 0 {
                 times.see(header.max_timestamp, position);
             }
             ordinal += 1;
             core_pinning::yield_if_needed().await;
         }
-        let (sealed, generation) = {
-            let state = self.state.borrow();
-            (state.segment_at(base).is_some_and(|s| s.finished && s.size == upto), state.generation)
-        };
+        self.same_generation(generation)?;
+        let sealed = self.state.borrow().segment_at(base).is_some_and(|s| s.finished && s.size == upto);
         if sealed {
             self.check_end(base, found, next_offset.unwrap_or(covered_offset))?;
         }

@@ -11,6 +11,7 @@ use super::cursor::{Cursor, CursorBatch};
 use super::entries::{entry_header, entry_kind};
 use super::state::{PartitionState, Producers};
 use super::{LogInner, LogState};
+use crate::compaction;
 use crate::entry::{EntryKind, FirstState, LogEntry, PartitionSpec};
 use crate::epoch_cache::EpochCache;
 use crate::error::{Doing, StorageError};
@@ -141,8 +142,14 @@ impl LogInner {
         table_at: RaftIndex,
     ) -> Result<(), StorageError> {
         let mut cursor = Cursor::new(self.clone(), from.place(), stored.durable);
-        let mut at =
-            Walk { found, point: from, times: Times::NONE, start: None, index: SparseIndex::new(from.position) };
+        let mut at = Walk {
+            found,
+            point: from,
+            times: Times::NONE,
+            start: None,
+            index: SparseIndex::new(from.position),
+            compacted: false,
+        };
         if from.segment == stored.end.segment {
             at.start = Some(stored.active.start);
         }
@@ -198,18 +205,43 @@ impl LogInner {
             let Some(found) = internal::parse_segment_header(&batch.bytes) else {
                 return Err(bad("no segment header"));
             };
-            if found.key != self.key || found.base_offset != batch.segment || found.base_index != at.point.next_index {
+            // Behind compacted segments the count of entries begins anew.
+            let follows = found.base_index == at.point.next_index || std::mem::take(&mut at.compacted);
+            if found.key != self.key || found.base_offset != batch.segment || !follows {
                 return Err(bad("the header of another segment"));
             }
+            if found.format > internal::SEGMENT_FORMAT_MAX {
+                return Err(StorageError::Version {
+                    path: self.dir.join(layout::segment_name(batch.segment)).to_string_lossy().into(),
+                    found: found.format,
+                    known: internal::SEGMENT_FORMAT_MAX,
+                });
+            }
+            at.compacted = found.format == internal::SEGMENT_FORMAT_COMPACTED;
             if let Some(segment) = state.segment_at_mut(batch.segment) {
                 segment.start = Some(SegmentStart::from(&found));
             }
             at.start = Some(SegmentStart::from(&found));
             at.times = Times::NONE;
             at.index = SparseIndex::new(0);
-            at.point = Point { segment: batch.segment, position: size, ..at.point };
+            at.point = Point {
+                segment: batch.segment,
+                position: size,
+                next_offset: found.base_offset,
+                next_index: found.base_index,
+            };
             return Ok(());
         };
+        if at.compacted {
+            // Purged long since: only what it says of its producer is of interest.
+            if batch.segment != at.point.segment || header.base_offset < at.point.next_offset {
+                return Err(bad("a batch that does not continue the log"));
+            }
+            at.point.position = batch.position + size;
+            at.point.next_offset = header.next_offset();
+            self.producers.borrow_mut().update(header, header.base_offset);
+            return Ok(());
+        }
         if batch.segment != at.point.segment || header.base_offset != at.point.next_offset {
             return Err(bad("a batch that does not continue the log"));
         }
@@ -261,6 +293,8 @@ struct Walk {
     times: Times,
     start: Option<SegmentStart>,
     index: SparseIndex,
+    /// The segment is compacted.
+    compacted: bool,
 }
 
 impl LogState {
@@ -323,7 +357,11 @@ async fn find_segments(
     let (mut segments, mut stale) = (VecDeque::new(), Vec::new());
     // What does not fit the state: which segment, its length, and how.
     let (mut short, mut long) = (None, None);
-    for entry in fs::read_dir(dir).await.doing("list", dir)? {
+    let mut entries = fs::read_dir(dir).await.doing("list", dir)?;
+    if compaction::recover(dir, &entries).await? {
+        entries = fs::read_dir(dir).await.doing("list", dir)?;
+    }
+    for entry in entries {
         let name = entry.name.to_string_lossy();
         let offset = |suffix: &str| layout::parse_offset(&entry.name, suffix);
         let is_stale = match (offset(".log"), offset(".idx"), offset(".snap")) {

@@ -13,9 +13,10 @@
 //!   have kept.
 //! - A journal file is freed only when `synced` of each log in it is past its records there.
 
+mod age;
 mod append;
 pub(crate) mod bypass;
-mod cursor;
+pub(crate) mod cursor;
 mod entries;
 mod expendable;
 mod index;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_pinning::time::Instant;
 
+use crate::compaction::Standing;
 use crate::entry::{Bounds, EntryHeader, SegmentInfo, VoteRecord};
 use crate::epoch_cache::EpochCache;
 use crate::error::StorageError;
@@ -76,6 +78,7 @@ pub(crate) struct LogInner {
     /// The journal file that holds the last record of this log; 0: none of this run.
     pub(crate) last_file: Cell<u64>,
     pub(crate) marks: Marks,
+    pub(crate) compaction: Standing,
     unclean: bool,
 }
 
@@ -92,6 +95,8 @@ pub(crate) struct Marks {
     pub(crate) warm: Cell<bool>,
     /// Writes past the journal that it has not heard of, or not durably: write-back rests meanwhile.
     pub(crate) unsettled: Cell<usize>,
+    /// The age of the active segment is being looked up.
+    pub(crate) aging: Cell<bool>,
     /// The log is deleted, and so are its files.
     pub(crate) removed: Cell<bool>,
     /// Since when write-back of the log has failed, for another reason than a full disk.
@@ -136,7 +141,7 @@ pub(crate) struct LogState {
     pub(crate) dir_unsynced: bool,
     /// Truncations on their way to the journal; write-back rests meanwhile.
     pub(crate) truncating: u32,
-    /// Counts truncations: what was read or written across one is looked at again.
+    /// Counts truncations and compactions: what was read or written across one is looked at again.
     pub(crate) generation: u64,
     /// The heads of the sealed segments' indexes have been read from their file.
     pub(crate) heads_loaded: bool,
@@ -233,6 +238,7 @@ impl LogInner {
             growing: Cell::default(),
             last_file: Cell::new(0),
             marks: Marks::default(),
+            compaction: Standing::default(),
             unclean,
         })
     }
@@ -466,6 +472,28 @@ impl Log {
 }
 
 impl LogInner {
+    /// Runs a look-up that takes several steps, again if the log was cut or compacted meanwhile.
+    pub(crate) async fn unchanged<T>(
+        &self,
+        look: impl AsyncFn() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        loop {
+            let generation = self.state.borrow().generation;
+            let found = look().await;
+            if self.state.borrow().generation == generation {
+                return found;
+            }
+        }
+    }
+
+    /// An error, for `unchanged` to swallow, if places looked up at `generation` have moved.
+    pub(crate) fn same_generation(&self, generation: u64) -> Result<(), StorageError> {
+        match self.state.borrow().generation == generation {
+            true => Ok(()),
+            false => Err(StorageError::refused("the log was cut or compacted meanwhile")),
+        }
+    }
+
     /// Why nothing may be appended. `internal`: a vote, or entries without records. They are few and small, and without them
     /// a replica does not lead and the records it has are not served: a full disk stops them no sooner than an essential log.
     pub(crate) fn refusal(&self, internal: bool) -> Option<StorageError> {

@@ -202,13 +202,22 @@ impl LogInner {
     async fn read_disk(self: &Rc<Self>, reading: &mut Reading, plan: DiskPlan) -> Result<bool, ReadError> {
         let generation = self.state.borrow().generation;
         let seek = Seek::Offset(u32::try_from(reading.at - plan.segment).unwrap_or(u32::MAX));
-        let Some(floor) = self.seek(plan.segment, seek).await? else { return Ok(true) };
+        let floor = self.seek(plan.segment, seek).await;
+        if self.state.borrow().generation != generation {
+            return Ok(true);
+        }
+        let Some(floor) = floor? else { return Ok(true) };
         let from = floor.position();
         if from >= plan.upto {
             reading.at = reading.at.max(plan.next);
             return Ok(true);
         }
-        let file = self.open_segment(plan.segment, false).await?;
+        let file = self.open_segment(plan.segment, false).await;
+        if self.state.borrow().generation != generation {
+            // The positions may be of another file.
+            return Ok(true);
+        }
+        let file = file?;
         // The batch that is looked for begins before the next entry; behind it, what there is room for.
         let ahead = (reading.room() + floor.window()).min(DISK_READ_MAX);
         let first = floor.entry.map(|e| plan.segment + i64::from(e.offset_delta));

@@ -79,12 +79,14 @@ impl LogInner {
     /// The place in the segment from which what is looked for is reached; `None` if the segment is gone.
     pub(super) async fn seek(self: &Rc<Self>, base: Offset, seek: Seek) -> Result<Option<Floor>, StorageError> {
         loop {
+            let generation = self.state.borrow().generation;
             match self.seek_step(base, seek) {
                 Step::Found(found) => return Ok(found),
                 Step::Head => self.load_head(base).await?,
                 Step::Whole => self.load_index(base).await?,
                 Step::Apart(next_offset) => self.check_end(base, Index::Usable, next_offset)?,
                 Step::Page { head, number, at, next } => match self.index_page(base, &head, number, at).await? {
+                    None if self.state.borrow().generation != generation => {}
                     Some(page) => {
                         let after = page.partition_point(|e| seek.is_behind(e));
                         let entry = after.checked_sub(1).and_then(|n| page.get(n)).copied();
@@ -163,7 +165,7 @@ impl LogInner {
     }
 
     /// Makes sure that the segment's times are known, if it is there.
-    pub(super) async fn load_times(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
+    pub(crate) async fn load_times(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
         let known = self.state.borrow().segment_at(base).is_none_or(|s| s.times.is_some());
         if known { Ok(()) } else { self.load_head(base).await }
     }
@@ -211,7 +213,7 @@ impl LogInner {
     }
 
     /// Reads the file with the heads of the sealed segments' indexes, once.
-    async fn load_heads(self: &Rc<Self>) -> Result<(), StorageError> {
+    pub(crate) async fn load_heads(self: &Rc<Self>) -> Result<(), StorageError> {
         let generation = {
             let state = self.state.borrow();
             if state.heads_loaded {
@@ -247,7 +249,7 @@ impl LogInner {
         Ok(())
     }
 
-    fn count_heads(self: &Rc<Self>) {
+    pub(crate) fn count_heads(self: &Rc<Self>) {
         let bytes = {
             let state = self.state.borrow();
             state.segments.iter().filter_map(|s| s.head.as_ref()).map(|head| head.memory()).sum()
@@ -263,10 +265,11 @@ impl LogInner {
     }
 
     /// Writes the heads of all sealed segments that are known.
-    pub(super) async fn write_heads(self: &Rc<Self>) {
+    pub(crate) async fn write_heads(self: &Rc<Self>) {
         if let Err(error) = self.load_heads().await {
             tracing::warn!(%error, "the heads of the indexes were not read");
         }
+        let _alone = self.compaction.alone_with_indexes().await;
         let bytes = {
             let state = self.state.borrow();
             let last = state.active().base_offset;
@@ -289,7 +292,8 @@ impl LogInner {
     }
 
     /// Takes the segments' indexes off the disk; the directory is synced with the next checkpoint.
-    pub(super) async fn forget_indexes(self: &Rc<Self>, bases: &[Offset]) -> Result<(), StorageError> {
+    pub(crate) async fn forget_indexes(self: &Rc<Self>, bases: &[Offset]) -> Result<(), StorageError> {
+        let _alone = self.compaction.alone_with_indexes().await;
         index_heads::forget(&self.dir, bases).await?;
         self.state.borrow_mut().dir_unsynced = true;
         Ok(())

@@ -23,6 +23,10 @@ impl Log {
         timestamp: i64,
         upto: Offset,
     ) -> Result<Option<TimedOffset>, StorageError> {
+        self.0.unchanged(async || self.first_at(timestamp, upto).await).await
+    }
+
+    async fn first_at(&self, timestamp: i64, upto: Offset) -> Result<Option<TimedOffset>, StorageError> {
         for base in self.0.segments_between_bounds(upto) {
             let Some((times, end)) = self.0.times(base).await? else { continue };
             if times.max_timestamp < timestamp {
@@ -34,7 +38,7 @@ impl Log {
             while let Some(batch) = cursor.next().await? {
                 let log_start = self.bounds().log_start;
                 let header = &batch.header;
-                if header.is_internal() || header.max_timestamp < timestamp || header.last_offset() < log_start {
+                if header.count == 0 || header.max_timestamp < timestamp || header.last_offset() < log_start {
                     continue;
                 }
                 if header.base_offset >= upto {
@@ -51,6 +55,10 @@ impl Log {
 
     /// The first of the records with the largest timestamp, before `upto`.
     pub async fn max_timestamp(&self, upto: Offset) -> Result<Option<TimedOffset>, StorageError> {
+        self.0.unchanged(async || self.latest(upto).await).await
+    }
+
+    async fn latest(&self, upto: Offset) -> Result<Option<TimedOffset>, StorageError> {
         let mut best: Option<(Times, Offset)> = None;
         for base in self.0.segments_between_bounds(upto) {
             let times = self.0.times_between_bounds(base, upto).await?;
@@ -97,7 +105,7 @@ impl LogInner {
             return Ok(times);
         }
         let inside = |batch: &CursorBatch| {
-            !batch.header.is_internal() && batch.header.last_offset() >= log_start && batch.header.next_offset() <= upto
+            batch.header.count > 0 && batch.header.last_offset() >= log_start && batch.header.next_offset() <= upto
         };
         if Cursor::one_batch(self.clone(), (base, times.position)).next().await?.is_some_and(|batch| inside(&batch)) {
             return Ok(times);

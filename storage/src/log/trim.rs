@@ -38,6 +38,8 @@ impl Log {
                 return Ok(());
             }
         }
+        let _alone = self.0.compaction.alone().await;
+        self.0.finish_swap().await?;
         self.0.load_starts().await?;
         self.0.move_start(to).await.map(drop)
     }
@@ -49,6 +51,8 @@ impl Log {
         if !config.cleanup.delete {
             return Ok(Freed::default());
         }
+        let _alone = self.0.compaction.alone().await;
+        self.0.finish_swap().await?;
         if config.retention_ms >= 0 {
             self.0.load_oldest_times(now_ms - config.retention_ms).await?;
         }
@@ -93,7 +97,7 @@ impl Log {
 }
 
 impl LogInner {
-    fn refusal_in(&self, state: &LogState) -> Option<StorageError> {
+    pub(super) fn refusal_in(&self, state: &LogState) -> Option<StorageError> {
         // A new segment is a few bytes, and may let gigabytes go.
         state.write_back_error.clone().or_else(|| self.shared.refusal_of_essential())
     }

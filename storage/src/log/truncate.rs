@@ -26,7 +26,7 @@ impl Log {
         let Some(end) = end else { return Ok(()) };
         // The segment goes on: what only an active one needs in memory has to be there. Nothing is cut before that.
         inner.load_index(end.segment).await?;
-        let times = inner.times_before(end).await?;
+        let times = inner.unchanged(async || inner.times_before(end).await).await?;
         let (sender, receiver) = core_pinning::sync::oneshot::channel();
         let old_snapshot = inner.state.borrow().producer_snapshot.filter(|p| p.place() > end.place());
         let gone = inner.cut(end, last_kept, times, sender)?;
@@ -41,7 +41,7 @@ impl Log {
             // It speaks of producers that the log no longer knows.
             let _ = fs::remove_file(&inner.dir.join(layout::snapshot_name(point.next_offset))).await;
         }
-        inner.rebuild_producers().await?;
+        inner.unchanged(async || inner.rebuild_producers().await).await?;
         inner.shared.write_back.enqueue(inner);
         Ok(())
     }

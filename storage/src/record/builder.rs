@@ -25,6 +25,19 @@ pub enum TransactionMarker {
     Commit,
 }
 
+impl TransactionMarker {
+    /// What the control batch `batch` says; `None` if it is another kind of control batch.
+    pub fn of(header: &BatchHeader, batch: &[u8]) -> Option<TransactionMarker> {
+        let mut records = batch.get(HEADER_BYTES..)?;
+        let record = RecordBody::read(&mut records).ok().filter(|_| header.is_control() && header.count > 0)?;
+        match record.key? {
+            [_, _, 0, 0, ..] => Some(TransactionMarker::Abort),
+            [_, _, 0, 1, ..] => Some(TransactionMarker::Commit),
+            _ => None,
+        }
+    }
+}
+
 /// Collects records and builds one batch of them.
 pub struct BatchBuilder {
     compression: Compression,

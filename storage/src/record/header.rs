@@ -206,6 +206,12 @@ impl BatchHeader {
         (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
+    /// Records' timestamp deltas count from the horizon from now on.
+    pub(crate) fn set_delete_horizon(&mut self, horizon_ms: i64) {
+        self.attributes |= DELETE_HORIZON;
+        self.base_timestamp = horizon_ms;
+    }
+
     /// True for a batch of ours that takes no offset (`internal`): clients cannot send one, Kafka does not write one.
     pub fn is_internal(&self) -> bool {
         self.is_control() && self.count == 0 && self.last_offset_delta == -1

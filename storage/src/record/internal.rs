@@ -110,8 +110,12 @@ pub struct SegmentHeader {
     pub created_ms: i64,
 }
 
-/// The newest segment format this build writes and reads.
+/// Batches follow each other without gaps, and the index of each is the segment's base index + its ordinal.
 pub const SEGMENT_FORMAT: u16 = 0;
+/// Made by compaction: offsets have gaps, and the entries have no index any more.
+pub const SEGMENT_FORMAT_COMPACTED: u16 = 1;
+/// The newest segment format this build writes and reads.
+pub const SEGMENT_FORMAT_MAX: u16 = SEGMENT_FORMAT_COMPACTED;
 
 /// Builds the header batch of a segment: always `SEGMENT_HEADER_BYTES` bytes.
 pub fn segment_header(header: &SegmentHeader) -> Bytes {

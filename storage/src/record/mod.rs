@@ -13,8 +13,10 @@ mod validate;
 mod varint;
 
 pub use body::Malformed;
+pub(crate) use body::RecordBody;
 pub use builder::{BatchBuilder, BuildError, TransactionMarker};
 pub use codec::{Codec, CodecError, Compression};
+pub(crate) use header::seal;
 pub use header::{
     BASE_OFFSET_SPAN, BatchError, BatchHeader, Batches, HEADER_BYTES, MAGIC, patch_base_offset_and_epoch,
 };

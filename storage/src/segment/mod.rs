@@ -67,6 +67,9 @@ pub(crate) struct Segment {
     pub(crate) head: Option<Rc<IndexHead>>,
     /// The last batch, if it is known.
     pub(crate) last_batch: Option<Fingerprint>,
+    /// The largest timestamp of the first batch with records: what the segment's age counts from. `None` of a segment without
+    /// records, and of one whose beginning has not been looked at.
+    pub(crate) first_timestamp: Option<i64>,
     pub(crate) tail: Option<Box<Tail>>,
     /// Bytes of the file that have disk blocks.
     pub(crate) allocated: u32,
@@ -104,6 +107,7 @@ impl Segment {
             index: Some(Rc::new(SparseIndex::new(0))),
             head: None,
             last_batch: None,
+            first_timestamp: None,
             tail: None,
             allocated: 0,
             has_file: false,
@@ -122,6 +126,7 @@ impl Segment {
             index: None,
             head: None,
             last_batch: None,
+            first_timestamp: None,
             tail: None,
             allocated: size,
             has_file: true,

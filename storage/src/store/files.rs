@@ -21,6 +21,10 @@ type FileKey = (PartitionKey, Offset, bool);
 #[derive(Default)]
 struct State {
     open: HashMap<FileKey, OpenFile>,
+    /// Files that keep their segments while others take their names.
+    pinned: HashMap<(PartitionKey, Offset), File>,
+    /// Counts the ends of that: a file opened across one may be the wrong one.
+    unpinned: u64,
     clock: u64,
 }
 
@@ -57,15 +61,38 @@ impl Files {
     }
 
     async fn open_with(&self, id: FileKey, dir: &Path, create: bool) -> Result<File, StorageError> {
-        if let Some(file) = self.state.borrow_mut().get(id) {
-            return Ok(file);
-        }
-        let (_, base, dsync) = id;
+        let (key, base, dsync) = id;
         let path = dir.join(layout::segment_name(base));
         let options = OpenOptions::read_write().create(create).direct(true).dsync(dsync);
-        let file = File::open(&path, options).await.doing("open", &path)?;
-        self.state.borrow_mut().put(id, file.clone(), self.max);
-        Ok(file)
+        loop {
+            if let Some(file) = self.state.borrow_mut().get(id) {
+                return Ok(file);
+            }
+            let unpinned = self.state.borrow().unpinned;
+            let file = File::open(&path, options).await;
+            let state = &mut *self.state.borrow_mut();
+            if state.unpinned == unpinned && !state.pinned.contains_key(&(key, base)) {
+                let file = file.doing("open", &path)?;
+                state.put(id, file.clone(), self.max);
+                return Ok(file);
+            }
+        }
+    }
+
+    /// Has `open` give this file of a sealed segment, whatever has its name, until `unpin`.
+    pub(crate) fn pin(&self, key: PartitionKey, base: Offset, file: File) {
+        self.state.borrow_mut().pinned.insert((key, base), file);
+    }
+
+    /// Forgets the pins of these segments, and the files they had.
+    pub(crate) fn unpin(&self, key: PartitionKey, bases: &[Offset]) {
+        let state = &mut *self.state.borrow_mut();
+        for base in bases {
+            state.pinned.remove(&(key, *base));
+            state.open.remove(&(key, *base, false));
+            state.open.remove(&(key, *base, true));
+        }
+        state.unpinned += 1;
     }
 
     /// The file is going away.
@@ -76,11 +103,15 @@ impl Files {
     }
 
     pub(crate) fn forget_partition(&self, key: PartitionKey) {
-        self.state.borrow_mut().open.retain(|(k, _, _), _| *k != key);
+        let state = &mut *self.state.borrow_mut();
+        state.open.retain(|(k, _, _), _| *k != key);
+        state.pinned.retain(|(k, _), _| *k != key);
     }
 
     pub(crate) fn clear(&self) {
-        self.state.borrow_mut().open.clear();
+        let state = &mut *self.state.borrow_mut();
+        state.open.clear();
+        state.pinned.clear();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -90,6 +121,9 @@ impl Files {
 
 impl State {
     fn get(&mut self, id: FileKey) -> Option<File> {
+        if let Some(pinned) = self.pinned.get(&(id.0, id.1)) {
+            return Some(pinned.clone());
+        }
         self.clock += 1;
         let found = self.open.get_mut(&id)?;
         found.used = self.clock;

@@ -190,7 +190,17 @@ pub(crate) async fn remove_dir_all(dir: &Path) -> Result<(), StorageError> {
 async fn clear(dir: &Path) -> Result<(), StorageError> {
     for entry in fs::read_dir(dir).await.doing("list", dir)? {
         let name = entry.name.to_string_lossy();
-        let ours = [".log", ".idx", ".snap", layout::INDEXES_FILE, layout::DELETED_SUFFIX, layout::UNFINISHED_SUFFIX];
+        let ours = [
+            ".log",
+            ".idx",
+            ".snap",
+            layout::INDEXES_FILE,
+            layout::DELETED_SUFFIX,
+            layout::UNFINISHED_SUFFIX,
+            layout::CLEANED_SUFFIX,
+            layout::SWAP_SUFFIX,
+            layout::CLEANER_FILE,
+        ];
         if ours.iter().any(|suffix| name.ends_with(suffix)) {
             let path = dir.join(&entry.name);
             fs::remove_file(&path).await.doing("remove", &path)?;

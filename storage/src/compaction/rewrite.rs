@@ -1,0 +1,200 @@
+//! The second reading of a pass: the batches of some segments, through the filter, into one file.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use core_pinning::disk::fs;
+use core_pinning::{AlignedBuf, BLOCK, File, OpenOptions};
+
+use super::filter::{Fate, Filter};
+use super::plan::Source;
+use super::{Cleaner, PIECE_BYTES};
+use crate::error::{Doing, StorageError};
+use crate::layout;
+use crate::log::LogInner;
+use crate::model::Offset;
+use crate::record::BatchHeader;
+use crate::record::internal::{self, SEGMENT_FORMAT_COMPACTED, SegmentHeader};
+use crate::segment::index::{IndexEntry, SparseIndex};
+use crate::segment::index_file::{Covers, Fingerprint, IndexFile};
+use crate::segment::{SegmentStart, Times};
+
+/// A segment written and synced, not yet in its place.
+pub(super) struct NewSegment {
+    pub(super) path: PathBuf,
+    pub(super) size: u32,
+    pub(super) start: SegmentStart,
+    pub(super) index: IndexFile,
+}
+
+/// Writes what is left of the segments into `<base>.cleaned`.
+pub(super) async fn rewrite(
+    cleaner: &mut Cleaner,
+    log: &Rc<LogInner>,
+    group: &[Source],
+    filter: &mut Filter<'_>,
+) -> Result<NewSegment, StorageError> {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else {
+        return Err(StorageError::refused("nothing to compact"));
+    };
+    let path = log.dir.join(layout::cleaned_name(first.base));
+    let written = write(cleaner, log, group, filter, &path, last.end).await;
+    if written.is_err() {
+        // The next start removes it, if this does not work.
+        let _ = fs::remove_file(&path).await;
+    }
+    written
+}
+
+async fn write(
+    cleaner: &mut Cleaner,
+    log: &Rc<LogInner>,
+    group: &[Source],
+    filter: &mut Filter<'_>,
+    path: &Path,
+    end: Offset,
+) -> Result<NewSegment, StorageError> {
+    let mut output: Option<Output> = None;
+    for source in group {
+        let file = log.open_segment(source.base, false).await?;
+        let mut scan = log.scan(file, 0, source.size).read_ahead(PIECE_BYTES);
+        while let Some(batch) = log.scanned(source.base, scan.next().await)? {
+            let header = &batch.header;
+            cleaner.account(log, batch.bytes.len()).await?;
+            core_pinning::yield_if_needed().await;
+            let out = match &mut output {
+                Some(out) => out,
+                None => {
+                    let header = internal::parse_segment_header(&batch.bytes);
+                    let header = header.filter(|h| h.key == log.key && h.base_offset == source.base);
+                    let bad = || log.fence(log.corrupt(source.base, 0, "not the segment's header"));
+                    output.insert(Output::begin(log, path, header.ok_or_else(bad)?).await?)
+                }
+            };
+            if header.is_internal() {
+                continue;
+            }
+            let producers = |h: &BatchHeader| {
+                let table = log.producers.borrow();
+                table.get(h.producer_id).is_some_and(|p| match p.last_offset {
+                    Some(offset) => offset == h.last_offset(),
+                    None => h.is_control() && p.epoch == h.producer_epoch,
+                })
+            };
+            let last_of_producer = header.has_producer() && producers(header);
+            let fate = filter.pass(header, &batch.bytes, last_of_producer);
+            let fate = fate.map_err(|e| log.fence(log.corrupt(source.base, batch.position, e.to_string())))?;
+            match fate {
+                Fate::Gone => {}
+                Fate::AsItIs => out.add(header, &batch.bytes),
+                Fate::Changed(bytes) => match BatchHeader::parse(&bytes) {
+                    Ok(header) => out.add(&header, &bytes),
+                    Err(error) => unreachable!("a batch of our own: {error}"),
+                },
+            }
+            let written = out.write_pieces().await?;
+            cleaner.account(log, written).await?;
+        }
+    }
+    match output {
+        Some(output) => output.finish(log, end).await,
+        None => Err(StorageError::refused("a segment without its header")),
+    }
+}
+
+/// The file being written.
+struct Output {
+    file: File,
+    path: PathBuf,
+    /// Not written yet; begins at the start of a block.
+    pending: Vec<u8>,
+    pending_at: u32,
+    base: Offset,
+    start: SegmentStart,
+    interval: u32,
+    index: SparseIndex,
+    times: Times,
+    ordinal: u32,
+    last_batch: Fingerprint,
+}
+
+impl Output {
+    async fn begin(log: &LogInner, path: &Path, header: SegmentHeader) -> Result<Output, StorageError> {
+        let options = OpenOptions::read_write().create(true).truncate(true).direct(true);
+        let file = File::open(path, options).await.doing("create", path)?;
+        let header = SegmentHeader { format: SEGMENT_FORMAT_COMPACTED, ..header };
+        let batch = internal::segment_header(&header);
+        let crc = BatchHeader::parse(&batch).map_or(0, |h| h.crc);
+        let leader_epoch = header.term.leader_epoch();
+        Ok(Output {
+            file,
+            path: path.to_owned(),
+            pending: batch.to_vec(),
+            pending_at: 0,
+            base: header.base_offset,
+            start: SegmentStart::from(&header),
+            interval: log.state.borrow().config.index_interval_bytes,
+            index: SparseIndex::new(0),
+            times: Times::NONE,
+            ordinal: 0,
+            last_batch: Fingerprint { position: 0, base_offset: header.base_offset, leader_epoch, crc },
+        })
+    }
+
+    fn size(&self) -> u32 {
+        self.pending_at + self.pending.len() as u32
+    }
+
+    fn add(&mut self, header: &BatchHeader, batch: &[u8]) {
+        let (position, base_offset) = (self.size(), header.base_offset);
+        let offset_delta = u32::try_from(base_offset - self.base).unwrap_or(u32::MAX);
+        let max_timestamp = self.times.max_timestamp;
+        let entry = IndexEntry { offset_delta, position, ordinal: self.ordinal, max_timestamp };
+        self.index.add(self.interval, entry);
+        if header.count > 0 {
+            self.times.see(header.max_timestamp, position);
+        }
+        self.ordinal += 1;
+        self.last_batch = Fingerprint { position, base_offset, leader_epoch: header.leader_epoch, crc: header.crc };
+        self.pending.extend_from_slice(batch);
+    }
+
+    /// Writes whole blocks once they make a piece; gives the bytes written.
+    async fn write_pieces(&mut self) -> Result<usize, StorageError> {
+        match self.pending.len() {
+            len if len >= PIECE_BYTES => self.write(len / BLOCK * BLOCK).await,
+            _ => Ok(0),
+        }
+    }
+
+    async fn write(&mut self, len: usize) -> Result<usize, StorageError> {
+        let bytes = AlignedBuf::copy_from(self.pending.get(..len).unwrap_or_default());
+        self.file.write_at(self.pending_at.into(), bytes).await.doing("write", &self.path)?;
+        self.pending.drain(..len);
+        self.pending_at += len as u32;
+        Ok(len)
+    }
+
+    async fn finish(mut self, log: &LogInner, end: Offset) -> Result<NewSegment, StorageError> {
+        let size = self.size();
+        let padded = self.pending.len().div_ceil(BLOCK) * BLOCK;
+        self.pending.resize(padded, 0);
+        if padded > 0 {
+            self.write(padded).await?;
+        }
+        self.file.set_len(size.into()).await.doing("cut", &self.path)?;
+        self.file.sync_all().await.doing("sync", &self.path)?;
+        let covers = Covers {
+            key: log.key,
+            base_offset: self.base,
+            covered: size,
+            ordinals: self.ordinal,
+            next_offset: end,
+            times: self.times,
+            last_batch: self.last_batch,
+        };
+        let index = IndexFile { covers, index: self.index.ended(self.interval, size) };
+        Ok(NewSegment { path: self.path, size, start: self.start, index })
+    }
+}
