@@ -3,8 +3,8 @@
 use crate::bench::BenchArgs;
 use crate::client::Timeouts;
 use crate::command::{
-    cluster::ClusterCommand, consume::ConsumeArgs, doctor::DoctorArgs, dump_log::DumpLogArgs, group::GroupCommand,
-    produce::ProduceArgs, start::StartArgs, topic::TopicCommand,
+    check::CheckArgs, cluster::ClusterCommand, consume::ConsumeArgs, doctor::DoctorArgs, dump_log::DumpLogArgs,
+    group::GroupCommand, produce::ProduceArgs, start::StartArgs, topic::TopicCommand,
 };
 use crate::exit::EXIT_CODES;
 use clap::{Args, Parser, Subcommand};
@@ -71,6 +71,7 @@ pub enum Command {
     Cluster(ClusterCommand),
     Bench(Box<BenchArgs>),
     DumpLog(DumpLogArgs),
+    Check(CheckArgs),
     Doctor(DoctorArgs),
 }
 

@@ -111,7 +111,9 @@ impl Shard {
                 Err(error) => tracing::error!(path, %error, "what is left of a partition could not be moved"),
             }
         }
-        self.store.settle(exists);
+        if let Err(error) = self.store.settle(|key| exists(key) && owner(key, self.shards) == self.id).await {
+            tracing::error!(%error, "the ledger could not be written");
+        }
     }
 
     /// Removes what there is of partitions that did not open.

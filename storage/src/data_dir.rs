@@ -12,7 +12,7 @@ use crate::model::NodeId;
 use crate::recovery::decision::directory::{self as table, Contents, Decision, Lock};
 
 const META: &str = "meta.properties";
-const LOCK: &str = ".lock";
+pub(crate) const LOCK: &str = ".lock";
 /// The newest format of the directory that this release writes and reads.
 const VERSION: u32 = 1;
 
@@ -50,7 +50,7 @@ impl LockHolder {
         Some(LockHolder { pid, started })
     }
 
-    fn read(path: &Path) -> Option<LockHolder> {
+    pub(crate) fn read(path: &Path) -> Option<LockHolder> {
         let text = fs::read_to_string(path).ok()?;
         let (pid, started) = text.trim_end().split_once(' ')?;
         Some(LockHolder { pid: pid.parse().ok()?, started: started.parse().ok()? })

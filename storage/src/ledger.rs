@@ -149,9 +149,20 @@ impl Ledger {
         self.state.borrow_mut().partitions.remove(&key);
     }
 
-    /// Keeps only the partitions that `keep` is true of. Durable with the next write.
-    pub(crate) fn retain(&self, keep: impl Fn(PartitionKey) -> bool) {
-        self.state.borrow_mut().partitions.retain(|key| keep(*key));
+    /// Of the partitions that any ledger `named` and this one, it names those from now on that `ours` is true of.
+    pub(crate) async fn settle(
+        &self,
+        named: HashSet<PartitionKey>,
+        ours: impl Fn(PartitionKey) -> bool,
+    ) -> Result<(), StorageError> {
+        let changed = {
+            let partitions = &mut self.state.borrow_mut().partitions;
+            let before = partitions.clone();
+            partitions.extend(named);
+            partitions.retain(|key| ours(*key));
+            *partitions != before
+        };
+        if changed { self.write().await } else { Ok(()) }
     }
 
     /// Journal file `number` is there; durable when it returns. No record in it is acknowledged before.

@@ -36,6 +36,8 @@ pub use entry::{
 pub use error::{ReadError, StorageError};
 pub use log::{Expendable, Freed, Log, TimedOffset};
 pub use options::{CleanupPolicy, LogConfig, StoreOptions};
+pub use recovery::offline::describe::{DescribeError, describe_file};
+pub use recovery::offline::{CheckReport, Finding, Severity, check_data_dir};
 pub use recovery::{RecoveryReport, recover_journals};
 pub use reserve::Reserve;
 pub use segment::index_file::IndexSummary;

@@ -11,8 +11,8 @@ use common::*;
 use core_pinning::{ShardId, run_local};
 use corelane_storage::model::{NodeId, Offset};
 use corelane_storage::{
-    DataDirError, Log, LogConfig, ReadError, ReadLimit, RecoveryReport, StorageError, Store, StoreOptions,
-    lock_data_dir, recover_journals,
+    DataDirError, Finding, Log, LogConfig, ReadError, ReadLimit, RecoveryReport, Severity, StorageError, Store,
+    StoreOptions, check_data_dir, lock_data_dir, recover_journals,
 };
 
 const SEGMENT: u32 = 40_000;
@@ -39,6 +39,7 @@ fn left(end: End) -> Left {
     let mut acknowledged = [Vec::new(), Vec::new()];
     run_local(async || {
         let live = root.path().join("live");
+        drop(lock_data_dir(&live, NodeId(1), "abc").unwrap());
         let store = open(&live).await;
         for n in 0..2 {
             let w = Writer { log: store.create(small(n), first()).await.unwrap() };
@@ -97,8 +98,20 @@ impl Left {
         run_local(async || look(Store::open(options).await.unwrap().0).await);
     }
 
+    /// What an offline check says is damaged. It changes nothing.
+    fn damage(&self) -> Vec<Finding> {
+        let before = files_below(&self.dir());
+        let mut found = Vec::new();
+        let report = check_data_dir(&self.dir(), &mut |finding| found.push(finding)).unwrap();
+        assert!(before == files_below(&self.dir()), "a check changes nothing");
+        found.retain(|finding| finding.severity == Severity::Damage);
+        assert_eq!(report.damaged, found.len() as u64);
+        found
+    }
+
     /// Everything acknowledged is there, takes appends, and is there after a stop too.
     fn is_whole(&self) {
+        assert_eq!(self.damage(), []);
         self.start(async |store| {
             for (n, expected) in self.acknowledged.iter().enumerate() {
                 let w = Writer { log: store.load(small(n as u32)).await.unwrap() };
@@ -119,6 +132,7 @@ impl Left {
 
     /// Partition 0 does not open, says why, and its files stay; partition 1 goes on.
     fn is_fenced(&self, says: &[&str]) {
+        assert!(!self.damage().is_empty());
         let before = files_below(&self.partition(0));
         self.start(async |store| {
             let error = match store.load_or_create(small(0), first()).await {
@@ -154,6 +168,9 @@ impl Left {
 
     /// The start is refused, says why, and changes nothing.
     fn is_refused(&self, says: &[&str]) {
+        if self.dir().join("meta.properties").exists() {
+            assert!(!self.damage().is_empty());
+        }
         let before = files_below(&self.dir());
         for _ in 0..2 {
             match self.recover() {
@@ -236,6 +253,8 @@ fn a_bad_crc_in_the_active_segment_fences() {
     let bytes = fs::read(&last).unwrap();
     let at = find(&bytes, &left.acknowledged[0][99][..]);
     flip(&last, at + 300);
+    let found = left.damage();
+    assert!(found.len() == 1 && found[0].path == last && found[0].position == Some(at as u64), "{found:?}");
     left.is_fenced(&[last.file_name().unwrap().to_str().unwrap(), &format!("position {at}")]);
 }
 
@@ -289,6 +308,8 @@ fn a_bad_crc_in_a_sealed_segment_fences() {
     let hit = left.acknowledged[0].iter().find(|b| bytes.windows(b.len()).any(|w| w == &b[..])).unwrap();
     let at = find(&bytes, hit);
     flip(&segment, at + hit.len() - 5);
+    let found = left.damage();
+    assert!(found.len() == 1 && found[0].path == segment && found[0].position == Some(at as u64), "{found:?}");
     left.is_fenced(&[segment.file_name().unwrap().to_str().unwrap(), &format!("position {at}")]);
 }
 
@@ -568,7 +589,7 @@ fn other_shards_know_of_a_lost_partition_when_their_number_changes() {
         // Shard 0 had made it, shard 1 owns it now.
         assert!(matches!(stores[1].load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
         for store in &stores {
-            store.settle(|_| true);
+            store.settle(|_| true).await.unwrap();
         }
         assert!(matches!(stores[1].load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
         for store in stores {

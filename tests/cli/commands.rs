@@ -72,7 +72,8 @@ fn nobody_there_and_wrong_usage_have_codes_of_their_own() {
     run(&["topic", "list", "--no-such-flag"]).fails(2, &["--no-such-flag"]);
     run(&["fly"]).fails(2, &["fly"]);
     run(&["dump-log", "/nowhere/at/all"]).fails(4, &["/nowhere/at/all"]);
-    for command in ["start", "topic", "produce", "consume", "group", "cluster", "bench", "dump-log", "doctor"] {
+    for command in ["start", "topic", "produce", "consume", "group", "cluster", "bench", "dump-log", "check", "doctor"]
+    {
         assert!(run(&[command, "--help"]).ok().contains("Usage: corelane"), "{command} --help");
     }
 }

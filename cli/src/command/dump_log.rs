@@ -1,12 +1,12 @@
-//! `corelane dump-log`: segments read from disk, without a broker.
+//! `corelane dump-log`: segments and the other files of a data directory read from disk, without a broker.
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use bytes::Bytes;
 use clap::Args;
-use corelane_storage::IndexSummary;
 use corelane_storage::record::dump::{self, Fields};
 use corelane_storage::record::{BatchHeader, BatchKind, HEADER_BYTES, RecordIter, classify};
+use corelane_storage::{DescribeError, IndexSummary, describe_file};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io;
@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// checked: length, CRC, order of offsets; and every entry of the index beside the segment. What is damaged is named with its position,
 /// and the exit code is 7. A batch that is missing or cut short at the end of a partition's last segment is no damage after a crash:
 /// the journal has the rest.
+///
+/// Any other file of a data directory may be named too, or all of them asked for with --all: journals, ledgers, states, indexes,
+/// snapshots of producers. To check them all, and what they say against each other: `corelane check`.
 #[derive(Debug, Args)]
 pub struct DumpLogArgs {
     #[arg(required = true)]
@@ -35,6 +38,9 @@ pub struct DumpLogArgs {
     /// Begin at the first batch that ends at this offset or later
     #[arg(long, value_name = "OFFSET")]
     from: Option<i64>,
+    /// Of directories print the other files too
+    #[arg(long, short)]
+    all: bool,
 }
 
 /// Batches beyond this are taken for damage; Kafka's own limit is 2 GiB, ours far below.
@@ -43,6 +49,8 @@ const DECOMPRESSED_MAX: usize = 1 << 30;
 
 #[derive(Default)]
 struct Totals {
+    /// That are no segments.
+    files: u64,
     segments: u64,
     batches: u64,
     internal: u64,
@@ -52,14 +60,19 @@ struct Totals {
 }
 
 pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
-    let mut segments = Vec::new();
+    let (mut segments, mut others) = (Vec::new(), Vec::new());
     for path in &args.paths {
-        find(path, &mut segments)?;
-    }
-    if segments.is_empty() {
-        return Err(Failure::new(Exit::NotFound, "no segment (*.log) is there"));
+        find(path, args.all, &mut segments, &mut others)?;
     }
     let mut totals = Totals::default();
+    for path in others {
+        if !describe(&path, args, &mut totals, out)? && args.paths.contains(&path) {
+            segments.push(path);
+        }
+    }
+    if segments.is_empty() && totals.files == 0 {
+        return Err(Failure::new(Exit::NotFound, "no segment (*.log) is there"));
+    }
     for (i, path) in segments.iter().enumerate() {
         let last = segments.get(i + 1).is_none_or(|next| next.parent() != path.parent());
         let segment = &mut Segment {
@@ -93,14 +106,50 @@ pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
     Err(Failure::new(Exit::Damaged, format!("damage found ({})", totals.damaged)))
 }
 
-/// Segments at or below a path, ordered by directory and name.
-fn find(path: &Path, segments: &mut Vec<PathBuf>) -> Result<(), Failure> {
+/// Prints a file that is no segment; false if it is nothing that is known.
+fn describe(path: &Path, args: &DumpLogArgs, totals: &mut Totals, out: &mut Output) -> Result<bool, Failure> {
+    let file = path.display().to_string();
+    match describe_file(path) {
+        Ok(None) => return Ok(false),
+        Ok(Some(lines)) => {
+            if !args.quiet && !out.is_json() {
+                out.line(&file)?;
+            }
+            for line in lines.iter().filter(|_| !args.quiet) {
+                match out.is_json() {
+                    true => out.line(line.json())?,
+                    false => out.line(format_args!("  {}", line.human()))?,
+                }
+            }
+        }
+        Err(DescribeError::Io(error)) => return Err(Failure::failed(format!("{file}: {error}"))),
+        Err(DescribeError::Damaged(what)) => {
+            totals.damaged += 1;
+            if out.is_json() {
+                out.json(&json!({ "file": file, "damage": what }))?;
+            } else {
+                let mark = out.coloured(31, "DAMAGED");
+                out.line(format!("{mark} {file}: {what}"))?;
+            }
+        }
+    }
+    totals.files += 1;
+    Ok(true)
+}
+
+/// Segments at or below a path, ordered by directory and name; with `all` the other files too.
+fn find(path: &Path, all: bool, segments: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let failed = |e: io::Error| {
         let exit = if e.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
         Failure::new(exit, format!("{}: {e}", path.display()))
     };
     if !fs::metadata(path).map_err(failed)?.is_dir() {
-        segments.push(path.to_owned());
+        let is_segment = path.extension().is_some_and(|e| e == "log");
+        if is_segment {
+            segments.push(path.to_owned())
+        } else {
+            others.push(path.to_owned())
+        }
         return Ok(());
     }
     let mut entries: Vec<PathBuf> =
@@ -111,9 +160,11 @@ fn find(path: &Path, segments: &mut Vec<PathBuf>) -> Result<(), Failure> {
         if entry.to_string_lossy().ends_with("-delete") {
             // A deleted partition on its way out.
         } else if entry.symlink_metadata().is_ok_and(|m| m.is_dir()) {
-            find(&entry, segments)?;
+            find(&entry, all, segments, others)?;
         } else if entry.extension().is_some_and(|e| e == "log") {
             segments.push(entry);
+        } else if all {
+            others.push(entry);
         }
     }
     Ok(())
@@ -358,8 +409,14 @@ mod tests {
         for (name, bytes) in files {
             fs::write(dir.path().join(name), bytes).unwrap();
         }
-        let args =
-            DumpLogArgs { paths: vec![dir.path().to_owned()], records: true, data: true, quiet: false, from: None };
+        let args = DumpLogArgs {
+            paths: vec![dir.path().to_owned()],
+            records: true,
+            data: true,
+            quiet: false,
+            from: None,
+            all: false,
+        };
         let (mut out, printed) = Output::captured(true);
         let done = run(&args, &mut out).map_err(|f| f.exit);
         out.flush().unwrap();
@@ -450,7 +507,8 @@ mod tests {
         engine_writes(dir.path(), 200);
         let dump = || {
             let path = dir.path().join("data");
-            let args = DumpLogArgs { paths: vec![path], records: false, data: false, quiet: false, from: None };
+            let args =
+                DumpLogArgs { paths: vec![path], records: false, data: false, quiet: false, from: None, all: false };
             let (mut out, printed) = Output::captured(true);
             let done = run(&args, &mut out).map_err(|f| f.exit);
             let text = String::from_utf8(printed.borrow().clone()).unwrap();
@@ -489,8 +547,41 @@ mod tests {
         assert_eq!(dump_of(empty.path().to_str().unwrap()), Err(Exit::NotFound));
     }
 
+    #[test]
+    fn every_other_file_of_a_data_directory_is_described() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        engine_writes(dir.path(), 200);
+        let dump = |all: bool, path: &Path| {
+            let args = DumpLogArgs {
+                paths: vec![path.to_owned()],
+                records: false,
+                data: false,
+                quiet: false,
+                from: None,
+                all,
+            };
+            let (mut out, printed) = Output::captured(false);
+            let done = run(&args, &mut out).map_err(|f| f.exit);
+            out.flush().unwrap();
+            (done, String::from_utf8(printed.borrow().clone()).unwrap())
+        };
+        let (done, text) = dump(true, dir.path());
+        assert_eq!(done, Ok(()), "{text}");
+        for part in ["/state", ".idx", "ledger/0", "clean: true", "journalOpen: false", "nextOffset: 200"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let ledger = dir.path().join("ledger/0");
+        assert!(dump(false, &ledger).1.contains("journalOpen: false"));
+        let mut bytes = fs::read(&ledger).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&ledger, bytes).unwrap();
+        let (done, text) = dump(false, &ledger);
+        assert!(done == Err(Exit::Damaged) && text.contains("DAMAGED"), "{text}");
+    }
+
     fn dump_of(path: &str) -> Result<(), Exit> {
-        let args = DumpLogArgs { paths: vec![path.into()], records: false, data: false, quiet: true, from: None };
+        let args =
+            DumpLogArgs { paths: vec![path.into()], records: false, data: false, quiet: true, from: None, all: false };
         run(&args, &mut Output::captured(false).0).map_err(|f| f.exit)
     }
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod check;
 pub mod cluster;
 pub mod consume;
 pub mod doctor;
@@ -28,6 +29,7 @@ pub fn run(command: Command, options: &Global, out: &mut Output) -> Result<(), F
         Command::Cluster(c) => cluster::run(&c, options, out),
         Command::Bench(a) => crate::bench::run(&a, options, out),
         Command::DumpLog(a) => dump_log::run(&a, out),
+        Command::Check(a) => check::run(&a, out),
         Command::Doctor(a) => doctor::run(&a, out),
     }
 }

@@ -52,7 +52,8 @@ pub(crate) async fn replayed(dir: &Path) -> Result<Vec<FileId>, StorageError> {
     Ok(decode(&bytes).unwrap_or_default())
 }
 
-fn decode(mut bytes: &[u8]) -> Result<Vec<FileId>, SealError> {
+/// The files that a mark names.
+pub(crate) fn decode(mut bytes: &[u8]) -> Result<Vec<FileId>, SealError> {
     let (_, mut fields) = sealed::open(MAGIC, VERSION, &mut bytes)?;
     let number = |fields: &mut Fields<'_>| Ok(u64::from_be_bytes(fields.array()?));
     let mut files = Vec::new();

@@ -154,13 +154,21 @@ impl Scanner {
         settled: u64,
         reader: &mut FileReader,
     ) -> Result<Option<(PathBuf, usize)>, StorageError> {
-        let (number, position) = self.end;
-        let Some((id, path)) = files.get(number) else { return Ok(None) };
-        let position = position.max(RECORDS_START);
+        let Some((id, path)) = files.get(self.end.0) else { return Ok(None) };
+        let bytes = reader.read(path).await?;
+        Ok(self.lost_in(*id, bytes, settled).map(|position| (path.clone(), position)))
+    }
+
+    /// Number of the file, among those scanned, in which the records end.
+    pub(crate) fn last_file(&self) -> usize {
+        self.end.0
+    }
+
+    /// As `lost`, with the bytes of the file in which the records end.
+    pub(crate) fn lost_in(&self, id: FileId, bytes: &[u8], settled: u64) -> Option<usize> {
+        let position = self.end.1.max(RECORDS_START);
         let next = self.next.unwrap_or(settled);
-        let lost = next < settled.max(self.settled) || {
-            record::find_proof(reader.read(path).await?, position, id.seed(), next).is_some()
-        };
-        Ok(lost.then(|| (path.clone(), position)))
+        let lost = next < settled.max(self.settled) || record::find_proof(bytes, position, id.seed(), next).is_some();
+        lost.then_some(position)
     }
 }

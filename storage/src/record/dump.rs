@@ -25,15 +25,15 @@ pub enum Field {
 pub struct Fields(pub Vec<(&'static str, Field)>);
 
 impl Fields {
-    fn int(&mut self, name: &'static str, value: impl Into<i64>) {
+    pub(crate) fn int(&mut self, name: &'static str, value: impl Into<i64>) {
         self.0.push((name, Field::Int(value.into())));
     }
 
-    fn flag(&mut self, name: &'static str, value: bool) {
+    pub(crate) fn flag(&mut self, name: &'static str, value: bool) {
         self.0.push((name, Field::Bool(value)));
     }
 
-    fn text(&mut self, name: &'static str, value: impl Into<String>) {
+    pub(crate) fn text(&mut self, name: &'static str, value: impl Into<String>) {
         self.0.push((name, Field::Text(value.into())));
     }
 

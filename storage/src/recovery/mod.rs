@@ -20,6 +20,7 @@
 //! | of another form               | left                                                                  |
 
 pub(crate) mod decision;
+pub(crate) mod offline;
 mod plan;
 mod replay;
 

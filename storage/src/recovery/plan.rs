@@ -81,6 +81,12 @@ impl Plan {
         self.extents.truncate(whole);
     }
 
+    /// Whether the partition of that state was ever used.
+    pub(super) fn has_begun(&self, state: &PartitionState) -> bool {
+        // The end is that of the last checkpoint; after a recovery only the durable place tells that there are bytes.
+        state.end.position > 0 || state.durable > (state.first_segment, 0) || !self.extents.is_empty()
+    }
+
     /// As `begin_with`, for a state file that may be older than the extents.
     pub(super) fn begin_with_file(&mut self, state: PartitionState) {
         let from = state.synced.max((state.first_segment, 0));

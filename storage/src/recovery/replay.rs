@@ -100,10 +100,7 @@ async fn target(
             }
         }
     }
-    // The end is that of the last checkpoint; after a recovery only the durable place tells that there are bytes.
-    let begun = plan.base.as_ref().is_some_and(|state| {
-        state.end.position > 0 || state.durable > (state.first_segment, 0) || !plan.extents.is_empty()
-    });
+    let begun = plan.base.as_ref().is_some_and(|state| plan.has_begun(state));
     let records = match (plan.deleted, &plan.base, file) {
         (true, ..) => Records::Deleted,
         (false, None, _) | (false, _, StateFile::Intact) => Records::Bytes,

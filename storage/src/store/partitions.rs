@@ -95,6 +95,7 @@ impl Store {
         }
         let (key, dir) = (spec.key, self.partition_dir(&spec.topic, spec.key));
         let log = LogInner::load(self.0.shared.clone(), spec, &dir, self.0.unclean).await?;
+        self.0.shared.ledger.add(key);
         // Somebody else may have been as fast.
         Ok(Log(self.0.logs.borrow_mut().entry(key).or_insert(log).clone()))
     }

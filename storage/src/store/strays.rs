@@ -60,9 +60,9 @@ impl Store {
         Ok(aside)
     }
 
-    /// The metadata is known: of the partitions that the ledgers name, those it names exist, and no others.
-    pub fn settle(&self, exists: impl Fn(PartitionKey) -> bool) {
-        self.0.shared.ledger.retain(exists);
-        self.0.named_elsewhere.replace(Default::default());
+    /// The metadata is known: of the partitions that the ledgers name, this shard's are those that `ours` is true of.
+    pub async fn settle(&self, ours: impl Fn(PartitionKey) -> bool) -> Result<(), StorageError> {
+        let named = self.0.named_elsewhere.take();
+        self.0.shared.ledger.settle(named, ours).await
     }
 }
