@@ -1,4 +1,33 @@
 //! What can go wrong with a log, and what the caller may do about it.
+//!
+//! The rule for a disk that fails. "Ends" is [`StorageError::JournalFailed`]: the store takes nothing any more and the process
+//! ends with the reason `journal`; the next start finds everything that was acknowledged. "Full" is ENOSPC or EDQUOT.
+//!
+//! | file                     | operation                     | error | what follows                                           |
+//! |--------------------------|-------------------------------|-------|--------------------------------------------------------|
+//! | journal                  | write                         | any   | ends: what reached the disk is unknown                 |
+//! | next journal file        | make, rename, sync            | full  | the shard takes no data, what is essential goes on as  |
+//! |                          |                               |       | long as the current file does; tried again             |
+//! |                          |                               | other | ends                                                   |
+//! | segment                  | written back                  | full  | the shard takes no data; tried again                   |
+//! |                          |                               | other | the partition takes no data; tried again; ends when    |
+//! |                          |                               |       | the journal needs the files that hold its records, and |
+//! |                          |                               |       | `write_back_patience` is over                          |
+//! | segment                  | a large append                | any   | its bytes go to the journal, and are written back      |
+//! | segment, directory       | sync at a checkpoint          | any   | ends: a sync that failed is never tried again          |
+//! | state of a partition     | written at a checkpoint       | full  | the journal keeps its files; tried again               |
+//! |                          |                               | other | ends                                                   |
+//! | segment, index           | read for a fetch or a look-up | any   | that call fails; the partition stays                   |
+//! | segment                  | read, and found damaged       |       | the partition is fenced (`Corrupt`)                    |
+//! | index, producer snapshot | written as a shortcut         | any   | noted: it is made from the log                         |
+//! | state of a partition     | read when it is opened        | any   | the partition does not open; the next attempt may      |
+//! | segment out of the log   | removed                       | any   | the log start has moved, durably; the next start       |
+//! |                          |                               |       | removes the file                                       |
+//! | deleted partition        | removed                       | any   | it is deleted, durably; the next start removes what is |
+//! |                          |                               |       | left                                                   |
+//! | journal, segments        | read or written at the start  | any   | the start fails and leaves all for the next one        |
+//!
+//! The broker answers a fenced partition, one that did not open, and a call that failed with KAFKA_STORAGE_ERROR.
 
 use std::io;
 use std::path::Path;

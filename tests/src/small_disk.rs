@@ -1,13 +1,22 @@
 //! A small file system in a file, mounted for a test. Needs the right to mount.
 
-use crate::scratch;
+use crate::{scratch, wait};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// A mounted ext4 of its own; unmounted when dropped.
 pub struct SmallDisk(PathBuf);
+
+/// `FS_IOC_SHUTDOWN` without writing anything back: from then on every operation fails with EIO.
+const SHUTDOWN: &str =
+    r#"open(my $f, "<", $ARGV[0]) or die $!; my $how = pack("L", 2); ioctl($f, 0x8004587d, $how) or die $!"#;
+
+fn mount(image: &Path, at: &Path) -> bool {
+    Command::new("mount").args(["-o", "loop"]).arg(image).arg(at).output().is_ok_and(|o| o.status.success())
+}
 
 impl SmallDisk {
     /// `None`, with a line that says so, where nothing can be mounted.
@@ -17,8 +26,7 @@ impl SmallDisk {
         File::create(&image).and_then(|f| f.set_len(bytes)).expect("an image");
         fs::create_dir(&at).expect("a folder");
         let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).status();
-        let mount = |at: &Path| Command::new("mount").args(["-o", "loop"]).arg(&image).arg(at).output();
-        if !made.is_ok_and(|s| s.success()) || !mount(&at).is_ok_and(|o| o.status.success()) {
+        if !made.is_ok_and(|s| s.success()) || !mount(&image, &at) {
             println!("skipped: a file system cannot be mounted here");
             return None;
         }
@@ -38,6 +46,22 @@ impl SmallDisk {
         }
         // What the cache holds has its place by now: a failure here is the full disk's.
         let _ = file.sync_all();
+    }
+
+    /// The disk fails. False where that cannot be had.
+    pub fn die(&self) -> bool {
+        let done = Command::new("perl").args(["-e", SHUTDOWN]).arg(&self.0).status().is_ok_and(|s| s.success());
+        if !done {
+            println!("skipped: a file system cannot be shut down here");
+        }
+        done
+    }
+
+    /// The disk works again, with what it had when it failed.
+    pub fn revive(&self) {
+        let unmount = || Command::new("umount").arg(&self.0).output().is_ok_and(|o| o.status.success());
+        wait::until("the dead disk to be let go", Duration::from_secs(30), || unmount().then_some(()));
+        assert!(mount(&self.0.with_file_name("image"), &self.0), "mounted again");
     }
 
     pub fn remove(&self, name: &str) {
