@@ -51,6 +51,8 @@ pub struct BrokerConfig {
     pub connections_max: i32,
     pub connections_max_per_ip: i32,
     pub producer_expiration_ms: i32,
+    /// Bytes of metadata log that call for a snapshot.
+    pub metadata_snapshot_bytes: i64,
     pub offsets: OffsetsSettings,
     pub group: GroupSettings,
     pub space: SpaceSettings,
@@ -143,6 +145,7 @@ impl BrokerConfig {
             connections_max: r.int("max.connections")?,
             connections_max_per_ip: r.int("max.connections.per.ip")?,
             producer_expiration_ms: r.int("producer.id.expiration.ms")?,
+            metadata_snapshot_bytes: r.need("metadata.log.max.record.bytes.between.snapshots")?,
             offsets: OffsetsSettings {
                 metadata_max_bytes: r.int("offset.metadata.max.bytes")?,
                 commit_timeout_ms: r.int("offsets.commit.timeout.ms")?,

@@ -5,7 +5,6 @@
 //! has its name is whole. The log below the newest snapshot is deleted.
 
 use std::cell::Cell;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,8 +22,10 @@ use crate::shard::Shard;
 
 const SNAPSHOT_SUFFIX: &str = ".checkpoint";
 const READ_SIZE: usize = 1 << 20;
-/// Bytes of log that call for a snapshot (Kafka's default of metadata.log.max.record.bytes.between.snapshots).
-const SNAPSHOT_AFTER: u64 = 20 << 20;
+/// A snapshot that was not finished.
+const UNFINISHED_SUFFIX: &str = ".part";
+/// A segment holds this part of the log between two snapshots: only whole segments are deleted.
+const SEGMENTS_PER_SNAPSHOT: u64 = 4;
 /// A batch of metadata decompresses to no more than this.
 const BATCH_MAX: usize = 128 << 20;
 /// Records a batch of a snapshot holds at most.
@@ -72,31 +73,36 @@ pub struct MetadataLog {
     next_offset: Cell<Offset>,
     /// Bytes of log since the last snapshot.
     since_snapshot: Cell<u64>,
+    /// Bytes of log that call for a snapshot (metadata.log.max.record.bytes.between.snapshots).
+    snapshot_after: u64,
 }
 
 impl MetadataLog {
     pub(super) async fn open(shard: &Rc<Shard>) -> Result<(MetadataLog, ClusterImage, Vec<TopicId>), MetadataError> {
+        let snapshot_after = shard.config.broker().metadata_snapshot_bytes.max(1) as u64;
+        let segment_bytes = (snapshot_after / SEGMENTS_PER_SNAPSHOT).min(1 << 30) as u32;
         let spec = PartitionSpec {
             topic: METADATA_TOPIC.into(),
             key: PartitionKey { topic: METADATA_TOPIC_ID, partition: 0 },
             // Topics can be deleted when the disk is full.
-            config: LogConfig { essential: true, ..LogConfig::default() },
+            config: LogConfig { essential: true, segment_bytes, ..LogConfig::default() },
         };
         let log = shard.store.load_or_create(spec, first_state(shard.node.raft_id())).await?;
         let dir = log.dir().to_owned();
         let (mut image, mut offset) = newest_snapshot(&dir).await?;
         let mut deleted = Vec::new();
         let end = log.bounds().log_end;
+        let mut since_snapshot = 0;
         while offset < end {
             let read = log.read(offset, ReadLimit { max_bytes: READ_SIZE, at_least_one: true, upto: end }).await?;
+            since_snapshot += read.bytes as u64;
             for slice in read.slices {
                 offset = apply_batches(&mut image, slice, offset, &mut deleted)?;
             }
         }
         let group = shard.groups.open(log.clone())?;
-        let since_snapshot = Cell::new(log.size_bytes());
-        let next_offset = Cell::new(end);
-        Ok((MetadataLog { log, group, dir, next_offset, since_snapshot }, image, deleted))
+        let (since_snapshot, next_offset) = (Cell::new(since_snapshot), Cell::new(end));
+        Ok((MetadataLog { log, group, dir, next_offset, since_snapshot, snapshot_after }, image, deleted))
     }
 
     /// Durable when it returns.
@@ -118,7 +124,7 @@ impl MetadataLog {
 
     /// Writes a snapshot of `image`, which is the log's end, where enough has been written since the last one.
     pub(super) async fn maybe_snapshot(&self, image: &ClusterImage) {
-        if self.since_snapshot.get() < SNAPSHOT_AFTER {
+        if self.since_snapshot.get() < self.snapshot_after {
             return;
         }
         let end = self.log.bounds().log_end;
@@ -139,7 +145,7 @@ impl MetadataLog {
             let base = Offset((place * SNAPSHOT_BATCH) as i64);
             bytes.extend_from_slice(&encode(chunk, base, self.group.leadership().term)?);
         }
-        let unfinished = self.dir.join(format!("{name}.part"));
+        let unfinished = self.dir.join(format!("{name}{UNFINISHED_SUFFIX}"));
         let options = OpenOptions { write: true, create: true, truncate: true, ..Default::default() };
         let file = File::open(&unfinished, options).await.map_err(failed)?;
         file.write_at(0, bytes).await.map_err(failed)?;
@@ -147,11 +153,11 @@ impl MetadataLog {
         fs::rename(&unfinished, &path).await.map_err(failed)?;
         fs::sync_dir(&self.dir).await.map_err(failed)?;
         self.log.trim(end).await?;
-        for (old, _) in snapshots(&self.dir).await? {
-            if old != path {
-                fs::remove_file(&old).await.map_err(failed)?;
-            }
+        let old = snapshots(&self.dir).await?.into_iter().map(|(old, _)| old).filter(|old| *old != path);
+        for gone in old.chain(unfinished_snapshots(&self.dir).await?) {
+            fs::remove_file(&gone).await.map_err(failed)?;
         }
+        tracing::info!(records = records.len(), %end, "metadata snapshot written");
         Ok(())
     }
 }
@@ -190,10 +196,20 @@ fn apply_batches(
 
 /// The files in `dir` that are snapshots, and the offset each one ends at.
 async fn snapshots(dir: &Path) -> Result<Vec<(PathBuf, Offset)>, MetadataError> {
+    let end = |name: &str| name.strip_suffix(SNAPSHOT_SUFFIX)?.split('-').next()?.parse().ok().map(Offset);
+    Ok(names(dir).await?.into_iter().filter_map(|name| Some((dir.join(&name), end(&name)?))).collect())
+}
+
+/// What a process left that ended while it wrote one.
+async fn unfinished_snapshots(dir: &Path) -> Result<Vec<PathBuf>, MetadataError> {
+    let names = names(dir).await?.into_iter().filter(|name| name.ends_with(UNFINISHED_SUFFIX));
+    Ok(names.map(|name| dir.join(name)).collect())
+}
+
+async fn names(dir: &Path) -> Result<Vec<String>, MetadataError> {
     let entries = fs::read_dir(dir).await;
     let entries = entries.map_err(|source| MetadataError::Snapshot { path: dir.to_owned(), source })?;
-    let end = |name: &OsStr| name.to_str()?.strip_suffix(SNAPSHOT_SUFFIX)?.split('-').next()?.parse().ok().map(Offset);
-    Ok(entries.iter().filter_map(|e| Some((dir.join(&e.name), end(&e.name)?))).collect())
+    Ok(entries.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect())
 }
 
 async fn newest_snapshot(dir: &Path) -> Result<(ClusterImage, Offset), MetadataError> {

@@ -3,4 +3,5 @@
 mod check;
 mod commands;
 mod disk;
+mod metadata;
 mod start;
