@@ -27,9 +27,7 @@ use crate::signals;
 pub enum BrokerError {
     #[error("{0}")]
     DataDir(#[from] DataDirError),
-    #[error(
-        "cannot listen on {address}: {source}; another broker may be running there (--listen takes another address)"
-    )]
+    #[error("cannot listen on {address}: {source}; {}", advice(source))]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot start: {0}")]
     Start(String),
@@ -37,6 +35,15 @@ pub enum BrokerError {
     Shard(String),
     #[error("the data directory is damaged: {0}")]
     Damaged(String),
+}
+
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => "another broker may be running there (--listen takes another address)",
+        ErrorKind::AddrNotAvailable => "no network interface of this machine has that address: see --listen",
+        ErrorKind::PermissionDenied => "ports below 1024 may need a privilege: see --listen",
+        _ => "see --listen",
+    }
 }
 
 impl BrokerError {

@@ -194,7 +194,9 @@ async fn measured(cx: ShardContext<Message>, directory: PathBuf, for_: Duration)
                     appends(&file, beside, Duration::from_secs(600), Some(done)).await
                 })
             });
-            let Message::Loaded(n, p50, p99) = cx.mesh.recv().await.1 else { unreachable!() };
+            let Message::Loaded(n, p50, p99) = cx.mesh.recv().await.1 else {
+                panic!("clients tell what they measured")
+            };
             let (cpu, now) = (cpu_seconds() - cpu, reactor_stats());
             done.notify_all();
             let what = format!("{connections} connections x {window}, {bytes} B each way");
@@ -219,7 +221,7 @@ async fn measured(cx: ShardContext<Message>, directory: PathBuf, for_: Duration)
     let t0 = time::now();
     while t0.elapsed() < for_ {
         cx.mesh.send(CLIENTS, Message::Ping(Instant::now())).await;
-        let Message::Pong(t) = cx.mesh.recv().await.1 else { unreachable!() };
+        let Message::Pong(t) = cx.mesh.recv().await.1 else { panic!("a ping is answered with a pong") };
         h.record(t.elapsed().as_nanos() as u64 / 2);
     }
     line("one hop, both shards asleep in between", &h, t0.elapsed().as_secs_f64());

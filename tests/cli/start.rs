@@ -36,6 +36,8 @@ fn settings_that_are_wrong_are_refused_with_their_place() {
     start(&[&listen[..], &["--set", "num.partitions=many"]].concat()).fails(2, &["num.partitions", "many"]);
     start(&[&listen[..], &["--cores", "0-x"]].concat()).fails(2, &["0-x"]);
     start(&[&listen[..], &["--memory", "lots"]].concat()).fails(2, &["lots"]);
+    start(&[&listen[..], &["--node-id", "-3"]].concat()).fails(2, &["node-id", "at least 0"]);
+    start(&[&listen[..], &["--cores", "1000"]].concat()).fails(2, &["1000", "--cores"]);
     assert!(!Path::new(&data).exists(), "nothing was made");
 }
 

@@ -106,7 +106,7 @@ struct LoadArgs {
     /// Partitions of a topic that has to be created
     #[arg(long, value_name = "N", default_value_t = 16)]
     partitions: i32,
-    /// Replicas of a topic that has to be created
+    /// Replicas of a topic that has to be created [default: the broker's]
     #[arg(long, value_name = "N", default_value_t = -1, hide_default_value = true)]
     replication: i16,
     /// Property of a topic that has to be created; repeatable

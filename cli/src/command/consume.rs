@@ -28,16 +28,16 @@ pub struct ConsumeArgs {
     /// Where to begin: beginning, latest, an offset, -N for N before the end, or @MS for a time in ms since 1970
     #[arg(long, value_name = "WHERE", default_value = "latest", allow_hyphen_values = true)]
     from: From,
-    /// End after this many records
+    /// End after this many records [default: go on]
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
     /// End when everything that is there now has been read
     #[arg(long, short = 'e')]
     exit_at_end: bool,
-    /// Read only these partitions; repeatable
+    /// Read only these partitions; repeatable [default: all]
     #[arg(long, short, value_name = "N", value_delimiter = ',', conflicts_with = "group")]
     partition: Vec<i32>,
-    /// Read as a member of this consumer group, and commit what was read
+    /// Read as a member of this consumer group, and commit what was read [default: no group]
     #[arg(long, short, value_name = "NAME")]
     group: Option<String>,
     /// How records are printed
@@ -46,7 +46,7 @@ pub struct ConsumeArgs {
     /// Print the key, then the separator, before the value (text)
     #[arg(long, short)]
     key: bool,
-    /// Stands between key and value (text)
+    /// Stands between key and value (text) [default: a tab]
     #[arg(long, value_name = "TEXT", default_value = "\t", hide_default_value = true)]
     key_separator: String,
     /// Print partition, offset and timestamp before the record (text)

@@ -1,6 +1,6 @@
 //! `corelane doctor`: is this machine fit to run a broker? One line a question, and how to fix what is wrong.
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use clap::Args;
 use core_pinning::checks::{self, Finding, Severity};
@@ -20,7 +20,7 @@ pub struct DoctorArgs {
     /// Cores that would be used [default: all that the process may use] [env: CORELANE_CORES]
     #[arg(long, value_name = "LIST")]
     cores: Option<String>,
-    /// Read settings from a TOML file
+    /// Read settings from a TOML file [default: none]
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 }
@@ -63,7 +63,10 @@ pub fn run(args: &DoctorArgs, out: &mut Output) -> Result<(), Failure> {
 pub fn refuse_unfit(config: &BrokerConfig) -> Result<(), Failure> {
     match fatal_checks(config).into_iter().find(|f| f.severity == Severity::Fatal) {
         None => Ok(()),
-        Some(f) => Err(Failure::failed(format!("{}: {}; fix: {}", f.name, f.detail, f.fix))),
+        Some(f) => {
+            let exit = if f.name == CHOSEN_CORES { Exit::Usage } else { Exit::Failed };
+            Err(Failure::new(exit, format!("{}: {}; fix: {}", f.name, f.detail, f.fix)))
+        }
     }
 }
 
@@ -82,19 +85,20 @@ fn finding(name: &'static str, severity: Severity, detail: impl Into<String>, fi
     Finding { name, severity, detail: detail.into(), fix: fix.into() }
 }
 
+const CHOSEN_CORES: &str = "chosen cores";
+
 /// `--cores` against the cores that this process may use.
 fn chosen_cores(config: &BrokerConfig) -> Option<Finding> {
-    const NAME: &str = "chosen cores";
     let wanted = config.cores.as_ref()?;
     let allowed = topology::allowed_cores().ok()?;
     Some(match wanted.iter().find(|c| !allowed.contains(c)) {
         Some(c) => finding(
-            NAME,
+            CHOSEN_CORES,
             Severity::Fatal,
             format!("core {c} is not one of those this process may use ({allowed:?})"),
             "change --cores, or the CPU set of the process (taskset, cgroup)",
         ),
-        None => finding(NAME, Severity::Ok, format!("{wanted:?}"), ""),
+        None => finding(CHOSEN_CORES, Severity::Ok, format!("{wanted:?}"), ""),
     })
 }
 

@@ -35,7 +35,7 @@ pub struct DumpLogArgs {
     /// Print only what is damaged, and the totals
     #[arg(long, short)]
     quiet: bool,
-    /// Begin at the first batch that ends at this offset or later
+    /// Begin at the first batch that ends at this offset or later [default: the beginning]
     #[arg(long, value_name = "OFFSET")]
     from: Option<i64>,
     /// Of directories print the other files too

@@ -23,19 +23,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Args)]
 pub struct ProduceArgs {
     topic: String,
-    /// Read this file instead of standard input
+    /// Read this file [default: standard input]
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Split each line at the first of these: the key stands before it
+    /// Split each line at the first of these: the key stands before it [default: lines have no key]
     #[arg(long, short, value_name = "TEXT")]
     key_separator: Option<String>,
     /// An empty value after the key becomes null (a tombstone)
     #[arg(long, requires = "key_separator")]
     null_values: bool,
-    /// Give every record a header; repeatable
+    /// Give every record a header; repeatable [default: none]
     #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = pair)]
     header: Vec<(String, String)>,
-    /// Send every record to this partition
+    /// Send every record to this partition [default: as the key, or turn by turn]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
     /// Who must have a record before it counts: 0 nobody, 1 the leader, all in-sync replicas
@@ -44,7 +44,7 @@ pub struct ProduceArgs {
     /// Codec of the batches: none, gzip, snappy, lz4 or zstd
     #[arg(long, short = 'z', value_name = "CODEC", default_value = "none", value_parser = codec)]
     compression: Codec,
-    /// Level of the codec
+    /// Level of the codec [default: as the codec has it]
     #[arg(long, value_name = "N")]
     compression_level: Option<i32>,
     /// Produce without an idempotent producer: a retry may then write a record twice

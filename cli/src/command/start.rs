@@ -30,7 +30,7 @@ pub struct StartArgs {
     #[arg(long, value_name = "LIST")]
     cores: Option<String>,
     /// Identity of this node in its cluster [default: 0] [env: CORELANE_NODE_ID] [kafka: node.id]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     node_id: Option<String>,
     /// What clients see: `node`, the process is one Kafka broker; `shard`, every core is a broker of its own, at port + core
     /// number, so that clients connect straight to the core that owns a partition [default: node] [env: CORELANE_ADVERTISE]
@@ -42,7 +42,7 @@ pub struct StartArgs {
     /// Read settings from a TOML file [default: none] [env: CORELANE_CONFIG]
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Set a Kafka broker property, such as log.retention.ms=3600000; repeatable
+    /// Set a Kafka broker property, such as log.retention.ms=3600000; repeatable [default: see --properties]
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// How log lines are written, on standard error [default: text, with --json: json] [env: CORELANE_LOG_FORMAT]

@@ -66,7 +66,7 @@ impl Slot {
         if fatal {
             tracing::error!(%partition, %error, "Raft group is fenced");
         } else {
-            tracing::warn!(%partition, %error, "Raft group takes nothing for now");
+            tracing::warn!(%partition, %error, "Raft group takes nothing until this is over");
         }
         self.fault.replace(Some(Fault { error: error.clone(), fatal }));
         let waiting = self.waiting.take();

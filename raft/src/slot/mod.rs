@@ -57,7 +57,7 @@ pub(crate) struct Slot {
     used: Cell<Instant>,
     /// The phase, `in_flight` or `users` may have changed.
     changed: Event,
-    /// What went wrong. Cleared with the instance it went wrong with, if that was only for now.
+    /// What went wrong. Cleared with the instance it went wrong with, if it can pass.
     fault: RefCell<Option<Fault>>,
     stopping: Cell<bool>,
 }

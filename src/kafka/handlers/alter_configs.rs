@@ -4,9 +4,9 @@ use corelane_config::alter::collect;
 use corelane_protocol::messages::alter_configs_response::AlterConfigsResponseAlterConfigsResourceResponse;
 use corelane_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
-use super::incremental_alter_configs::{alterable, refuse_twice};
+use super::incremental_alter_configs::alter;
 use crate::controller::Refused;
-use crate::controller::requests::{ConfigChange, SetConfigs, ask};
+use crate::controller::requests::ConfigChange;
 use crate::kafka::request::RequestContext;
 
 pub async fn handle(context: RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
@@ -14,19 +14,10 @@ pub async fn handle(context: RequestContext, request: AlterConfigsRequest) -> Al
     let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name.clone())).collect();
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
-        let change = async {
-            refuse_twice(&named, resource.resource_type, &resource.resource_name)?;
-            let kind = alterable(shard, resource.resource_type, &resource.resource_name)?;
-            let pairs = resource.configs.iter().map(|c| (c.name.as_str(), c.value.as_ref().map(|v| v.as_str())));
-            let call = SetConfigs {
-                kind,
-                resource: resource.resource_name.to_string(),
-                change: ConfigChange::Replace(collect(pairs)?),
-                validate_only: request.validate_only,
-            };
-            ask(shard, call).await
-        };
-        let result: Result<(), Refused> = change.await;
+        let pairs = resource.configs.iter().map(|c| (c.name.as_str(), c.value.as_ref().map(|v| v.as_str())));
+        let change = collect(pairs).map(ConfigChange::Replace).map_err(Refused::from);
+        let (kind, name) = (resource.resource_type, &resource.resource_name);
+        let result = alter(shard, &named, kind, name, change, request.validate_only).await;
         let (error_code, error_message) = super::outcome_of(result);
         responses.push(AlterConfigsResponseAlterConfigsResourceResponse {
             error_code,

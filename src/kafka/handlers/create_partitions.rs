@@ -26,10 +26,7 @@ pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -
                 ask(&context.shard, call).await
             }
         };
-        let (error_code, error_message) = match result {
-            Ok(()) => (0, None),
-            Err(refused) => (refused.code.code(), Some(refused.message.into())),
-        };
+        let (error_code, error_message) = super::outcome_of(result);
         results.push(CreatePartitionsResponseCreatePartitionsTopicResult {
             name: topic.name,
             error_code,

@@ -44,10 +44,7 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
         asked.result = deleted.next().unwrap_or(Ok(()));
     }
     let responses = asked.into_iter().map(|asked| {
-        let (error_code, error_message) = match asked.result {
-            Ok(()) => (0, None),
-            Err(refused) => (refused.code.code(), Some(refused.message.into())),
-        };
+        let (error_code, error_message) = super::outcome_of(asked.result);
         DeleteTopicsResponseDeletableTopicResult {
             name: asked.name,
             topic_id: asked.id,

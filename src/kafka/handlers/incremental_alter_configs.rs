@@ -1,5 +1,7 @@
 //! IncrementalAlterConfigs (KIP-339): set, delete, append, subtract.
 
+use std::rc::Rc;
+
 use corelane_config::{Alteration, Operation};
 use corelane_protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponseAlterConfigsResourceResponse;
 use corelane_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -19,25 +21,16 @@ pub async fn handle(
     let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name.clone())).collect();
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
-        let change = async {
-            refuse_twice(&named, resource.resource_type, &resource.resource_name)?;
-            let kind = alterable(shard, resource.resource_type, &resource.resource_name)?;
-            let changes = resource.configs.iter().map(|config| {
-                Ok(Alteration {
-                    name: config.name.to_string(),
-                    operation: Operation::try_from(config.config_operation)?,
-                    value: config.value.as_ref().map(Str::to_string),
-                })
-            });
-            let call = SetConfigs {
-                kind,
-                resource: resource.resource_name.to_string(),
-                change: ConfigChange::Apply(changes.collect::<Result<_, Refused>>()?),
-                validate_only: request.validate_only,
-            };
-            ask(shard, call).await
-        };
-        let result: Result<(), Refused> = change.await;
+        let changes = resource.configs.iter().map(|config| {
+            Ok(Alteration {
+                name: config.name.to_string(),
+                operation: Operation::try_from(config.config_operation)?,
+                value: config.value.as_ref().map(Str::to_string),
+            })
+        });
+        let change = changes.collect::<Result<_, Refused>>().map(ConfigChange::Apply);
+        let (kind, name) = (resource.resource_type, &resource.resource_name);
+        let result = alter(shard, &named, kind, name, change, request.validate_only).await;
         let (error_code, error_message) = super::outcome_of(result);
         responses.push(IncrementalAlterConfigsResponseAlterConfigsResourceResponse {
             error_code,
@@ -50,8 +43,22 @@ pub async fn handle(
     IncrementalAlterConfigsResponse { responses, ..Default::default() }
 }
 
+/// Changes one of the resources that a request has `named`.
+pub async fn alter(
+    shard: &Rc<Shard>,
+    named: &[(i8, Str)],
+    kind: i8,
+    name: &Str,
+    change: Result<ConfigChange, Refused>,
+    validate_only: bool,
+) -> Result<(), Refused> {
+    refuse_twice(named, kind, name)?;
+    let kind = alterable(shard, kind, name)?;
+    ask(shard, SetConfigs { kind, resource: name.to_string(), change: change?, validate_only }).await
+}
+
 /// A resource whose configuration can change, and that is there.
-pub fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Refused> {
+fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Refused> {
     let invalid = |message: String| Refused::new(ErrorCode::InvalidRequest, message);
     match ResourceType::from_code(kind) {
         Some(ResourceType::Broker) if !name.is_empty() => match name.parse::<i32>() {
@@ -73,7 +80,7 @@ pub fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Re
     }
 }
 
-pub fn refuse_twice(named: &[(i8, Str)], kind: i8, name: &Str) -> Result<(), Refused> {
+fn refuse_twice(named: &[(i8, Str)], kind: i8, name: &Str) -> Result<(), Refused> {
     match named.iter().filter(|(k, n)| *k == kind && n == name).count() {
         0 | 1 => Ok(()),
         _ => Err(Refused::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")),
