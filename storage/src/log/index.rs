@@ -193,7 +193,7 @@ impl LogInner {
         self.same_generation(generation)?;
         let sealed = self.state.borrow().segment_at(base).is_some_and(|s| s.finished && s.size == upto);
         if sealed {
-            self.check_end(base, found, next_offset.unwrap_or(covered_offset))?;
+            self.check_end(base, found, next_offset.unwrap_or(covered_offset)).await?;
         }
         let mut head = None;
         // Without a `next_offset` the file is as it should be.
@@ -213,11 +213,23 @@ impl LogInner {
     }
 
     /// Checks that a sealed segment ends where the next one begins.
-    pub(super) fn check_end(&self, base: Offset, found: Index, next_offset: Offset) -> Result<(), StorageError> {
-        let (end, size) = {
-            let state = self.state.borrow();
-            (state.end_of(base, next_offset), state.segment_at(base).map_or(0, |s| s.size))
-        };
+    pub(super) async fn check_end(
+        self: &Rc<Self>,
+        base: Offset,
+        found: Index,
+        next_offset: Offset,
+    ) -> Result<(), StorageError> {
+        let end_now = || self.state.borrow().end_of(base, next_offset);
+        if end_now() == End::Apart {
+            let file = self.open_segment(base, false).await?;
+            let mut scan = self.scan(file, 0, SEGMENT_HEADER_BYTES as u32).read_ahead(core_pinning::BLOCK);
+            let header = self.scanned(base, scan.next().await)?;
+            let header = header.and_then(|batch| internal::parse_segment_header(&batch.bytes));
+            if let Some(segment) = self.state.borrow_mut().segment_at_mut(base) {
+                segment.has_gaps = header.is_some_and(|h| h.format == internal::SEGMENT_FORMAT_COMPACTED);
+            }
+        }
+        let (end, size) = (end_now(), self.state.borrow().segment_at(base).map_or(0, |s| s.size));
         let row = table::decide(found, end);
         match row.then {
             Decision::Fence => {
@@ -256,8 +268,7 @@ impl LogState {
     pub(super) fn end_of(&self, base: Offset, next_offset: Offset) -> End {
         let after = self.segments.partition_point(|s| s.base_offset <= base);
         match self.segments.get(after).map(|s| s.base_offset) {
-            // Compaction takes offsets out.
-            Some(next) if next_offset < next && self.config.cleanup.compact => End::Meets,
+            Some(next) if next_offset < next && self.segment_at(base).is_some_and(|s| s.has_gaps) => End::Meets,
             Some(next) if next_offset != next => End::Apart,
             _ => End::Meets,
         }

@@ -84,7 +84,7 @@ impl LogInner {
                 Step::Found(found) => return Ok(found),
                 Step::Head => self.load_head(base).await?,
                 Step::Whole => self.load_index(base).await?,
-                Step::Apart(next_offset) => self.check_end(base, Index::Usable, next_offset)?,
+                Step::Apart(next_offset) => self.check_end(base, Index::Usable, next_offset).await?,
                 Step::Page { head, number, at, next } => match self.index_page(base, &head, number, at).await? {
                     None if self.state.borrow().generation != generation => {}
                     Some(page) => {

@@ -77,6 +77,8 @@ pub(crate) struct Segment {
     /// The file's name is durable.
     pub(crate) named: bool,
     pub(crate) finished: bool,
+    /// Compaction has taken offsets out; looked at when they are missed.
+    pub(crate) has_gaps: bool,
 }
 
 /// What is in memory of a segment's end.
@@ -113,6 +115,7 @@ impl Segment {
             has_file: false,
             named: false,
             finished: false,
+            has_gaps: false,
         }
     }
 
@@ -132,6 +135,7 @@ impl Segment {
             has_file: true,
             named: true,
             finished: true,
+            has_gaps: false,
         }
     }
 

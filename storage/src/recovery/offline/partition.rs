@@ -25,6 +25,8 @@ use crate::segment::index_heads;
 #[derive(Default)]
 struct Found {
     segments: BTreeMap<Offset, u64>,
+    /// Compacted segments that are about to take the place of those from their base offset to before another.
+    swaps: BTreeMap<Offset, (Offset, PathBuf)>,
     state: Option<Vec<u8>>,
 }
 
@@ -85,6 +87,9 @@ fn look(dir: &Path, findings: &mut Findings<'_>) -> Result<Found, DataDirError> 
     for (name, path) in list(dir)? {
         if let Some(base) = layout::parse_offset(&name, ".log") {
             found.segments.insert(base, std::fs::metadata(&path).map_err(super::failed(&path))?.len());
+        } else if let Some((base, end)) = layout::parse_swap(&name) {
+            findings.note(&path, "a compaction that was cut short: the next start finishes it");
+            found.swaps.insert(base, (end, path));
         } else if name == layout::STATE_FILE {
             found.state = read(&path)?;
         } else if name == layout::INDEXES_FILE {
@@ -100,6 +105,10 @@ fn look(dir: &Path, findings: &mut Findings<'_>) -> Result<Found, DataDirError> 
         } else if name.to_str().is_some_and(|name| name.ends_with(".checkpoint")) {
             check_snapshot(&path, findings)?;
         }
+    }
+    for (base, (end, path)) in &found.swaps {
+        found.segments.retain(|other, _| other < base || other >= end);
+        found.segments.insert(*base, std::fs::metadata(path).map_err(super::failed(path))?.len());
     }
     Ok(found)
 }
@@ -130,7 +139,10 @@ fn check_log(
     journals: &Journals,
     findings: &mut Findings<'_>,
 ) -> Result<(), DataDirError> {
-    let path = |base: Offset| dir.join(layout::segment_name(base));
+    let path = |base: Offset| match found.swaps.get(&base) {
+        Some((_, swap)) => swap.clone(),
+        None => dir.join(layout::segment_name(base)),
+    };
     // As replay would leave it.
     let mut ends = BTreeMap::from([state.synced]);
     for extent in &plan.extents {
