@@ -176,10 +176,10 @@ fn check_log(
         }
     }
     for base in [state.first_segment, durable.0] {
-        if !bases.contains_key(&base) {
+        bases.entry(base).or_insert_with(|| {
             findings.damage(&path(base), None, "the segment file is missing");
-            bases.insert(base, 0);
-        }
+            0
+        });
     }
     let mut walk = Walk::default();
     let order: Vec<(Offset, u64)> = bases.into_iter().collect();
