@@ -71,6 +71,27 @@ fn large_appends_are_written_once_and_outlive_crashes() {
 }
 
 #[test]
+fn after_a_crash_not_all_that_was_loaded_in_bulk_is_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    run_local(async || {
+        let store = open_with(bypassing(dir.path())).await;
+        let w = Writer { log: store.create(spec(0), first()).await.unwrap() };
+        for n in 0..160 {
+            w.append_durably(1, 1 << 20, n).await;
+        }
+        let image = tempfile::tempdir().unwrap();
+        copy_dir(dir.path(), image.path());
+        store.close().await.unwrap();
+        let store = open_with(bypassing(image.path())).await;
+        let log = store.load(spec(0)).await.unwrap();
+        assert_eq!(log.bounds().log_end, Offset(160));
+        let looked_at = store.stats().data_reads.bytes;
+        assert!(looked_at < 70 << 20, "{looked_at} bytes of {}", log.size_bytes());
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
 fn acknowledgements_of_a_log_come_in_the_order_of_its_appends() {
     let dir = tempfile::tempdir().unwrap();
     run_local(async || {

@@ -362,6 +362,7 @@ impl LogInner {
         let settle: Done = Box::new(move |result| log.settle(result.is_ok().then_some((segment, block)), generation));
         let done = std::iter::once(settle).chain(run.done).collect();
         self.shared.journal.append_placed(self, payload, run.point, done);
+        self.count_untold((to - from) as usize);
     }
 
     /// A run is durable, or (`None`) the journal has failed: then the log may be borrowed.

@@ -95,6 +95,8 @@ pub(crate) struct Marks {
     pub(crate) warm: Cell<bool>,
     /// Writes past the journal that it has not heard of, or not durably: write-back rests meanwhile.
     pub(crate) unsettled: Cell<usize>,
+    /// Bytes written past the journal since it was told of the log's state.
+    pub(crate) untold: Cell<usize>,
     /// The age of the active segment is being looked up.
     pub(crate) aging: Cell<bool>,
     /// The log is deleted, and so are its files.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use core_pinning::disk::fs;
+use core_pinning::{Queue, spawn};
 
 use super::state::{ActiveSegment, PartitionState, Producers, state_record};
 use super::{LogInner, LogState};
@@ -19,6 +20,11 @@ const PRODUCER_BYTES: usize = 151;
 const INLINE_BYTES: usize = 8 << 10;
 /// Which is written again after so many bytes of log.
 const SNAPSHOT_EVERY: u64 = 32 << 20;
+/// Bytes of a shard's logs that were written past the journal without a state in it that knows of them, about: opening the logs
+/// after a crash looks at them.
+const UNTOLD_OF_SHARD: usize = 64 << 20;
+/// The same of one log, at least: a state takes up to 10 KiB.
+const UNTOLD_OF_LOG: usize = 1 << 20;
 
 impl LogInner {
     /// The log as it is now. `cut`: the producer table is ahead of it.
@@ -68,6 +74,29 @@ impl LogInner {
     pub(crate) fn journal_state(self: &Rc<Self>, state: &mut LogState, cut: bool, done: Option<Done>) {
         let payload = state_record(&self.persisted(state, false, cut));
         self.record(state, RecordKind::State, payload, done);
+    }
+
+    /// Counts bytes written past the journal, and puts the log's state there when they are many. What goes through the journal
+    /// needs no such thing: it fills files, and so leads to a checkpoint.
+    pub(super) fn count_untold(self: &Rc<Self>, bytes: usize) {
+        let untold = self.marks.untold.get() + bytes;
+        let logs = self.shared.warm_logs.borrow().len().max(1);
+        if untold < (UNTOLD_OF_SHARD / logs).max(UNTOLD_OF_LOG) {
+            return self.marks.untold.set(untold);
+        }
+        self.marks.untold.set(0);
+        let log = self.clone();
+        let tell = async move {
+            // A full disk: the next one tells.
+            if log.snapshot_producers().await.is_err() {
+                return;
+            }
+            let state = &mut *log.state.borrow_mut();
+            if state.fenced.is_none() && state.truncating == 0 && !log.shared.closing.get() {
+                log.journal_state(state, false, None);
+            }
+        };
+        spawn(Queue::Background, "log state", tell).detach();
     }
 
     /// Writes the state file, durably. The log is at rest: everything is durable, and in its segment files up to `synced`.
