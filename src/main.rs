@@ -2,6 +2,7 @@
 #![deny(clippy::unwrap_used)]
 
 mod broker;
+mod compaction;
 mod controller;
 mod coordinator;
 mod exit;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use corelane_config::alter::{apply, validate_broker_dynamic, validate_overrides, validate_topic_overrides};
 use corelane_config::describe::{describe_broker, describe_broker_defaults, describe_group, describe_topic};
 use corelane_config::{
-    Alteration, BrokerConfig, BrokerProperties, Caller, ConfigEntry, ConfigError, Overrides, Scope, TopicConfig,
+    Alteration, BrokerConfig, BrokerProperties, ConfigEntry, ConfigError, Overrides, Scope, TopicConfig,
 };
 use corelane_coordinator::group::GroupConfig;
 use corelane_protocol::ErrorCode;
+use corelane_storage::CleanerOptions;
 
 use crate::controller::Refused;
 use crate::controller::image::{ClusterImage, ResourceType, TopicImage};
@@ -96,6 +97,21 @@ impl Settings {
         Duration::from_millis(self.broker.retention_check_interval_ms.max(1) as u64)
     }
 
+    /// How one of `shards` shards compacts; `None`: not at all.
+    pub fn cleaner(&self, shards: usize) -> Option<CleanerOptions> {
+        let cleaner = &self.broker.cleaner;
+        let share = shards.max(1);
+        cleaner.enabled.then(|| CleanerOptions {
+            dedupe_bytes: usize::try_from(cleaner.dedupe_bytes).unwrap_or(0) / share,
+            load_factor: f64::from(cleaner.load_ppm) / 1e6,
+            bytes_per_second: cleaner.bytes_per_second.map_or(f64::MAX, |bytes| bytes as f64 / share as f64),
+        })
+    }
+
+    pub fn cleaner_backoff(&self) -> Duration {
+        Duration::from_millis(self.broker.cleaner.backoff_ms.max(1) as u64)
+    }
+
     /// The dynamic layers of `image`. True if they differ from those before.
     pub fn take_image(&self, image: &ClusterImage) -> bool {
         let overrides =
@@ -116,9 +132,8 @@ impl Settings {
         TopicConfig::resolve(&topic.configs, &self.properties())
     }
 
-    pub fn check_new_topic(&self, overrides: &Overrides, internal: bool) -> Result<(), Refused> {
-        let caller = if internal { Caller::Broker } else { Caller::Client };
-        Ok(validate_topic_overrides(&Overrides::new(), overrides, caller)?)
+    pub fn check_new_topic(&self, overrides: &Overrides) -> Result<(), Refused> {
+        Ok(validate_topic_overrides(&Overrides::new(), overrides)?)
     }
 
     /// The overrides of a resource after `changes`, checked.
@@ -142,7 +157,7 @@ impl Settings {
         next: &Overrides,
     ) -> Result<(), Refused> {
         match kind {
-            ResourceType::Topic => validate_topic_overrides(present, next, Caller::Client)?,
+            ResourceType::Topic => validate_topic_overrides(present, next)?,
             ResourceType::Broker => validate_broker_dynamic(next, !resource.is_empty())?,
             ResourceType::Group => validate_overrides(Scope::Group, present, next)?,
         }

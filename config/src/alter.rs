@@ -9,13 +9,6 @@ use crate::topic::effective;
 use crate::value::{Value, permit};
 use std::collections::BTreeSet;
 
-/// Who asks. The broker's own topics may use what it does not yet offer to others (`cleanup.policy=compact`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
-    Client,
-    Broker,
-}
-
 /// Kafka's operations of IncrementalAlterConfigs, by their wire codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
@@ -51,8 +44,8 @@ pub struct Alteration {
 
 /// Checks the whole set of a topic's overrides, `next`, which takes the place of `present` (empty for a new topic).
 /// A value that stays as it is need only be valid.
-pub fn validate_topic_overrides(present: &Overrides, next: &Overrides, caller: Caller) -> Result<(), ConfigError> {
-    validate(Scope::Topic, present, next, caller)?;
+pub fn validate_topic_overrides(present: &Overrides, next: &Overrides) -> Result<(), ConfigError> {
+    validate(Scope::Topic, present, next)?;
     let (min, max) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
     let lag = |name: &str| -> Result<Option<Value>, ConfigError> {
         let Some(setting) = Scope::Topic.find(name) else { return Ok(None) };
@@ -69,7 +62,7 @@ pub fn validate_topic_overrides(present: &Overrides, next: &Overrides, caller: C
 
 /// Checks the whole set of a group's or of a client metrics subscription's overrides.
 pub fn validate_overrides(scope: Scope, present: &Overrides, next: &Overrides) -> Result<(), ConfigError> {
-    validate(scope, present, next, Caller::Client)
+    validate(scope, present, next)
 }
 
 /// Checks the whole set of dynamic properties of one broker, or of all (`one_broker` false). Kafka answers INVALID_REQUEST here.
@@ -99,7 +92,7 @@ pub fn validate_broker_dynamic(set: &Overrides, one_broker: bool) -> Result<(), 
     Ok(())
 }
 
-fn validate(scope: Scope, present: &Overrides, next: &Overrides, caller: Caller) -> Result<(), ConfigError> {
+fn validate(scope: Scope, present: &Overrides, next: &Overrides) -> Result<(), ConfigError> {
     // Kafka looks at all names before it looks at any value.
     for name in next.keys() {
         find(scope, name)?;
@@ -107,7 +100,7 @@ fn validate(scope: Scope, present: &Overrides, next: &Overrides, caller: Caller)
     for (name, text) in next {
         let setting = find(scope, name)?;
         let value = Value::parse(setting, text)?;
-        if caller == Caller::Client && present.get(name) != Some(text) {
+        if present.get(name) != Some(text) {
             permit(setting, &value)?;
         }
     }
@@ -233,7 +226,7 @@ mod tests {
 
     #[test]
     fn unknown_names_and_bad_values_are_invalid_config() {
-        let check = |p: &[(&str, &str)]| validate_topic_overrides(&Overrides::new(), &map(p), Caller::Client);
+        let check = |p: &[(&str, &str)]| validate_topic_overrides(&Overrides::new(), &map(p));
         check(&[("retention.ms", "5"), ("write.caching", "true"), ("flush.messages", "1")]).unwrap();
         let e = check(&[("nope", "1"), ("retention.ms", "x")]).unwrap_err();
         assert_eq!((e.code(), e.to_string().as_str()), (40, "Unknown topic config name: nope"));
@@ -243,13 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_broker_itself_makes_compacted_topics() {
-        let compact = map(&[("cleanup.policy", "compact")]);
-        let none = Overrides::new();
-        validate_topic_overrides(&none, &compact, Caller::Broker).unwrap();
-        validate_topic_overrides(&compact, &compact, Caller::Client).unwrap();
-        let e = validate_topic_overrides(&none, &compact, Caller::Client).unwrap_err();
-        assert!(e.to_string().contains("compaction arrives in a later version"), "{e}");
+    fn lags_of_compaction_fit_each_other() {
+        let check = |p: &[(&str, &str)]| validate_topic_overrides(&Overrides::new(), &map(p));
+        check(&[("cleanup.policy", "compact"), ("min.compaction.lag.ms", "5"), ("max.compaction.lag.ms", "5")])
+            .unwrap();
+        assert!(check(&[("min.compaction.lag.ms", "6"), ("max.compaction.lag.ms", "5")]).is_err());
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub struct BrokerConfig {
     /// Bytes of metadata log that call for a snapshot.
     pub metadata_snapshot_bytes: i64,
     pub offsets: OffsetsSettings,
+    pub cleaner: CleanerSettings,
     pub group: GroupSettings,
     pub space: SpaceSettings,
     pub log_format: LogFormat,
@@ -72,6 +73,19 @@ pub struct OffsetsSettings {
     pub retention_check_interval_ms: i64,
     pub topic_partitions: i32,
     pub topic_segment_bytes: i32,
+}
+
+/// Compaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanerSettings {
+    pub enabled: bool,
+    pub backoff_ms: i64,
+    /// Memory for keys.
+    pub dedupe_bytes: i64,
+    /// The part of it that is filled, in millionths.
+    pub load_ppm: u32,
+    /// `None`: as fast as it goes.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// Bounds of the classic group protocol.
@@ -153,6 +167,15 @@ impl BrokerConfig {
                 retention_check_interval_ms: r.need("offsets.retention.check.interval.ms")?,
                 topic_partitions: r.int("offsets.topic.num.partitions")?,
                 topic_segment_bytes: r.int("offsets.topic.segment.bytes")?,
+            },
+            cleaner: CleanerSettings {
+                enabled: r.boolean("log.cleaner.enable")?,
+                backoff_ms: r.need("log.cleaner.backoff.ms")?,
+                dedupe_bytes: r.need("log.cleaner.dedupe.buffer.size")?,
+                load_ppm: (r.double("log.cleaner.io.buffer.load.factor")? * 1e6) as u32,
+                bytes_per_second: Some(r.double("log.cleaner.io.max.bytes.per.second")?)
+                    .filter(|rate| *rate < u64::MAX as f64)
+                    .map(|rate| rate.max(1.0) as u64),
             },
             group: GroupSettings {
                 initial_rebalance_delay_ms: r.int("group.initial.rebalance.delay.ms")?,
@@ -251,6 +274,13 @@ impl Reader<'_> {
 
     fn int(&self, name: &str) -> Result<i32, Wrong> {
         i32::try_from(self.need(name)?).map_err(|_| wrong(name, "Not a number of type INT"))
+    }
+
+    fn double(&self, name: &str) -> Result<f64, Wrong> {
+        match self.value(name)? {
+            Some(Value::Double(d)) => Ok(d),
+            _ => Err(wrong(name, "Not a number of type DOUBLE")),
+        }
     }
 
     fn boolean(&self, name: &str) -> Result<bool, Wrong> {

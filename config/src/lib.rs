@@ -25,8 +25,10 @@ mod topic;
 pub mod units;
 mod value;
 
-pub use alter::{Alteration, Caller, Operation};
-pub use broker::{Advertise, BrokerConfig, GroupSettings, LogFormat, OffsetsSettings, SHARDS_PER_NODE, SpaceSettings};
+pub use alter::{Alteration, Operation};
+pub use broker::{
+    Advertise, BrokerConfig, CleanerSettings, GroupSettings, LogFormat, OffsetsSettings, SHARDS_PER_NODE, SpaceSettings,
+};
 pub use describe::{ConfigEntry, ConfigSource, ConfigType, Synonym};
 pub use error::{ConfigError, LoadError};
 pub use layers::{BrokerProperties, Overrides};

@@ -23,6 +23,8 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: i64,
     pub timestamp_before_max_ms: i64,
     pub timestamp_type: TimestampType,
+    /// In millionths.
+    pub min_cleanable_ratio_ppm: u32,
     pub min_compaction_lag_ms: i64,
     pub min_insync_replicas: i32,
     /// -1: no limit.
@@ -91,6 +93,12 @@ impl TopicConfig {
             timestamp_type: match r.text("message.timestamp.type")?.as_str() {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,
+            },
+            min_cleanable_ratio_ppm: match r.value("min.cleanable.dirty.ratio")? {
+                Value::Double(ratio) => (ratio * 1e6) as u32,
+                other => {
+                    return Err(ConfigError::value("min.cleanable.dirty.ratio", other, "Not a number of type DOUBLE"));
+                }
             },
             min_compaction_lag_ms: r.long("min.compaction.lag.ms")?,
             min_insync_replicas: r.int("min.insync.replicas")?,

@@ -140,7 +140,6 @@ fn refusals_name_their_place_and_what_is_allowed() {
         &["num.io.threads=16"],
         "--set num.io.threads: Invalid value 16 for configuration num.io.threads: this version of Corelane accepts only \"8\" here, because every core",
     );
-    refused("", &[], &[], &["log.cleanup.policy=compact"], "--set log.cleanup.policy: Invalid value compact");
     refused("", &[], &[], &["x"], "--set x: must be NAME=VALUE");
     refused("", &[], &[], &["listeners=SSL://a:1"], "--set listeners: listener SSL is not supported");
     refused("", &[], &[], &["listeners=PLAINTEXT://a:1,PLAINTEXT://b:2"], "--set listeners: exactly one");

@@ -118,7 +118,7 @@ fn plan_topic(shard: &Shard, image: &ClusterImage, topic: NewTopic) -> Result<(T
         };
         return Err(Refused::new(code, message));
     }
-    shard.config.check_new_topic(&topic.configs, topic.internal)?;
+    shard.config.check_new_topic(&topic.configs)?;
     if !topic.internal {
         check_space(shard)?;
     }

@@ -18,6 +18,10 @@ pub fn log_config(config: &TopicConfig, internal: bool) -> LogConfig {
         retention_bytes: config.retention_bytes,
         file_delete_delay_ms: config.file_delete_delay_ms,
         cleanup: CleanupPolicy { delete: config.cleanup_policy.delete, compact: config.cleanup_policy.compact },
+        delete_retention_ms: config.delete_retention_ms,
+        min_compaction_lag_ms: config.min_compaction_lag_ms,
+        max_compaction_lag_ms: config.max_compaction_lag_ms,
+        min_cleanable_ratio_ppm: config.min_cleanable_ratio_ppm,
         write_caching: config.write_caching,
         essential: internal,
         ..LogConfig::default()

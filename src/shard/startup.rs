@@ -27,10 +27,10 @@ use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::server::Server;
 use crate::node::Node;
 use crate::producer_ids::ProducerIds;
-use crate::retention;
 use crate::router::{Router, ShardMessage};
 use crate::settings::Settings;
 use crate::space::{self, Keeper, Space};
+use crate::{compaction, retention};
 
 /// What the control thread hears, from shards and from signals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,16 +162,15 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     };
     let keeping = keeping.map(|keeper| spawn(Queue::Background, "disk space", keeper.run()));
     let serving = server.run(listener);
-    let cleaning = retention::start(&shard);
+    let cleaning = [keeping, Some(retention::start(&shard)), compaction::start(&shard)];
     let _ = events.send(Event::Serving { topics: shard.image().topics().count(), partitions: shard.partitions.len() });
 
     context.inbox.recv().await;
     for task in serving {
         task.cancel().await;
     }
-    cleaning.cancel().await;
-    if let Some(keeping) = keeping {
-        keeping.cancel().await;
+    for task in cleaning.into_iter().flatten() {
+        task.cancel().await;
     }
     server.stop().await;
     let _ = events.send(Event::Drained);

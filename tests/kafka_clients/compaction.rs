@@ -1,0 +1,103 @@
+//! A compacted topic, as librdkafka, Kafka's consumer and Kafka's DumpLogSegments read it.
+
+use std::collections::BTreeMap;
+
+use corelane_tests::broker::{Broker, BrokerOptions, is_corelane};
+use corelane_tests::java::Java;
+use corelane_tests::librdkafka::{LIMIT, assign, consumer, create_topic, produce_all, producer, read_until, unique};
+use corelane_tests::wait;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::topic_partition_list::Offset;
+
+const KEYS: usize = 100;
+const ROUNDS: usize = 60;
+
+fn read(broker: &Broker, topic: &str, last: i64) -> Vec<(i64, String, String)> {
+    let consumer = consumer(broker, &[]);
+    assign(&consumer, topic, 1, Offset::Beginning);
+    let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap_or_default().to_vec()).expect("text");
+    let mut found = Vec::new();
+    read_until(&consumer, |m| {
+        found.push((m.offset(), text(m.key()), text(m.payload())));
+        m.offset() == last
+    });
+    found
+}
+
+#[test]
+fn a_compacted_topic_has_the_last_value_of_each_key() {
+    if !is_corelane() {
+        return;
+    }
+    let options = BrokerOptions::default().set("log.cleaner.backoff.ms", 200);
+    let mut broker = Broker::start(options);
+    let topic = unique("compacted");
+    let configs = [("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.01")];
+    create_topic(&broker, &topic, 1, &configs);
+    let records: Vec<(String, String)> = (0..ROUNDS)
+        .flat_map(|round| (0..KEYS).map(move |key| (format!("k{key}"), format!("{round}-{}", "x".repeat(600)))))
+        .collect();
+    let client = producer(&broker, &[("compression.type", "none"), ("enable.idempotence", "true")]);
+    produce_all(&client, &topic, records.iter().map(|(k, v)| (k.as_bytes(), v.as_bytes())));
+    let last = (ROUNDS * KEYS - 1) as i64;
+    let found = wait::until("compaction", LIMIT, || {
+        let found = read(&broker, &topic, last);
+        (found.len() < records.len() / 2).then_some(found)
+    });
+    assert!(found.windows(2).all(|w| w[0].0 < w[1].0), "offsets rise");
+    for (offset, key, value) in &found {
+        assert_eq!(
+            (key, value),
+            (&records[*offset as usize].0, &records[*offset as usize].1),
+            "offsets have not moved"
+        );
+    }
+    let values: BTreeMap<&str, &str> = found.iter().map(|(_, k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(values.len(), KEYS);
+    assert!(values.values().all(|v| v.starts_with(&format!("{}-", ROUNDS - 1))), "the last of each key");
+
+    let refused = send_without_key(&broker, &topic);
+    assert_eq!(refused, RDKafkaErrorCode::InvalidRecord);
+
+    let count = found.len().to_string();
+    let arguments = ["--bootstrap-server", broker.bootstrap(), "--topic", &topic, "--from-beginning"];
+    let arguments: Vec<&str> =
+        arguments.into_iter().chain(["--max-messages", &count, "--formatter-property", "print.key=true"]).collect();
+    let out = Java::shared().run("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments).ok();
+    let lines = out.lines().filter_map(|l| l.split_once('\t')).map(|(k, v)| (k.to_owned(), v.to_owned()));
+    assert_eq!(lines.collect::<Vec<_>>(), found.iter().map(|f| (f.1.clone(), f.2.clone())).collect::<Vec<_>>());
+
+    assert!(broker.stop().is_some_and(|s| s.success()));
+    let mut files = Vec::new();
+    segments(&broker.data_dir(), &topic, &mut files);
+    files.sort();
+    let list: Vec<&str> = files.iter().map(|p| p.to_str().expect("a path")).collect();
+    let arguments = ["--deep-iteration", "--print-data-log", "--files", &list.join(",")];
+    let out = Java::shared().run("org.apache.kafka.tools.DumpLogSegments", &arguments).ok();
+    assert_eq!(out.lines().filter(|l| l.starts_with("| offset: ")).count(), found.len(), "records");
+    assert!(!out.contains("isvalid: false") && !out.contains("invalid bytes"));
+    broker.resume();
+    assert_eq!(read(&broker, &topic, last), found, "and so it is after a restart");
+}
+
+fn send_without_key(broker: &Broker, topic: &str) -> RDKafkaErrorCode {
+    let client = producer(broker, &[]);
+    client
+        .send(BaseRecord::<[u8], [u8], Box<u64>>::with_opaque_to(topic, Box::new(0)).payload(&b"v"[..]))
+        .unwrap_or_else(|(error, _)| panic!("{error}"));
+    client.flush(LIMIT).expect("flush");
+    let report = client.context().take().remove(&0).expect("a report");
+    report.expect_err("refused")
+}
+
+fn segments(dir: &std::path::Path, topic: &str, out: &mut Vec<std::path::PathBuf>) {
+    for path in std::fs::read_dir(dir).expect("a folder").flatten().map(|e| e.path()) {
+        if path.is_dir() {
+            segments(&path, topic, out);
+        } else if path.extension().is_some_and(|e| e == "log") && path.to_string_lossy().contains(topic) {
+            out.push(path);
+        }
+    }
+}
