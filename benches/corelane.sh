@@ -16,7 +16,7 @@ start() {
   mkdir -p "$run"
   # The broker takes its settings from CORELANE_ variables and refuses those that it does not know.
   # shellcheck disable=SC2086
-  setsid nohup env -u CORELANE_BIN -u CORELANE_RUN -u CORELANE_PORT -u CORELANE_ARGS -u CORELANE_CACHE -u CORELANE_LONG "$bin" start --data-dir "$run/data" --listen "$address" --node-id 1 --advertise "${ADVERTISE:-node}" \
+  setsid nohup env -u CORELANE_BIN -u CORELANE_RUN -u CORELANE_PORT -u CORELANE_ARGS -u CORELANE_BOOTSTRAP -u CORELANE_CACHE -u CORELANE_LONG "$bin" start --data-dir "$run/data" --listen "$address" --node-id 1 --advertise "${ADVERTISE:-node}" \
     --set auto.create.topics.enable=false ${CORELANE_ARGS:-} >>"$run/server.log" 2>&1 </dev/null 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
   echo $! >"$run/pid"
 }

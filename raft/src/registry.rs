@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use core_pinning::memory;
 use core_pinning::sync::Event;
 use core_pinning::task::{self, Queue};
 use core_pinning::time::{self, Instant};
@@ -18,6 +19,9 @@ use crate::{PROPOSALS_MAX, runtime};
 
 /// Places in an instance's queue beyond those for proposals: control commands, of which one at a time is under way.
 const CONTROL_PLACES: usize = 16;
+
+/// Instances dropped before their memory goes back to the system: a few MiB.
+const GIVE_BACK_EVERY: usize = 32;
 
 pub(crate) struct Registry {
     pub options: GroupsOptions,
@@ -151,9 +155,13 @@ impl Registry {
         loop {
             let now = time::now();
             let (due, next) = self.due(now, quiet);
-            for slot in due {
+            for (n, slot) in due.iter().enumerate() {
                 if slot.droppable() && slot.used() + quiet <= time::now() {
                     slot.drop_instance().await;
+                }
+                // What they took is given back soon, and a little at a time.
+                if n % GIVE_BACK_EVERY == GIVE_BACK_EVERY - 1 || n + 1 == due.len() {
+                    memory::give_back();
                 }
             }
             match next {

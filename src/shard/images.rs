@@ -3,14 +3,25 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corelane_config::ConfigError;
+use corelane_config::{ConfigError, TopicConfig};
 use corelane_raft::{OpenError, first_state};
 use corelane_storage::model::{PartitionKey, TopicId};
 use corelane_storage::{PartitionSpec, StorageError};
+use futures::{StreamExt, stream};
 
 use super::Shard;
 use crate::controller::image::{ClusterImage, METADATA_TOPIC_ID, TopicImage, owner};
 use crate::partition::{Partition, log_config};
+
+/// Partitions opened or made at a time. More do not help: directories are made one after the other.
+const OPENS_IN_FLIGHT: usize = 16;
+
+/// A partition to open on this shard.
+struct OwnPartition {
+    topic: Arc<TopicImage>,
+    index: u32,
+    config: Result<Rc<TopicConfig>, ConfigError>,
+}
 
 /// Why a partition does not open.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +44,7 @@ impl Shard {
             false => touched.to_vec(),
         };
         // Partitions are there before anybody can learn of them from the image, and go after it.
-        for topic in changed.iter().filter_map(|id| image.topic(*id)) {
-            self.open_partitions(topic).await;
-        }
+        self.open_partitions(&image, &changed).await;
         if !self.settled.replace(true) {
             self.settle(&image, touched).await;
         }
@@ -47,16 +56,29 @@ impl Shard {
         self.has_image.notify();
     }
 
-    /// Opens or creates the partitions of `topic` that this shard owns and does not serve yet. One that does not open is
+    /// Opens or creates the partitions of `topics` that this shard owns and does not serve yet. One that does not open is
     /// offline: clients get KAFKA_STORAGE_ERROR, and the next start tries again, or [`reopen_failed`](Self::reopen_failed).
-    async fn open_partitions(self: &Rc<Self>, topic: &Arc<TopicImage>) {
-        let own = (0..topic.partitions).filter(|index| owner(topic.key(*index), self.shards) == self.id);
-        for index in own {
-            if let Err(error) = self.open_partition(topic, index).await {
+    async fn open_partitions(&self, image: &ClusterImage, topics: &[TopicId]) {
+        let topics = topics.iter().filter_map(|id| image.topic(*id));
+        let own = topics.flat_map(|topic| self.own_partitions(topic));
+        let opening = stream::iter(own).for_each_concurrent(OPENS_IN_FLIGHT, async |own| {
+            let (topic, index) = (own.topic.clone(), own.index);
+            if let Err(error) = self.open_partition(own).await {
                 self.partitions.set_failed(topic.key(index));
                 tracing::error!(topic = %topic.name, partition = index, %error, "partition does not open");
             }
-        }
+        });
+        opening.await;
+    }
+
+    /// The partitions of `topic` that this shard owns, with the topic's configuration: one for all, they may be thousands.
+    fn own_partitions(&self, topic: &Arc<TopicImage>) -> impl Iterator<Item = OwnPartition> + use<> {
+        let (id, shards, topic) = (self.id, self.shards, topic.clone());
+        let config = self.config.topic(&topic).map(Rc::new);
+        (0..topic.partitions).filter_map(move |index| {
+            let own = owner(topic.key(index), shards) == id;
+            own.then(|| OwnPartition { topic: topic.clone(), index, config: config.clone() })
+        })
     }
 
     /// Tries again to open what did not open. A disk that was full has room again.
@@ -65,15 +87,12 @@ impl Shard {
         topics.sort_unstable();
         topics.dedup();
         let image = self.image();
-        for topic in topics.iter().filter_map(|id| image.topic(*id)) {
-            self.open_partitions(topic).await;
-        }
+        self.open_partitions(&image, &topics).await;
         self.coordinators.take_image(self, &image, &topics);
     }
 
-    async fn open_partition(self: &Rc<Self>, topic: &Arc<TopicImage>, index: u32) -> Result<(), PartitionError> {
-        let key = topic.key(index);
-        let config = Rc::new(self.config.topic(topic)?);
+    async fn open_partition(&self, OwnPartition { topic, index, config }: OwnPartition) -> Result<(), PartitionError> {
+        let (key, config) = (topic.key(index), config?);
         if let Some(partition) = self.partitions.get(key) {
             partition.set_config(config);
             return Ok(());

@@ -5,6 +5,7 @@
 
 mod groups;
 mod librdkafka_producer;
+mod many_partitions;
 mod raw_producer;
 
 use corelane_tests::broker::{Broker, BrokerOptions};

@@ -120,6 +120,13 @@ impl LogInner {
         written
     }
 
+    /// The contents of the state file of a log that is closed.
+    pub(crate) fn clean_state(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.persisted(&self.state.borrow(), true, false).encode(&mut bytes);
+        bytes
+    }
+
     /// Makes what was written to the segment files durable.
     pub(crate) async fn sync_files(self: &Rc<Self>) -> Result<(), StorageError> {
         let (bases, dir) = {

@@ -183,7 +183,12 @@ impl LogInner {
     }
 
     pub(crate) async fn open_segment(&self, segment: Offset, create: bool) -> Result<File, StorageError> {
-        self.shared.files.open(self.key, segment, &self.dir, create).await
+        let file = self.shared.files.open(self.key, segment, &self.dir, create).await;
+        if self.shared.files.len() == 1 {
+            // Somebody has to close it.
+            self.shared.warm_signal.notify();
+        }
+        file
     }
 
     async fn read_prefix(&self, segment: Offset, block: u32, start: u32) -> Result<(), StorageError> {
@@ -386,6 +391,11 @@ impl LogInner {
         state.memberships.shrink_to_fit();
         state.unsynced.shrink_to_fit();
         true
+    }
+
+    /// True if there is nothing that [`rest`](Self::rest) would give back.
+    pub(crate) fn has_no_memory(&self) -> bool {
+        self.state.borrow().active().tail.is_none()
     }
 }
 

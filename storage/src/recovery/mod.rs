@@ -20,6 +20,7 @@
 //! | of another form               | left                                                                  |
 
 pub(crate) mod decision;
+mod finish;
 pub(crate) mod offline;
 mod plan;
 mod replay;
@@ -128,7 +129,9 @@ async fn recover_journal(
             let directories = partition_dirs(data_dir).await?;
             let known = replay::replay(data_dir, plans, &live.files, reader, &directories, report).await?;
             ledger.partitions.extend(known);
-            ledger.partitions.retain(|key| !report.removed.contains(key));
+            for key in &report.removed {
+                ledger.partitions.remove(key);
+            }
             // Before the journal goes: a start that finds no journal must still know.
             mark_unclean(data_dir, shards).await?;
         }

@@ -8,9 +8,10 @@ use core_pinning::{File, OpenOptions};
 use futures::StreamExt;
 use hashbrown::HashMap;
 
-use super::RecoveryReport;
 use super::decision::replay::{self as table, Decision, Records, StateFile, Synced};
 use super::plan::{Extent, Plan, Plans};
+use super::{RecoveryReport, finish};
+use crate::durable::IN_FLIGHT;
 use crate::error::{Doing, StorageError};
 use crate::journal::record::FileId;
 use crate::journal::scan;
@@ -18,34 +19,44 @@ use crate::layout;
 use crate::log::load::decode_state;
 use crate::log::state::PartitionState;
 use crate::model::{Offset, PartitionKey};
-use crate::segment::index_heads;
 use crate::store::partitions::remove_partition_dir;
 
 /// Bytes of one segment written together.
 const WRITE_BYTES: usize = 1 << 20;
-/// Partitions finished at a time.
-const IN_FLIGHT: usize = 8;
-/// Segment files held open while journal files are gone through.
-const OPEN_FILES: usize = 256;
 
 /// A partition to bring up to date.
-struct Target {
-    dir: PathBuf,
+pub(super) struct Target {
+    pub(super) dir: PathBuf,
     state: PartitionState,
     /// Those whose bytes are to be put in place.
     extents: Vec<Extent>,
     /// How many of the extents are in place.
     done: usize,
     /// Where each touched segment ends.
-    ends: BTreeMap<Offset, u32>,
+    pub(super) ends: BTreeMap<Offset, u32>,
     /// The bytes stay where they are: a segment is shorter than it was, and opening will say so.
-    state_only: bool,
+    pub(super) state_only: bool,
 }
 
 impl Target {
     fn has_extents_in(&self, file: usize) -> bool {
         self.extents.get(self.done).is_some_and(|extent| extent.file == file)
     }
+
+    pub(super) fn state_file(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.state.encode(&mut bytes);
+        bytes
+    }
+}
+
+/// What is to be done for a partition.
+enum Found {
+    Target(Box<Target>),
+    /// Its records are left alone.
+    Orphan(PartitionKey),
+    /// It is gone, or was never there.
+    Removed(PartitionKey),
 }
 
 /// Returns the partitions that exist.
@@ -57,34 +68,42 @@ pub(super) async fn replay(
     dirs: &HashMap<PartitionKey, PathBuf>,
     report: &mut RecoveryReport,
 ) -> Result<Vec<PartitionKey>, StorageError> {
+    report.partitions.extend(plans.0.keys());
+    let finding = plans.0.into_iter().map(|(key, plan)| target(data_dir, key, plan, dirs.get(&key)));
+    let found: Vec<Result<Found, StorageError>> =
+        futures::stream::iter(finding).buffer_unordered(IN_FLIGHT).collect().await;
     let mut targets = Vec::new();
-    for (key, plan) in plans.0 {
-        report.partitions.push(key);
-        targets.extend(target(data_dir, key, plan, dirs.get(&key), report).await?);
+    for found in found {
+        match found? {
+            Found::Target(target) => targets.push(*target),
+            Found::Orphan(key) => report.orphans.push(key),
+            Found::Removed(key) => report.removed.push(key),
+        }
     }
     let known = targets.iter().map(|target| target.state.key).chain(report.orphans.iter().copied()).collect();
     for (number, (_, path)) in files.iter().enumerate() {
-        let mut open: HashMap<PathBuf, File> = HashMap::new();
-        for target in targets.iter_mut().filter(|t| !t.state_only && t.has_extents_in(number)) {
-            report.bytes += write_extents(target, number, reader.read(path).await?, &mut open).await?;
+        let to_write = |t: &&mut Target| !t.state_only && t.has_extents_in(number);
+        if !targets.iter_mut().any(|t| to_write(&t)) {
+            continue;
+        }
+        let bytes = reader.read(path).await?;
+        let writes = targets.iter_mut().filter(to_write).map(|target| write_extents(target, number, bytes));
+        let written: Vec<Result<u64, StorageError>> =
+            futures::stream::iter(writes).buffer_unordered(IN_FLIGHT).collect().await;
+        for bytes in written {
+            report.bytes += bytes?;
         }
     }
-    let finishing = futures::stream::iter(targets.into_iter().map(finish)).buffer_unordered(IN_FLIGHT);
-    let results: Vec<Result<(), StorageError>> = finishing.collect().await;
-    results.into_iter().collect::<Result<(), _>>()?;
-    let root = layout::partitions_root(data_dir);
-    fs::sync_dir(&root).await.doing("sync", &root)?;
+    finish::finish(&layout::partitions_root(data_dir), targets).await?;
     Ok(known)
 }
 
-/// What is to be done for a partition, `None` if that is nothing.
 async fn target(
     data_dir: &Path,
     key: PartitionKey,
     mut plan: Plan,
     dir: Option<&PathBuf>,
-    report: &mut RecoveryReport,
-) -> Result<Option<Target>, StorageError> {
+) -> Result<Found, StorageError> {
     plan.drop_incomplete();
     let mut file = StateFile::Absent;
     if plan.base.is_none() && !plan.deleted {
@@ -123,18 +142,18 @@ async fn target(
             if let Some(dir) = dir {
                 remove_partition_dir(dir).await?;
             }
-            report.removed.push(key);
-            return Ok(None);
+            return Ok(Found::Removed(key));
         }
         Decision::Leave => {
             let bytes: u64 = plan.extents.iter().map(|extent| u64::from(extent.len)).sum();
             tracing::error!(partition = %key, bytes, reason = row.why, "records of the journal are not replayed");
-            report.orphans.push(key);
-            return Ok(None);
+            return Ok(Found::Orphan(key));
         }
     };
     let Some(mut state) = state else { unreachable!("what is restored has a state") };
-    fs::create_dir_all(&place).await.doing("create", &place)?;
+    if dir.is_none() {
+        fs::create_dir_all(&place).await.doing("create", &place)?;
+    }
     if plan.vote.is_some() {
         state.vote = plan.vote;
     }
@@ -150,7 +169,7 @@ async fn target(
         state.synced = state.durable;
     }
     let extents = plan.extents.into_iter().filter(|extent| !extent.in_file).collect();
-    Ok(Some(Target { dir: place, state, extents, done: 0, ends, state_only }))
+    Ok(Found::Target(Box::new(Target { dir: place, state, extents, done: 0, ends, state_only })))
 }
 
 /// Whether the files are as long as the state says, and the records of large appends.
@@ -175,13 +194,9 @@ async fn find_synced(dir: &Path, state: &PartitionState, extents: &[Extent]) -> 
 }
 
 /// Writes the target's extents that are in the journal file `number`, those that follow each other together.
-async fn write_extents(
-    target: &mut Target,
-    number: usize,
-    journal: &[u8],
-    open: &mut HashMap<PathBuf, File>,
-) -> Result<u64, StorageError> {
+async fn write_extents(target: &mut Target, number: usize, journal: &[u8]) -> Result<u64, StorageError> {
     let mut written = 0;
+    let mut open: Option<(Offset, File)> = None;
     while let Some(first) = target.extents.get(target.done).filter(|e| e.file == number) {
         let (segment, position) = (first.segment, first.position);
         let mut bytes: Vec<u8> = Vec::new();
@@ -198,15 +213,12 @@ async fn write_extents(
         }
         written += bytes.len() as u64;
         let path = target.dir.join(layout::segment_name(segment));
-        let file = match open.get(&path) {
-            Some(file) => file.clone(),
-            None => {
+        let file = match &open {
+            Some((of, file)) if *of == segment => file.clone(),
+            _ => {
                 let options = OpenOptions::read_write().create(true);
                 let file = File::open(&path, options).await.doing("open", &path)?;
-                if open.len() >= OPEN_FILES {
-                    open.clear();
-                }
-                open.insert(path.clone(), file.clone());
+                open = Some((segment, file.clone()));
                 file
             }
         };
@@ -214,21 +226,4 @@ async fn write_extents(
         core_pinning::yield_if_needed().await;
     }
     Ok(written)
-}
-
-/// Cuts and syncs the segments, then writes the state file.
-async fn finish(target: Target) -> Result<(), StorageError> {
-    let Target { dir, state, ends, state_only, .. } = target;
-    // They may be of what the segments held before.
-    index_heads::forget(&dir, &ends.keys().copied().collect::<Vec<_>>()).await?;
-    for (segment, end) in ends.iter().filter(|_| !state_only) {
-        let path = dir.join(layout::segment_name(*segment));
-        let file = File::open(&path, OpenOptions::read_write().create(true)).await.doing("open", &path)?;
-        file.set_len((*end).into()).await.doing("cut", &path)?;
-        file.sync_all().await.doing("sync", &path)?;
-    }
-    let mut bytes = Vec::new();
-    state.encode(&mut bytes);
-    crate::durable::replace(&dir.join(layout::STATE_FILE), bytes, true).await?;
-    fs::sync_dir(&dir).await.doing("sync", &dir)
 }

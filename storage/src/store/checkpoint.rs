@@ -34,6 +34,12 @@ struct Target {
     generation: u64,
 }
 
+impl Target {
+    fn is_written(&self) -> bool {
+        self.log.is_deleted() || self.log.is_written_to(self.point)
+    }
+}
+
 /// Runs checkpoints as long as the store is open.
 pub(crate) async fn run(shared: Rc<Shared>) {
     while !shared.ending.get() {
@@ -164,31 +170,28 @@ fn not_synced(shared: &Rc<Shared>, error: &StorageError) -> StorageError {
 
 /// Waits until what the targets name is in the segment files. A log that is cut meanwhile gets a new target.
 async fn written_back(shared: &Rc<Shared>, targets: &mut [Target]) -> Result<(), StorageError> {
-    loop {
-        let mut behind = false;
-        for target in targets.iter_mut().filter(|t| !t.log.is_deleted()) {
+    targets.iter().filter(|t| !t.is_written()).for_each(|t| shared.write_back.force(&t.log));
+    // One after the other: looking at all of them at each step takes its time where they are thousands.
+    for target in targets {
+        loop {
             let (point, generation) = target.log.flushed_point();
             if generation != target.generation {
                 (target.point, target.generation) = (point, generation);
             }
-            if !target.log.is_written_to(target.point) {
-                behind = true;
-                shared.write_back.force(&target.log);
+            if target.is_written() {
+                break;
             }
+            if let Some(failure) = shared.journal.failure() {
+                return Err(failure);
+            }
+            if target.log.marks.failing_for() > shared.options.write_back_patience {
+                let reason = format!("{} cannot be written back and holds the journal's files", target.log.key);
+                shared.journal.fail(&reason);
+                return Err(StorageError::JournalFailed { reason: reason.into() });
+            }
+            shared.write_back.force(&target.log);
+            shared.write_back.progress().await;
         }
-        if !behind {
-            return Ok(());
-        }
-        if let Some(failure) = shared.journal.failure() {
-            return Err(failure);
-        }
-        let patience = shared.options.write_back_patience;
-        let behind = targets.iter().filter(|t| !t.log.is_written_to(t.point));
-        if let Some(log) = behind.map(|t| &t.log).find(|log| log.marks.failing_for() > patience) {
-            let reason = format!("{} cannot be written back and holds the journal's files", log.key);
-            shared.journal.fail(&reason);
-            return Err(StorageError::JournalFailed { reason: reason.into() });
-        }
-        shared.write_back.progress().await;
     }
+    Ok(())
 }

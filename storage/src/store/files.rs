@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use core_pinning::time::{self, Instant};
 use core_pinning::{File, OpenOptions};
 use hashbrown::HashMap;
 
@@ -31,6 +32,7 @@ struct State {
 struct OpenFile {
     file: File,
     used: u64,
+    used_at: Instant,
 }
 
 impl Files {
@@ -108,6 +110,11 @@ impl Files {
         state.pinned.retain(|(k, _), _| *k != key);
     }
 
+    /// Closes the files that have not been used since.
+    pub(crate) fn forget_unused(&self, since: Instant) {
+        self.state.borrow_mut().open.retain(|_, f| f.used_at >= since);
+    }
+
     pub(crate) fn clear(&self) {
         let state = &mut *self.state.borrow_mut();
         state.open.clear();
@@ -126,13 +133,13 @@ impl State {
         }
         self.clock += 1;
         let found = self.open.get_mut(&id)?;
-        found.used = self.clock;
+        (found.used, found.used_at) = (self.clock, time::now());
         Some(found.file.clone())
     }
 
     fn put(&mut self, id: FileKey, file: File, max: usize) {
         self.clock += 1;
-        self.open.insert(id, OpenFile { file, used: self.clock });
+        self.open.insert(id, OpenFile { file, used: self.clock, used_at: time::now() });
         if self.open.len() > max {
             // A quarter at once, so that the search for the oldest is rare.
             let mut used: Vec<u64> = self.open.values().map(|f| f.used).collect();

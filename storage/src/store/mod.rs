@@ -9,6 +9,7 @@
 
 pub(crate) mod budgets;
 mod checkpoint;
+mod close;
 mod files;
 mod index_memory;
 pub(crate) mod partitions;
@@ -101,8 +102,8 @@ pub struct StoreStats {
     pub scanned_bytes: usize,
 }
 
-/// Logs closed at a time.
-const CLOSES_IN_FLIGHT: usize = 16;
+/// Logs synced at a time.
+const SYNCS_IN_FLIGHT: usize = 16;
 
 impl Store {
     /// Opens the shard's store with a new journal. All journals of the data directory have been replayed
@@ -180,32 +181,36 @@ impl Store {
 
     /// Waits until everything appended to any log is in its segment file, and synced. Tests and benchmarks ask for it.
     pub async fn write_back(&self) -> Result<(), StorageError> {
-        self.0.shared.flush().await?;
-        let logs: Vec<Rc<LogInner>> = self.0.logs.borrow().values().cloned().collect();
-        let shared = &self.0.shared;
-        loop {
-            let mut behind = false;
-            for log in logs.iter().filter(|log| !log.is_deleted()) {
-                if !log.state.borrow().is_written_back() {
-                    behind = true;
-                    shared.write_back.force(log);
-                }
-            }
-            if !behind {
-                break;
-            }
-            if let Some(error) = shared.journal.failure().or_else(|| shared.write_back.disk_full()) {
-                return Err(error);
-            }
-            if let Some(error) = logs.iter().find_map(|log| log.state.borrow().write_back_error.clone()) {
-                return Err(error);
-            }
-            shared.write_back.progress().await;
-        }
+        let logs = self.all_logs();
+        self.write_all(&logs).await?;
         let syncs = futures::stream::iter(logs.iter().filter(|log| !log.is_deleted()));
-        let syncs = syncs.map(|log| log.sync_files()).buffer_unordered(CLOSES_IN_FLIGHT);
+        let syncs = syncs.map(|log| log.sync_files()).buffer_unordered(SYNCS_IN_FLIGHT);
         let results: Vec<Result<(), StorageError>> = syncs.collect().await;
         results.into_iter().collect()
+    }
+
+    fn all_logs(&self) -> Vec<Rc<LogInner>> {
+        self.0.logs.borrow().values().cloned().collect()
+    }
+
+    /// Waits until everything appended to `logs` is in their segment files.
+    async fn write_all(&self, logs: &[Rc<LogInner>]) -> Result<(), StorageError> {
+        let shared = &self.0.shared;
+        shared.flush().await?;
+        let written = |log: &LogInner| log.is_deleted() || log.state.borrow().is_written_back();
+        logs.iter().filter(|log| !written(log)).for_each(|log| shared.write_back.force(log));
+        // One after the other: looking at all of them at each step takes its time where they are thousands.
+        for log in logs {
+            while !written(log) {
+                let failure = shared.journal.failure().or_else(|| shared.write_back.disk_full());
+                if let Some(error) = failure.or_else(|| log.state.borrow().write_back_error.clone()) {
+                    return Err(error);
+                }
+                shared.write_back.force(log);
+                shared.write_back.progress().await;
+            }
+        }
+        Ok(())
     }
 
     /// Closes the store: everything is written back, files get their exact sizes, and the next start has nothing to recover.
@@ -216,17 +221,15 @@ impl Store {
         }
         let shared = &self.0.shared;
         shared.closing.set(true);
-        self.write_back().await?;
+        let logs = self.all_logs();
+        self.write_all(&logs).await?;
         shared.end();
         let tasks = self.0.tasks.take();
         for task in tasks {
             task.await;
         }
         shared.write_back.all_finished().await;
-        let logs: Vec<Rc<LogInner>> = self.0.logs.borrow().values().cloned().collect();
-        let closes = futures::stream::iter(logs.iter().filter(|log| !log.is_deleted())).map(close_log);
-        let results: Vec<Result<(), StorageError>> = closes.buffer_unordered(CLOSES_IN_FLIGHT).collect().await;
-        results.into_iter().collect::<Result<(), _>>()?;
+        close::close_logs(shared, &logs).await?;
         let partitions = layout::partitions_root(&shared.options.data_dir);
         fs::sync_dir(&partitions).await.doing("sync", &partitions)?;
         shared.journal.stop().await;
@@ -249,16 +252,4 @@ impl Store {
     pub fn log(&self, key: PartitionKey) -> Option<Log> {
         self.0.logs.borrow().get(&key).cloned().map(Log)
     }
-}
-
-async fn close_log(log: &Rc<LogInner>) -> Result<(), StorageError> {
-    if log.state.borrow().state_file_current {
-        return Ok(());
-    }
-    log.close_files().await?;
-    log.snapshot_producers().await?;
-    log.sync_files().await?;
-    let (point, _) = log.flushed_point();
-    log.mark_synced(point);
-    log.write_state_file(true).await
 }

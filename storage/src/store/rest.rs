@@ -1,5 +1,5 @@
 //! Looking after the logs that have memory: what is idle is written back and gives it up; when too much is dirty, what has waited
-//! longest is written back although it fills no chunk. Without such logs there is no timer.
+//! longest is written back although it fills no chunk. Files that nobody uses are closed. Where there is neither, there is no timer.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) async fn run(shared: Rc<Shared>) {
     let idle = shared.options.idle;
     let turn = (idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
     loop {
-        if shared.warm_logs.borrow().is_empty() && !shared.ending.get() {
+        if shared.warm_logs.borrow().is_empty() && shared.files.len() == 0 && !shared.ending.get() {
             core_pinning::buf::trim();
             shared.warm_signal.wait().await;
         }
@@ -26,18 +26,28 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             relieve(&shared);
         }
         let now = time::now();
+        shared.files.forget_unused(now - 2 * idle);
         let age = |log: &LogInner| now.saturating_duration_since(log.state.borrow().last_append);
         let logs: Vec<Rc<LogInner>> =
             shared.warm_logs.borrow().iter().filter(|log| age(log) >= idle).cloned().collect();
+        let mut rested = Vec::new();
         for log in logs {
             if log.state.borrow().dirty() > 0 || !log.state.borrow().is_written_back() {
                 shared.write_back.force(&log);
             } else if age(&log) >= 2 * idle && (log.is_deleted() || log.rest().await) {
-                log.marks.warm.set(false);
-                shared.warm_logs.borrow_mut().retain(|other| !Rc::ptr_eq(other, &log));
+                rested.push(log);
             }
             core_pinning::yield_if_needed().await;
         }
+        if rested.is_empty() {
+            continue;
+        }
+        // Those that have been appended to meanwhile stay on the list.
+        rested.iter().filter(|log| log.has_no_memory()).for_each(|log| log.marks.warm.set(false));
+        let warm = &mut *shared.warm_logs.borrow_mut();
+        warm.retain(|log| log.marks.warm.get());
+        warm.shrink_to(2 * warm.len());
+        core_pinning::memory::give_back();
     }
 }
 

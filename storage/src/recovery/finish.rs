@@ -1,0 +1,55 @@
+//! What was replayed becomes durable: segments get their ends and are synced, then the state files say so.
+//!
+//! Where there are many partitions, two syncs of the file system do it for all: one before the state files get their names, one
+//! after (as `store::close` does).
+
+use std::path::Path;
+
+use core_pinning::disk::fs;
+use core_pinning::{File, OpenOptions};
+
+use super::replay::Target;
+use crate::durable::{self, TOGETHER, each};
+use crate::error::{Doing, StorageError};
+use crate::layout;
+use crate::segment::index_heads;
+
+/// `root` holds the directories of all targets.
+pub(super) async fn finish(root: &Path, targets: Vec<Target>) -> Result<(), StorageError> {
+    if targets.len() < TOGETHER {
+        each(&targets, finish_one).await?;
+        return fs::sync_dir(root).await.doing("sync", root);
+    }
+    let root = File::open(root, OpenOptions::read_only()).await.doing("open", root)?;
+    each(&targets, async |target| {
+        cut(target, false).await?;
+        durable::write_unfinished(&target.dir.join(layout::STATE_FILE), target.state_file()).await.map(drop)
+    })
+    .await?;
+    root.sync_filesystem().await.doing("sync the file system of", root.path())?;
+    each(&targets, async |target| durable::name(&target.dir.join(layout::STATE_FILE)).await).await?;
+    root.sync_filesystem().await.doing("sync the file system of", root.path())
+}
+
+async fn finish_one(target: &Target) -> Result<(), StorageError> {
+    cut(target, true).await?;
+    durable::replace(&target.dir.join(layout::STATE_FILE), target.state_file(), true).await?;
+    fs::sync_dir(&target.dir).await.doing("sync", &target.dir)
+}
+
+/// Each segment that was written to ends where its bytes end.
+async fn cut(target: &Target, synced: bool) -> Result<(), StorageError> {
+    // They may be of what the segments held before.
+    index_heads::forget(&target.dir, &target.ends.keys().copied().collect::<Vec<_>>()).await?;
+    for (segment, end) in target.ends.iter().filter(|_| !target.state_only) {
+        let path = target.dir.join(layout::segment_name(*segment));
+        let file = File::open(&path, OpenOptions::read_write().create(true)).await.doing("open", &path)?;
+        if file.len().await.doing("look at", &path)? != u64::from(*end) {
+            file.set_len((*end).into()).await.doing("cut", &path)?;
+        }
+        if synced {
+            file.sync_all().await.doing("sync", &path)?;
+        }
+    }
+    Ok(())
+}
