@@ -46,8 +46,10 @@ const WRITES_OF_A_LOG: usize = 4;
 const WRITES_OF_ALL: usize = 16;
 /// Bytes that are durable but not in the file, beyond which write-back goes first.
 const BEHIND_MAX: u32 = 1 << 20;
-/// A file grows by so much: its size, too, as writes beyond it wait for each other.
-const GROWTH: u32 = 32 << 20;
+/// A file grows by as much as it holds, within these bounds: its size, too, as writes beyond it wait for each other. A thousand
+/// partitions with a few batches each must not reserve a disk.
+const GROWTH_MIN: u32 = 256 << 10;
+const GROWTH_MAX: u32 = 32 << 20;
 /// Pause after a failed write.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -251,7 +253,7 @@ impl LogInner {
         tail.issued = to;
         let grow = (to > tail.sized).then(|| {
             let from = align_down(tail.written);
-            tail.sized = align_down(to.saturating_add(GROWTH).min(limit)).max(to);
+            tail.sized = align_down(to.saturating_add(to.clamp(GROWTH_MIN, GROWTH_MAX)).min(limit)).max(to);
             (from, tail.sized)
         });
         let bypass = &mut state.bypass;
