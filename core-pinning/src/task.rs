@@ -230,9 +230,15 @@ pub async fn yield_now() {
 
 /// Yields if the calling task has run for more than half a millisecond. Costs about 10 ns otherwise.
 pub async fn yield_if_needed() {
-    if lane::current().running_ticks() > LONG_RUN_US * clock::ticks_per_us() {
+    if is_long_running() {
         rt::yield_queue().await
     }
+}
+
+/// True if the calling task has run for so long that it should yield, which [`yield_if_needed`] does. For work that is done
+/// at once while it is short and left to a task of its own otherwise.
+pub fn is_long_running() -> bool {
+    lane::current().running_ticks() > LONG_RUN_US * clock::ticks_per_us()
 }
 
 #[cfg(test)]

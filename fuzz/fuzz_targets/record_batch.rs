@@ -8,7 +8,7 @@ use bytes::Bytes;
 use corelane_storage::model::{Offset, Term, TimestampType};
 use corelane_storage::record::{
     BatchHeader, Batches, Codec, CompressionTarget, HEADER_BYTES, RecordIter, ValidationContext, classify, internal,
-    validate,
+    patch_base_offset_and_epoch, validate,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -63,7 +63,9 @@ fuzz_target!(|input: &[u8]| {
     }
     if let Ok(valid) = validate(&bytes, &settings(choice)) {
         let count = valid.header.count;
-        let placed = valid.place(Offset(42), Term(7));
+        let mut placed = valid.into_batch().to_vec();
+        patch_base_offset_and_epoch(&mut placed, Offset(42), Term(7));
+        let placed = Bytes::from(placed);
         let header = BatchHeader::parse(&placed).expect("a valid batch has a header");
         header.verify_crc(&placed).expect("and its CRC");
         assert_eq!(header.base_offset, Offset(42));

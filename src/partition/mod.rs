@@ -2,6 +2,7 @@
 
 mod config;
 mod fetch;
+mod intake;
 mod offsets;
 mod produce;
 mod waiters;
@@ -20,8 +21,9 @@ use corelane_storage::{Bounds, Log, StorageError};
 
 pub use config::log_config;
 pub use fetch::{EpochCheck, FetchRead, FetchedRecords};
+pub use intake::Taken;
 pub use offsets::OffsetSpec;
-pub use produce::{Appended, ProduceContext, ProduceFailure, Produced};
+pub use produce::{Appended, ProduceContext, ProduceFailure};
 pub use waiters::FetchWaiter;
 
 /// Owned by one shard; everything that waits holds an `Rc`, so that a deleted partition ends when its last user does.
@@ -39,6 +41,7 @@ pub struct Partition {
     next_offset: Cell<Offset>,
     /// Batches that are proposed and not yet applied, in their order.
     proposed: RefCell<VecDeque<Proposed>>,
+    intake: intake::Intake,
     waiters: waiters::Waiters,
     /// Set when the topic is deleted: what waits or comes later is told so.
     deleted: Cell<bool>,
@@ -56,6 +59,7 @@ impl Partition {
             config: RefCell::new(config),
             next_offset,
             proposed: RefCell::default(),
+            intake: intake::Intake::default(),
             waiters: waiters::Waiters::default(),
             deleted: Cell::new(false),
         });

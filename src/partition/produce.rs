@@ -1,4 +1,5 @@
-//! Produce: check, order, propose. The batch is ordered when [`Partition::produce`] returns and safe when its answer is.
+//! Produce: check, order, propose. The batch is ordered when [`Partition::produce`] returns, or has its place behind others
+//! that are judged before it, and is safe when its answer is.
 
 use std::rc::Rc;
 
@@ -10,9 +11,12 @@ use corelane_raft::{Proposal, ProposeError};
 use corelane_storage::StorageError;
 use corelane_storage::model::Offset;
 use corelane_storage::producer_state::{Checked, ProducerError};
-use corelane_storage::record::{BatchBuilder, BatchHeader, RecordErrors, ValidationContext, validate};
+use corelane_storage::record::{
+    BatchBuilder, BatchHeader, RecordErrors, Validated, Validation, ValidationContext, max_decompressed_bytes,
+};
 
 use super::config::{compression_target, timestamp_type};
+use super::intake::Taken;
 use super::{Partition, Proposed};
 use crate::exit;
 
@@ -21,6 +25,12 @@ use crate::exit;
 pub struct ProduceContext {
     /// Produce request version: decides about zstd (v7).
     pub allow_zstd: bool,
+}
+
+/// The topic's settings and the broker's clock as a batch came.
+pub(super) struct Arrival {
+    pub(super) config: Rc<TopicConfig>,
+    pub(super) now_ms: i64,
 }
 
 /// A batch in the log.
@@ -119,14 +129,30 @@ impl Produced {
 }
 
 impl Partition {
-    /// Checks a client's batch and gives it the next offsets. Never waits: the order of calls is the order of the log.
-    pub fn produce(self: &Rc<Self>, batch: &Bytes, context: ProduceContext) -> Result<Produced, ProduceFailure> {
+    /// Checks a client's batch and gives it the next offsets: at once, or later where that takes long or another batch is before
+    /// it. The order of calls is the order of the log.
+    pub fn produce(self: &Rc<Self>, batch: &Bytes, context: ProduceContext) -> Taken {
+        if self.is_deleted() {
+            return Taken::Now(Box::new(Err(ErrorCode::UnknownTopicOrPartition.into())));
+        }
+        let arrival = Arrival { config: self.config(), now_ms: wall_ms() };
+        match Validation::begin(batch, &self.validation(&arrival.config, arrival.now_ms, context)) {
+            Ok(validation) => self.take_in(validation, arrival),
+            Err(errors) => Taken::Now(Box::new(Err(errors.into()))),
+        }
+    }
+
+    /// Gives a batch that has been judged the next offsets, if it is good.
+    pub(super) fn order(
+        self: &Rc<Self>,
+        judged: Result<Validated, RecordErrors>,
+        arrival: Arrival,
+    ) -> Result<Produced, ProduceFailure> {
+        let validated = judged?;
         if self.is_deleted() {
             return Err(ErrorCode::UnknownTopicOrPartition.into());
         }
-        let config = self.config();
-        let now = wall_ms();
-        let validated = validate(batch, &self.validation(&config, now, context))?;
+        let Arrival { config, now_ms } = arrival;
         if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header)? {
             let appended = self.appended(&config, base, last, timestamp);
             return Ok(Produced { appended, progress: Progress::Duplicate(self.clone()) });
@@ -135,7 +161,7 @@ impl Partition {
         let header = validated.header;
         let last = base + i64::from(header.last_offset_delta);
         let proposal = self.propose(validated.into_batch(), Some(header), base, last)?;
-        Ok(Produced { appended: self.appended(&config, base, last, now), progress: Progress::Proposed(proposal) })
+        Ok(Produced { appended: self.appended(&config, base, last, now_ms), progress: Progress::Proposed(proposal) })
     }
 
     /// Orders a batch of the broker's own: built by it, so not checked.
@@ -183,6 +209,7 @@ impl Partition {
         ValidationContext {
             now_ms,
             max_message_bytes: config.max_message_bytes.max(0) as usize,
+            max_decompressed_bytes: max_decompressed_bytes(config.max_message_bytes.max(0) as usize),
             segment_bytes: config.segment_bytes.max(0) as usize,
             timestamp_type: timestamp_type(config),
             timestamp_before_max_ms: config.timestamp_before_max_ms,
@@ -190,7 +217,6 @@ impl Partition {
             compacted: config.cleanup_policy.compact,
             compression: compression_target(config),
             allow_zstd: context.allow_zstd,
-            ..ValidationContext::default()
         }
     }
 

@@ -27,7 +27,7 @@ use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
-use crate::partition::{FetchWaiter, ProduceContext, ProduceFailure, Produced};
+use crate::partition::{FetchWaiter, ProduceContext, ProduceFailure, Taken};
 use crate::producer_ids::ProducerIds;
 use crate::router::Router;
 use crate::settings::Settings;
@@ -94,7 +94,7 @@ impl Shard {
         batch: Bytes,
         all: bool,
         context: ProduceContext,
-    ) -> Result<Produced, ProduceFailure> {
+    ) -> Result<Taken, ProduceFailure> {
         let partition = self.partitions.find(key)?;
         if all && partition.config().min_insync_replicas > 1 {
             return Err(ErrorCode::NotEnoughReplicas.into());
@@ -103,6 +103,6 @@ impl Shard {
         if !partition.log().config().essential {
             self.space.admit(self, batch.len())?;
         }
-        partition.produce(&batch, context)
+        Ok(partition.produce(&batch, context))
     }
 }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use corelane_storage::model::{Offset, ProducerEpoch, ProducerId, Sequence};
 use corelane_storage::producer_state::ProducerTable;
 use corelane_storage::record::{
-    BatchBuilder, BatchHeader, Codec, CompressionTarget, RecordIter, Validated, ValidationContext, validate,
+    BatchBuilder, BatchHeader, Codec, Compression, CompressionTarget, RecordIter, Validated, Validation,
+    ValidationContext, validate,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -47,6 +48,58 @@ fn batch(codec: Codec, records: usize, size: usize) -> Bytes {
     builder.build().expect("a batch of a few KiB")
 }
 
+/// Microseconds in all, those of the longest slice, and slices of a validation; the best of nine runs each.
+fn sliced(bytes: &Bytes, context: &ValidationContext) -> (f64, f64, usize) {
+    let mut best = (f64::INFINITY, f64::INFINITY, 0);
+    for _ in 0..9 {
+        let begun = Instant::now();
+        let (mut longest, mut steps, mut before) = (Duration::ZERO, 0, begun);
+        let mut validation = Validation::begin(bytes, context).expect("our own batch");
+        loop {
+            let done = validation.step();
+            let now = Instant::now();
+            longest = longest.max(now - before);
+            (steps, before) = (steps + 1, now);
+            if let Some(done) = done {
+                black_box(done.expect("our own batch"));
+                break;
+            }
+        }
+        let micros = |d: Duration| d.as_nanos() as f64 / 1000.0;
+        best = (best.0.min(micros(begun.elapsed())), best.1.min(micros(longest)), steps);
+    }
+    best
+}
+
+/// 1 MiB of records: what validation and recompression cost, and how long they hold the core at a time.
+fn slices() {
+    let context = ValidationContext { now_ms: NOW, max_message_bytes: 4 << 20, ..Default::default() };
+    println!("batches of 1 MiB of records of 1 KiB, us: in all, the longest slice, slices");
+    let plain = batch(Codec::None, 1000, 1024);
+    let small = batch(Codec::None, 60_000, 9);
+    let (all, longest, steps) = sliced(&small, &context);
+    println!("  60,000 small records, check  {all:>8.0}  {longest:>6.0}  {steps:>4}");
+    let levels: [(Codec, &[i32]); 5] = [
+        (Codec::None, &[0]),
+        (Codec::Gzip, &[-1, 1, 9]),
+        (Codec::Snappy, &[0]),
+        (Codec::Lz4, &[9, 1, 8, 12, 17]),
+        (Codec::Zstd, &[3, -7, 1, 4, 7, 12, 15, 17, 19, 22]),
+    ];
+    for (codec, levels) in levels {
+        let packed = batch(codec, 1000, 1024);
+        let (all, longest, steps) = sliced(&packed, &context);
+        println!("  {:<7}      check  {all:>8.0}  {longest:>6.0}  {steps:>4}", codec.name());
+        for &level in levels.iter().filter(|_| codec != Codec::None) {
+            let compression = CompressionTarget::Codec(Compression { codec, level });
+            let context = ValidationContext { compression, ..context };
+            let (all, longest, steps) = sliced(&plain, &context);
+            let size = validate(&plain, &context).expect("our own batch").size();
+            println!("  {:<7} {level:>3}  to it  {all:>8.0}  {longest:>6.0}  {steps:>4}  {size} B", codec.name());
+        }
+    }
+}
+
 fn main() {
     let context = ValidationContext { now_ms: NOW, ..Default::default() };
     println!("uncompressed, ns a batch (ns a record, GB/s)");
@@ -73,6 +126,7 @@ fn main() {
         let rebuild = time(|| validate(&plain, &target)) / 1000.0;
         println!("  {:<7} {:>6} B  validate {check:>8.2}  recompress to it {rebuild:>8.2}", codec.name(), bytes.len());
     }
+    slices();
     let header = BatchHeader::parse(&batch(Codec::None, 1, 100)).expect("our own batch");
     let mut table = ProducerTable::new();
     for id in 0..10_000 {

@@ -2,7 +2,7 @@
 
 use corelane_tests::broker::Broker;
 use corelane_tests::java::{Java, Output};
-use corelane_tests::librdkafka::{create_topic, unique};
+use corelane_tests::librdkafka::{create_topic, produce_all, producer, unique};
 
 macro_rules! checks {
     ($($class:literal: $($name:ident)*;)*) => {$($(
@@ -88,6 +88,25 @@ fn kafka_configs_alters_and_describes() {
     assert!(wrong.status != 0 && (wrong.stdout + &wrong.stderr).contains("no.such.config"));
     let out = tool(CONFIGS, &["--describe", "--entity-type", "brokers", "--all"]).ok();
     assert!(out.contains("num.partitions=4"), "{out}");
+}
+
+#[test]
+fn java_reads_what_the_broker_has_recompressed() {
+    let prefix = unique("recompressed-for-java");
+    let codecs = ["gzip", "snappy", "lz4", "zstd", "uncompressed"];
+    for target in codecs {
+        let topic = format!("{prefix}-{target}");
+        create_topic(Broker::shared(), &topic, 1, &[("compression.type", target)]);
+        let client = producer(Broker::shared(), &[("compression.codec", "zstd"), ("linger.ms", "20")]);
+        let lines: Vec<String> = (0..200).map(|n| format!("{target} {n} {}", "corelane ".repeat(n % 50))).collect();
+        produce_all(&client, &topic, lines.iter().map(|line| (&b"k"[..], line.as_bytes())));
+    }
+    let include = format!("{prefix}-.*");
+    let out = tool(CONSUMER, &["--include", &include, "--from-beginning", "--max-messages", "1000"]).ok();
+    for target in codecs {
+        let numbers = out.lines().filter_map(|line| line.strip_prefix(target)?.split_whitespace().next());
+        assert!(numbers.map(|n| n.parse::<usize>().expect("a number")).eq(0..200), "{target}: {out}");
+    }
 }
 
 #[test]

@@ -96,7 +96,11 @@ impl ShardCall for ProduceCall {
             let finish = async {
                 let mut outcomes = Vec::with_capacity(enqueued.len());
                 let mut late = enqueued.into_iter();
-                for (place, produced) in late.by_ref() {
+                for (place, taken) in late.by_ref() {
+                    let produced = match taken {
+                        Ok(taken) => taken.ordered().await,
+                        Err(failure) => Err(failure),
+                    };
                     let outcome = match (produced, acks) {
                         (Err(failure), _) => Err(failure),
                         (Ok(produced), Acks::None) => Ok(produced.appended),

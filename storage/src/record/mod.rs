@@ -23,6 +23,6 @@ pub use header::{
 pub use internal::{BatchKind, classify};
 pub use iter::{Headers, Record, RecordIter, RecordsError};
 pub use validate::{
-    CompressionTarget, RECORD_ERRORS_MAX, RecordError, RecordErrorCode, RecordErrors, Validated, ValidationContext,
-    validate,
+    CompressionTarget, RECORD_ERRORS_MAX, RecordError, RecordErrorCode, RecordErrors, Validated, Validation,
+    ValidationContext, max_decompressed_bytes, validate,
 };

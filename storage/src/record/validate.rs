@@ -6,17 +6,21 @@
 //! walk allocates nothing. A batch is rebuilt if the topic wants another codec, or if its offset deltas are not
 //! 0, 1, 2, ... (Kafka repairs those in compressed batches only). Otherwise at most its header changes.
 //!
+//! All that takes time goes in slices ([`Validation::step`]): a shard does other things in between, and no slice of a batch of
+//! 1 MiB takes a millisecond.
+//!
 //! Stricter than Kafka 4.3.1, for batches that no client sends: one that claims LogAppendTime is refused on every topic
 //! (Kafka takes it on a CreateTime topic if its max timestamp is in the window, and its records then go unchecked).
 //! Two of Kafka's UNKNOWN_SERVER_ERRORs have a name: a codec that does not exist is UNSUPPORTED_COMPRESSION_TYPE, and records
-//! that do not decompress are INVALID_RECORD. Records that decompress to more than the limit are MESSAGE_TOO_LARGE.
+//! that do not decompress are INVALID_RECORD. Records that decompress to more than the limit are MESSAGE_TOO_LARGE: 32 MiB, or
+//! 32 times `max.message.bytes` if that is more.
 
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
 use super::body::RecordBody;
-use super::codec::{self, Codec, CodecError, Compression};
+use super::codec::{Codec, CodecError, Compression, Compressor, Decompression, SLICE};
 use super::header::{ATTRIBUTES_AT, BatchError, BatchHeader, HEADER_BYTES};
 use crate::model::{Offset, TimestampType};
 
@@ -58,6 +62,11 @@ pub struct ValidationContext {
     pub max_decompressed_bytes: usize,
 }
 
+/// What records may decompress to, where batches may have `max_message_bytes`: far more than any that are not made for it.
+pub fn max_decompressed_bytes(max_message_bytes: usize) -> usize {
+    max_message_bytes.max(1 << 20).saturating_mul(32)
+}
+
 impl Default for ValidationContext {
     /// Kafka's defaults, at time 0.
     fn default() -> ValidationContext {
@@ -71,7 +80,7 @@ impl Default for ValidationContext {
             compacted: false,
             compression: CompressionTarget::Producer,
             allow_zstd: true,
-            max_decompressed_bytes: 128 << 20,
+            max_decompressed_bytes: max_decompressed_bytes(1 << 20),
         }
     }
 }
@@ -166,60 +175,253 @@ impl Validated {
     }
 }
 
-/// Judges the records field of one partition of a Produce request.
+/// Bytes whose checksum is computed at a time.
+const SUM_BYTES: usize = 1 << 20;
+/// Records that are looked at at a time, and bytes of those that are written again.
+const WALK_RECORDS: i32 = 8 << 10;
+const RENUMBER_BYTES: usize = 256 << 10;
+
+/// Judges the records field of one partition of a Produce request, at once.
 pub fn validate(bytes: &Bytes, ctx: &ValidationContext) -> Result<Validated, RecordErrors> {
-    let (header, batch) = only_batch(bytes, ctx)?;
-    let source = header.compression().map_err(unknown_codec)?;
-    if header.base_offset != Offset::ZERO {
-        return Err(invalid(format!("base offset of a produced batch is {}, not 0", header.base_offset)));
+    let mut validation = Validation::begin(bytes, ctx)?;
+    loop {
+        if let Some(result) = validation.step() {
+            return result;
+        }
     }
-    check_size(batch.len(), ctx)?;
-    header.verify_crc(&batch).map_err(|e| refuse(RecordErrorCode::CorruptMessage, e.to_string()))?;
-    check_header(&header)?;
+}
 
-    let records = batch.get(HEADER_BYTES..).unwrap_or_default();
-    let target = match ctx.compression {
-        CompressionTarget::Producer => None,
-        CompressionTarget::Codec(target) => (target.codec != source).then_some(target),
-    };
-    let (walk, rebuilt) = codec::with_decompressed(source, records, ctx.max_decompressed_bytes, |raw| {
-        let walk = walk(raw, &header, ctx)?;
-        let rebuilt = match (walk.in_order, target) {
-            (true, None) => None,
-            (in_order, target) => {
-                // Kafka's level for a codec that the topic does not name.
-                let how = target.unwrap_or(source.into());
-                Some(if in_order { rebuild(&header, how, raw)? } else { rebuild(&header, how, &renumber(raw)?)? })
-            }
+/// The judgement of one batch, step by step.
+pub struct Validation {
+    ctx: ValidationContext,
+    sent: BatchHeader,
+    source: Codec,
+    target: Option<Compression>,
+    stage: Stage,
+    walk: Walk,
+    raw: Raw,
+    /// Becomes the result.
+    validated: Validated,
+}
+
+enum Stage {
+    /// The checksum of what was sent.
+    Check(Sum),
+    Decompress,
+    Walk,
+    Renumber {
+        at: usize,
+        index: i32,
+        out: Vec<u8>,
+    },
+    /// `None` while it takes a slice.
+    Compress(Option<Box<Compressor>>),
+    /// The checksum of what will be stored.
+    Stamp(Sum),
+}
+
+/// A checksum of a batch, as far as it has come.
+#[derive(Clone, Copy)]
+struct Sum {
+    at: usize,
+    crc: u32,
+}
+
+impl Sum {
+    /// Goes on by a slice; true at the end of the batch.
+    fn add(&mut self, batch: &[u8]) -> bool {
+        let end = batch.len().min(self.at + SUM_BYTES);
+        self.crc = crc32c::crc32c_append(self.crc, batch.get(self.at..end).unwrap_or_default());
+        self.at = end;
+        end == batch.len()
+    }
+}
+
+/// The records, uncompressed.
+enum Raw {
+    /// In the batch itself.
+    Sent,
+    Decompressed(Box<Decompression>),
+    Renumbered(Vec<u8>),
+}
+
+impl Raw {
+    fn bytes<'a>(&'a self, batch: &'a Bytes) -> &'a [u8] {
+        match self {
+            Raw::Sent => batch.get(HEADER_BYTES..).unwrap_or_default(),
+            Raw::Decompressed(decompression) => decompression.output.bytes(),
+            Raw::Renumbered(records) => records,
+        }
+    }
+}
+
+impl Validation {
+    /// Looks at what can be seen without reading the batch.
+    pub fn begin(bytes: &Bytes, ctx: &ValidationContext) -> Result<Validation, RecordErrors> {
+        let (header, batch) = only_batch(bytes, ctx)?;
+        let source = header.compression().map_err(unknown_codec)?;
+        if header.base_offset != Offset::ZERO {
+            return Err(invalid(format!("base offset of a produced batch is {}, not 0", header.base_offset)));
+        }
+        check_size(batch.len(), ctx)?;
+        let target = match ctx.compression {
+            CompressionTarget::Producer => None,
+            CompressionTarget::Codec(target) => (target.codec != source).then_some(target),
         };
-        Ok((walk, rebuilt))
-    })
-    .map_err(|e| unreadable(&e))??;
+        let stage = Stage::Check(Sum { at: ATTRIBUTES_AT, crc: 0 });
+        let validated = Validated { header, max_timestamp_delta: 0, rebuilt: false, batch };
+        Ok(Validation {
+            ctx: *ctx,
+            sent: header,
+            source,
+            target,
+            stage,
+            walk: Walk::begin(),
+            raw: Raw::Sent,
+            validated,
+        })
+    }
 
-    let mut validated = Validated {
-        header,
-        max_timestamp_delta: walk.max_timestamp_delta,
-        rebuilt: rebuilt.is_some(),
-        batch: rebuilt.unwrap_or(batch),
-    };
-    if validated.rebuilt {
-        check_size(validated.size(), ctx)?;
-        let codec = target.map_or(source, |t| t.codec);
-        validated.header.attributes = BatchHeader::attributes_for(
-            codec,
-            TimestampType::CreateTime,
-            header.is_transactional(),
-            false,
-            header.delete_horizon().is_some(),
-        );
-        validated.header.length = (validated.size() - super::BASE_OFFSET_SPAN) as i32;
+    /// Bytes of memory that the records take now, uncompressed, or take at least when they are.
+    pub fn memory(&self) -> usize {
+        match &self.raw {
+            Raw::Sent => self.validated.size(),
+            Raw::Decompressed(decompression) => decompression.output.filled() + SLICE,
+            Raw::Renumbered(records) => 2 * records.len(),
+        }
     }
-    if validated.size() > ctx.segment_bytes {
-        let message = format!("batch of {} bytes does not fit a segment of {}", validated.size(), ctx.segment_bytes);
-        return Err(refuse(RecordErrorCode::RecordListTooLarge, message));
+
+    /// Goes on by one slice; the result when that was the last one.
+    pub fn step(&mut self) -> Option<Result<Validated, RecordErrors>> {
+        match self.advance() {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(self.validated.clone())),
+            Err(errors) => Some(Err(errors)),
+        }
     }
-    stamp(&mut validated, walk.max_timestamp, ctx);
-    Ok(validated)
+
+    fn advance(&mut self) -> Result<bool, RecordErrors> {
+        let batch = &self.validated.batch;
+        match &mut self.stage {
+            Stage::Check(sum) => {
+                if sum.add(batch) {
+                    if sum.crc != self.sent.crc {
+                        let error = BatchError::Crc { stored: self.sent.crc, computed: sum.crc };
+                        return Err(refuse(RecordErrorCode::CorruptMessage, error.to_string()));
+                    }
+                    check_header(&self.sent)?;
+                    self.stage = self.read()?;
+                }
+            }
+            Stage::Decompress => {
+                if let Raw::Decompressed(decompression) = &mut self.raw
+                    && decompression.step().map_err(|e| unreadable(&e))?
+                {
+                    self.stage = Stage::Walk;
+                }
+            }
+            Stage::Walk => {
+                if self.walk.step(self.raw.bytes(batch), &self.sent, &self.ctx)? {
+                    match (self.walk.in_order, self.target) {
+                        (true, None) => return self.finish(),
+                        (true, Some(_)) => self.stage = self.rebuild()?,
+                        (false, _) => self.stage = Stage::Renumber { at: 0, index: 0, out: Vec::new() },
+                    }
+                }
+            }
+            Stage::Renumber { at, index, out } => {
+                if renumber(self.raw.bytes(batch), at, index, out)? {
+                    self.raw = Raw::Renumbered(std::mem::take(out));
+                    self.stage = self.rebuild()?;
+                }
+            }
+            Stage::Compress(slot) => {
+                let Some(mut compressor) = slot.take() else { unreachable!("it is put back until it is done") };
+                if !compressor.step(self.raw.bytes(batch)).map_err(|e| unreadable(&e))? {
+                    *slot = Some(compressor);
+                    return Ok(false);
+                }
+                let done = compressor.finish().map_err(|e| unreadable(&e))?;
+                if done.len() > i32::MAX as usize {
+                    return Err(refuse(RecordErrorCode::MessageTooLarge, "batch of more than 2 GiB"));
+                }
+                self.rebuilt(Bytes::from(done))?;
+                return self.finish();
+            }
+            Stage::Stamp(sum) => {
+                if sum.add(batch) {
+                    self.validated.header.crc = sum.crc;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// What comes after the checksum.
+    fn read(&mut self) -> Result<Stage, RecordErrors> {
+        let (records, limit) = (self.validated.records(), self.ctx.max_decompressed_bytes);
+        if self.source == Codec::None {
+            let fits = records.len() <= limit;
+            return if fits { Ok(Stage::Walk) } else { Err(unreadable(&CodecError::TooLarge(limit))) };
+        }
+        let decompression = Decompression::new(self.source, records, limit).map_err(|e| unreadable(&e))?;
+        self.raw = Raw::Decompressed(Box::new(decompression));
+        Ok(Stage::Decompress)
+    }
+
+    /// Begins the same batch around other records; its header is written at the end.
+    fn rebuild(&self) -> Result<Stage, RecordErrors> {
+        // Kafka's level for a codec that the topic does not name.
+        let how = self.target.unwrap_or(self.source.into());
+        let raw = self.raw.bytes(&self.validated.batch);
+        let mut head = [0; HEADER_BYTES];
+        self.sent.write(&mut head);
+        let mut batch = Vec::with_capacity(HEADER_BYTES + raw.len() / 2);
+        batch.extend_from_slice(&head);
+        let compressor = Compressor::new(how, raw.len(), batch).map_err(|e| unreadable(&e))?;
+        Ok(Stage::Compress(Some(Box::new(compressor))))
+    }
+
+    fn rebuilt(&mut self, batch: Bytes) -> Result<(), RecordErrors> {
+        check_size(batch.len(), &self.ctx)?;
+        let codec = self.target.map_or(self.source, |t| t.codec);
+        let (transactional, horizon) = (self.sent.is_transactional(), self.sent.delete_horizon().is_some());
+        let header = &mut self.validated.header;
+        header.attributes =
+            BatchHeader::attributes_for(codec, TimestampType::CreateTime, transactional, false, horizon);
+        header.length = (batch.len() - super::BASE_OFFSET_SPAN) as i32;
+        (self.validated.batch, self.validated.rebuilt) = (batch, true);
+        Ok(())
+    }
+
+    /// Sets timestamp type and max timestamp of the header; true if its CRC need not be computed again.
+    fn finish(&mut self) -> Result<bool, RecordErrors> {
+        let (size, segment_bytes) = (self.validated.size(), self.ctx.segment_bytes);
+        if size > segment_bytes {
+            let message = format!("batch of {size} bytes does not fit a segment of {segment_bytes}");
+            return Err(refuse(RecordErrorCode::RecordListTooLarge, message));
+        }
+        self.validated.max_timestamp_delta = self.walk.max_timestamp_delta;
+        let header = &mut self.validated.header;
+        let before = (header.attributes, header.max_timestamp);
+        match self.ctx.timestamp_type {
+            TimestampType::CreateTime => header.max_timestamp = self.walk.max_timestamp,
+            TimestampType::LogAppendTime => {
+                header.max_timestamp = self.ctx.now_ms;
+                self.validated.max_timestamp_delta = 0;
+            }
+        }
+        header.set_timestamp_type(self.ctx.timestamp_type);
+        if !self.validated.rebuilt && before == (header.attributes, header.max_timestamp) {
+            return Ok(true);
+        }
+        let mut head = [0; HEADER_BYTES];
+        header.write(&mut head);
+        let crc = crc32c::crc32c(head.get(ATTRIBUTES_AT..).unwrap_or_default());
+        self.stage = Stage::Stamp(Sum { at: HEADER_BYTES, crc });
+        Ok(false)
+    }
 }
 
 /// The one batch of format 2 in `bytes`. A partial batch after it is ignored, as in Kafka.
@@ -284,45 +486,62 @@ fn unreadable(e: &CodecError) -> RecordErrors {
     refuse(code, e.to_string())
 }
 
-/// What the walk over the records found.
+/// The walk over the records: where it stands, what it has found.
 struct Walk {
+    at: usize,
+    index: i32,
+    faults: Faults,
     max_timestamp: i64,
     max_timestamp_delta: i32,
     /// Offset deltas are 0, 1, 2, ...
     in_order: bool,
 }
 
-fn walk(mut records: &[u8], header: &BatchHeader, ctx: &ValidationContext) -> Result<Walk, RecordErrors> {
-    let mut walk = Walk { max_timestamp: NO_TIMESTAMP, max_timestamp_delta: 0, in_order: true };
-    let mut faults = Faults::default();
-    let claims_append_time = header.timestamp_type() == TimestampType::LogAppendTime;
-    let check_time = ctx.timestamp_type == TimestampType::CreateTime;
-    let earliest = ctx.now_ms.saturating_sub(ctx.timestamp_before_max_ms);
-    let latest = ctx.now_ms.saturating_add(ctx.timestamp_after_max_ms);
-    for index in 0..header.count {
-        let record =
-            RecordBody::read(&mut records).map_err(|what| invalid(format!("record {index} of the batch: {what}")))?;
-        walk.in_order &= record.offset_delta == index;
-        let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
-        if ctx.compacted && record.key.is_none() {
-            faults.add(index, RecordErrorCode::InvalidRecord, || "no key, on a compacted topic".into());
-        } else if claims_append_time {
-            faults.add(index, RecordErrorCode::InvalidTimestamp, || "only the broker may set LogAppendTime".into());
-        } else if check_time && (timestamp < earliest || timestamp > latest) && timestamp != NO_TIMESTAMP {
-            faults.add(index, RecordErrorCode::InvalidTimestamp, || {
-                format!("timestamp {timestamp} is not within [{earliest}, {latest}]")
-            });
-        }
-        if timestamp > walk.max_timestamp {
-            walk.max_timestamp = timestamp;
-            walk.max_timestamp_delta = index;
-        }
+impl Walk {
+    fn begin() -> Walk {
+        let faults = Faults::default();
+        Walk { at: 0, index: 0, faults, max_timestamp: NO_TIMESTAMP, max_timestamp_delta: 0, in_order: true }
     }
-    if !records.is_empty() {
-        return Err(invalid("bytes after the last record of the batch"));
+
+    /// Goes on by some records; true at the end.
+    fn step(&mut self, raw: &[u8], header: &BatchHeader, ctx: &ValidationContext) -> Result<bool, RecordErrors> {
+        let claims_append_time = header.timestamp_type() == TimestampType::LogAppendTime;
+        let check_time = ctx.timestamp_type == TimestampType::CreateTime;
+        let earliest = ctx.now_ms.saturating_sub(ctx.timestamp_before_max_ms);
+        let latest = ctx.now_ms.saturating_add(ctx.timestamp_after_max_ms);
+        let mut records = raw.get(self.at..).unwrap_or_default();
+        let upto = header.count.min(self.index.saturating_add(WALK_RECORDS));
+        for index in self.index..upto {
+            let record = RecordBody::read(&mut records)
+                .map_err(|what| invalid(format!("record {index} of the batch: {what}")))?;
+            self.in_order &= record.offset_delta == index;
+            let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+            if ctx.compacted && record.key.is_none() {
+                let message = || "no key, on a compacted topic".into();
+                self.faults.add(index, RecordErrorCode::InvalidRecord, message);
+            } else if claims_append_time {
+                let message = || "only the broker may set LogAppendTime".into();
+                self.faults.add(index, RecordErrorCode::InvalidTimestamp, message);
+            } else if check_time && (timestamp < earliest || timestamp > latest) && timestamp != NO_TIMESTAMP {
+                self.faults.add(index, RecordErrorCode::InvalidTimestamp, || {
+                    format!("timestamp {timestamp} is not within [{earliest}, {latest}]")
+                });
+            }
+            if timestamp > self.max_timestamp {
+                self.max_timestamp = timestamp;
+                self.max_timestamp_delta = index;
+            }
+        }
+        (self.index, self.at) = (upto, raw.len() - records.len());
+        if upto < header.count {
+            return Ok(false);
+        }
+        if !records.is_empty() {
+            return Err(invalid("bytes after the last record of the batch"));
+        }
+        std::mem::take(&mut self.faults).result()?;
+        Ok(true)
     }
-    faults.result()?;
-    Ok(walk)
 }
 
 /// Records at fault. A timestamp out of range decides the code of the whole batch, as in Kafka.
@@ -352,49 +571,23 @@ impl Faults {
     }
 }
 
-/// The same batch around other records; its header is written by the caller.
-fn rebuild(header: &BatchHeader, how: Compression, raw: &[u8]) -> Result<Bytes, RecordErrors> {
-    let mut head = [0; HEADER_BYTES];
-    header.write(&mut head);
-    let mut batch = Vec::with_capacity(HEADER_BYTES + raw.len() / 2);
-    batch.extend_from_slice(&head);
-    codec::compress(how, raw, &mut batch).map_err(|e| unreadable(&e))?;
-    if batch.len() > i32::MAX as usize {
-        return Err(refuse(RecordErrorCode::MessageTooLarge, "batch of more than 2 GiB"));
+/// Appends some of the records from `at` on to `out`, with offset deltas 0, 1, 2, ...; true at the end.
+fn renumber(raw: &[u8], at: &mut usize, index: &mut i32, out: &mut Vec<u8>) -> Result<bool, RecordErrors> {
+    if out.is_empty() {
+        out.reserve(raw.len() + raw.len() / 8);
     }
-    Ok(Bytes::from(batch))
-}
-
-/// The same records with offset deltas 0, 1, 2, ...
-fn renumber(mut raw: &[u8]) -> Result<Vec<u8>, RecordErrors> {
-    let mut out = Vec::with_capacity(raw.len() + raw.len() / 8);
-    let mut index = 0;
-    while !raw.is_empty() {
-        let record = RecordBody::read(&mut raw).map_err(|what| invalid(what.to_string()))?;
-        RecordBody { offset_delta: index, ..record }.write(&mut out);
-        index += 1;
-    }
-    Ok(out)
-}
-
-/// Sets timestamp type, max timestamp and CRC of the header; the CRC is computed only if something changed.
-fn stamp(validated: &mut Validated, max_timestamp: i64, ctx: &ValidationContext) {
-    let header = &mut validated.header;
-    let before = (header.attributes, header.max_timestamp);
-    match ctx.timestamp_type {
-        TimestampType::CreateTime => header.max_timestamp = max_timestamp,
-        TimestampType::LogAppendTime => {
-            header.max_timestamp = ctx.now_ms;
-            validated.max_timestamp_delta = 0;
+    let mut rest = raw.get(*at..).unwrap_or_default();
+    let before = out.len();
+    for _ in 0..WALK_RECORDS {
+        if rest.is_empty() || out.len() - before > RENUMBER_BYTES {
+            break;
         }
+        let record = RecordBody::read(&mut rest).map_err(|what| invalid(what.to_string()))?;
+        RecordBody { offset_delta: *index, ..record }.write(out);
+        *index += 1;
     }
-    header.set_timestamp_type(ctx.timestamp_type);
-    if validated.rebuilt || before != (header.attributes, header.max_timestamp) {
-        let mut head = [0; HEADER_BYTES];
-        header.write(&mut head);
-        let crc = crc32c::crc32c(head.get(ATTRIBUTES_AT..).unwrap_or_default());
-        header.crc = crc32c::crc32c_append(crc, validated.batch.get(HEADER_BYTES..).unwrap_or_default());
-    }
+    *at = raw.len() - rest.len();
+    Ok(rest.is_empty())
 }
 
 #[cfg(test)]

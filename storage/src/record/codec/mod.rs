@@ -8,6 +8,10 @@
 //! | zstd | zstd frame | as zstd's |
 //!
 //! Sizes that the input declares are never trusted: output grows as it is produced, up to a limit the caller gives.
+//!
+//! Both ways go in slices ([`Decompression::step`], [`Compressor::step`]), so that a shard can do other things in between: a
+//! slice takes well below a millisecond at every level. A slow level takes smaller ones: zstd ends a block with each, lz4 makes
+//! smaller blocks. What a client sends in one piece is decompressed in one: a raw snappy block, an lz4 block of up to 4 MiB.
 
 mod gzip;
 mod lz4;
@@ -15,14 +19,14 @@ mod output;
 mod snappy;
 mod zstd;
 
-use std::cell::Cell;
+use bytes::Bytes;
 
-use self::output::Output;
+pub(crate) use self::output::Output;
 use super::header::BatchError;
 
 const CODEC_MASK: i16 = 0x07;
-/// The scratch buffer a thread keeps between batches is at most as large.
-const SCRATCH_KEPT: usize = 4 << 20;
+/// Bytes that come out at a time.
+pub(crate) const SLICE: usize = 64 << 10;
 
 /// How the records of a batch are compressed (bits 0-2 of its attributes).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -108,59 +112,139 @@ pub enum CodecError {
 
 /// Appends `raw`, compressed, to `out`.
 pub fn compress(how: Compression, raw: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
-    match how.codec {
-        Codec::None => {
-            out.extend_from_slice(raw);
-            Ok(())
-        }
-        Codec::Gzip => gzip::compress(how.level, raw, out),
-        Codec::Snappy => snappy::compress(raw, out),
-        Codec::Lz4 => lz4::compress(how.level, raw, out),
-        Codec::Zstd => zstd::compress(how.level, raw, out),
-    }
+    let mut compressor = Compressor::new(how, raw.len(), std::mem::take(out))?;
+    while !compressor.step(raw)? {}
+    *out = compressor.finish()?;
+    Ok(())
 }
 
 /// Decompresses `packed` to at most `limit` bytes.
-pub fn decompress(codec: Codec, packed: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
-    let mut buffer = Vec::new();
-    let filled = fill(codec, packed, limit, &mut buffer)?;
-    buffer.truncate(filled);
-    Ok(buffer)
+pub fn decompress(codec: Codec, packed: &Bytes, limit: usize) -> Result<Vec<u8>, CodecError> {
+    let mut decompression = Decompression::new(codec, packed.clone(), limit)?;
+    while !decompression.step()? {}
+    Ok(decompression.output.into_vec())
 }
 
-/// Decompresses `packed` into a buffer this thread keeps, and shows it to `look`. Nothing is copied or decompressed
-/// with `Codec::None`; the limit holds there too.
+/// Decompresses `packed` into a buffer this thread keeps, and shows it to `look`. Nothing is decompressed with `Codec::None`;
+/// the limit holds there too.
 pub fn with_decompressed<R>(
     codec: Codec,
     packed: &[u8],
     limit: usize,
     look: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, CodecError> {
-    thread_local! {
-        static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    }
     if codec == Codec::None {
         return if packed.len() > limit { Err(CodecError::TooLarge(limit)) } else { Ok(look(packed)) };
     }
-    let mut scratch = SCRATCH.take();
-    let result = fill(codec, packed, limit, &mut scratch).map(|filled| look(scratch.get(..filled).unwrap_or_default()));
-    if scratch.len() <= SCRATCH_KEPT {
-        SCRATCH.set(scratch);
-    }
-    result
+    let mut decompression = Decompression::new(codec, Bytes::copy_from_slice(packed), limit)?;
+    while !decompression.step()? {}
+    Ok(look(decompression.output.bytes()))
 }
 
-/// Gives how many bytes at the front of `buffer` are the output.
-fn fill(codec: Codec, packed: &[u8], limit: usize, buffer: &mut Vec<u8>) -> Result<usize, CodecError> {
-    let mut out = Output::new(buffer, limit);
-    match codec {
-        Codec::None => out.copy(packed),
-        Codec::Gzip => gzip::decompress(packed, &mut out),
-        Codec::Snappy => snappy::decompress(packed, &mut out),
-        Codec::Lz4 => lz4::decompress(packed, &mut out),
-        Codec::Zstd => zstd::decompress(packed, &mut out),
-    }?;
-    Ok(out.filled())
+/// Compresses slice by slice.
+pub(crate) struct Compressor {
+    encoder: Encoder,
+    at: usize,
+    slice: usize,
+}
+
+enum Encoder {
+    None(Vec<u8>),
+    Gzip(gzip::Encoder),
+    Snappy(Box<snappy::Encoder>),
+    Lz4(lz4::Encoder),
+    Zstd(zstd::Encoder),
+}
+
+impl Compressor {
+    /// For `len` bytes, which go behind what is in `out`.
+    pub(crate) fn new(how: Compression, len: usize, out: Vec<u8>) -> Result<Compressor, CodecError> {
+        let level = how.level;
+        let (encoder, slice) = match how.codec {
+            Codec::None => (Encoder::None(out), 1 << 20),
+            Codec::Gzip => (Encoder::Gzip(gzip::Encoder::new(level, out)), gzip::Encoder::slice(level)),
+            Codec::Snappy => (Encoder::Snappy(Box::new(snappy::Encoder::new(out))), snappy::Encoder::slice()),
+            Codec::Lz4 => (Encoder::Lz4(lz4::Encoder::new(level, out)), lz4::Encoder::slice(level)),
+            Codec::Zstd => (Encoder::Zstd(zstd::Encoder::new(level, len, out)?), zstd::Encoder::slice(level)),
+        };
+        Ok(Compressor { encoder, at: 0, slice })
+    }
+
+    /// Takes the next slice of `raw`, which is the same in each call; true when all is taken.
+    pub(crate) fn step(&mut self, raw: &[u8]) -> Result<bool, CodecError> {
+        let rest = raw.get(self.at..).unwrap_or_default();
+        let slice = rest.get(..self.slice).unwrap_or(rest);
+        if !slice.is_empty() {
+            match &mut self.encoder {
+                Encoder::None(out) => out.extend_from_slice(slice),
+                Encoder::Gzip(encoder) => encoder.take(slice)?,
+                Encoder::Snappy(encoder) => encoder.take(slice)?,
+                Encoder::Lz4(encoder) => encoder.take(slice)?,
+                Encoder::Zstd(encoder) => encoder.take(slice)?,
+            }
+        }
+        self.at += slice.len();
+        Ok(self.at == raw.len())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.at
+    }
+
+    #[cfg(test)]
+    pub(crate) fn slice(&self) -> usize {
+        self.slice
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<u8>, CodecError> {
+        match self.encoder {
+            Encoder::None(out) => Ok(out),
+            Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Snappy(encoder) => Ok(encoder.finish()),
+            Encoder::Lz4(encoder) => Ok(encoder.finish()),
+            Encoder::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+/// Decompresses slice by slice, into memory that the thread keeps for the next.
+pub(crate) struct Decompression {
+    decoder: Decoder,
+    pub(crate) output: Output,
+}
+
+enum Decoder {
+    None(Bytes),
+    Gzip(Box<gzip::Decoder>),
+    Snappy(snappy::Decoder),
+    Lz4(lz4::Decoder),
+    Zstd(zstd::Decoder),
+}
+
+impl Decompression {
+    pub(crate) fn new(codec: Codec, packed: Bytes, limit: usize) -> Result<Decompression, CodecError> {
+        let decoder = match codec {
+            Codec::None => Decoder::None(packed),
+            Codec::Gzip => Decoder::Gzip(Box::new(gzip::Decoder::new(packed))),
+            Codec::Snappy => Decoder::Snappy(snappy::Decoder::new(packed)?),
+            Codec::Lz4 => Decoder::Lz4(lz4::Decoder::new(packed)?),
+            Codec::Zstd => Decoder::Zstd(zstd::Decoder::new(packed)?),
+        };
+        Ok(Decompression { decoder, output: Output::new(limit) })
+    }
+
+    /// Makes the next slice; true when all is there.
+    pub(crate) fn step(&mut self) -> Result<bool, CodecError> {
+        let out = &mut self.output;
+        match &mut self.decoder {
+            Decoder::None(packed) => out.copy(packed).map(|()| true),
+            Decoder::Gzip(decoder) => decoder.step(out),
+            Decoder::Snappy(decoder) => decoder.step(out),
+            Decoder::Lz4(decoder) => decoder.step(out),
+            Decoder::Zstd(decoder) => decoder.step(out),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,29 @@
-//! Where decompressed bytes go: a buffer that grows as it fills, never past the limit by more than one block.
+//! Where decompressed bytes go: memory that is filled in slices, never past the limit by more than one block.
+
+use std::cell::Cell;
 
 use super::CodecError;
 
 const FIRST: usize = 64 << 10;
+/// The buffer a thread keeps between batches is at most as large.
+const KEPT: usize = 4 << 20;
 
-pub(super) struct Output<'a> {
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Taken from the thread's buffer, and given back to it.
+#[derive(Debug)]
+pub(crate) struct Output {
     /// All of it is initialised; the first `filled` bytes are output.
-    buffer: &'a mut Vec<u8>,
+    buffer: Vec<u8>,
     filled: usize,
     limit: usize,
 }
 
-impl<'a> Output<'a> {
-    pub fn new(buffer: &'a mut Vec<u8>, limit: usize) -> Output<'a> {
-        Output { buffer, filled: 0, limit }
+impl Output {
+    pub fn new(limit: usize) -> Output {
+        Output { buffer: SCRATCH.take(), filled: 0, limit }
     }
 
     pub fn filled(&self) -> usize {
@@ -24,20 +34,36 @@ impl<'a> Output<'a> {
         self.limit
     }
 
-    /// The free part of the buffer: at least `want` bytes, and all that there is.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.filled).unwrap_or_default()
+    }
+
+    pub fn into_vec(mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.truncate(self.filled);
+        buffer
+    }
+
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// `want` bytes of the free part of the buffer.
     pub fn room(&mut self, want: usize) -> &mut [u8] {
         let need = self.filled.saturating_add(want);
-        if need > self.buffer.len() {
-            let len = need.max(self.buffer.len().saturating_mul(2).min(self.limit)).max(FIRST);
-            if self.filled == 0 {
-                // Fresh zeroed pages cost less than the resize of a buffer nobody reads.
-                *self.buffer = Vec::new();
-                *self.buffer = vec![0; len];
-            } else {
-                self.buffer.resize(len, 0);
-            }
+        if need > self.buffer.capacity() {
+            // What is reserved is not touched, and costs nothing until it is: one move of little is cheaper than many.
+            let most = self.limit.saturating_add(want);
+            let capacity = if need <= KEPT { need.next_power_of_two().clamp(FIRST, KEPT) } else { most.max(need) };
+            let mut larger = Vec::with_capacity(capacity);
+            larger.extend_from_slice(self.bytes());
+            self.buffer = larger;
         }
-        self.buffer.get_mut(self.filled..).unwrap_or_default()
+        if need > self.buffer.len() {
+            self.buffer.resize(need, 0);
+        }
+        self.buffer.get_mut(self.filled..need).unwrap_or_default()
     }
 
     /// Counts `n` bytes that were written to the front of `room`.
@@ -47,9 +73,15 @@ impl<'a> Output<'a> {
     }
 
     pub fn copy(&mut self, bytes: &[u8]) -> Result<(), CodecError> {
-        if let Some(place) = self.room(bytes.len()).get_mut(..bytes.len()) {
-            place.copy_from_slice(bytes);
-        }
+        self.room(bytes.len()).copy_from_slice(bytes);
         self.wrote(bytes.len())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if (1..=KEPT).contains(&self.buffer.capacity()) {
+            SCRATCH.set(std::mem::take(&mut self.buffer));
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Xerial's framing of snappy: an 8-byte magic, two version numbers, then blocks, each after its length. Some clients send
 //! one raw snappy block instead.
 
-use super::{Codec, CodecError, Output};
+use bytes::Bytes;
+
+use super::{Codec, CodecError, Output, SLICE};
 
 const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 const VERSION: u32 = 1;
@@ -13,47 +15,84 @@ fn corrupt(what: &'static str) -> CodecError {
     CodecError::Corrupt(Codec::Snappy, what)
 }
 
-pub(super) fn compress(raw: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSION.to_be_bytes());
-    out.extend_from_slice(&VERSION.to_be_bytes());
-    let mut encoder = snap::raw::Encoder::new();
-    for block in raw.chunks(BLOCK) {
+pub(super) struct Encoder {
+    encoder: snap::raw::Encoder,
+    out: Vec<u8>,
+}
+
+impl Encoder {
+    pub fn new(mut out: Vec<u8>) -> Encoder {
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        Encoder { encoder: snap::raw::Encoder::new(), out }
+    }
+
+    /// Bytes of a block.
+    pub fn slice() -> usize {
+        BLOCK
+    }
+
+    /// One block.
+    pub fn take(&mut self, block: &[u8]) -> Result<(), CodecError> {
+        let out = &mut self.out;
         let length_at = out.len();
         let start = length_at + 4;
         out.resize(start + snap::raw::max_compress_len(block.len()), 0);
         let place = out.get_mut(start..).unwrap_or_default();
-        let length = encoder.compress(block, place).map_err(|_| CodecError::Compress(Codec::Snappy))?;
+        let length = self.encoder.compress(block, place).map_err(|_| CodecError::Compress(Codec::Snappy))?;
         out.truncate(start + length);
         if let Some(place) = out.get_mut(length_at..start) {
             place.copy_from_slice(&(length as u32).to_be_bytes());
         }
+        Ok(())
     }
-    Ok(())
+
+    pub fn finish(self) -> Vec<u8> {
+        self.out
+    }
 }
 
-pub(super) fn decompress(packed: &[u8], out: &mut Output<'_>) -> Result<(), CodecError> {
-    let Some(mut rest) = packed.strip_prefix(&MAGIC) else { return block(packed, out) };
-    let (version, tail) = take_u32(rest).ok_or(corrupt("header cut short"))?;
-    if version < VERSION {
-        return Err(corrupt("version"));
-    }
-    (_, rest) = take_u32(tail).ok_or(corrupt("header cut short"))?;
-    while !rest.is_empty() {
-        // A stream may follow a stream: its header stands where a length would.
-        if let Some(tail) = rest.strip_prefix(&MAGIC) {
-            rest = tail.get(8..).ok_or(corrupt("header cut short"))?;
-            continue;
+pub(super) struct Decoder {
+    rest: Bytes,
+    framed: bool,
+}
+
+impl Decoder {
+    pub fn new(packed: Bytes) -> Result<Decoder, CodecError> {
+        let Some(rest) = packed.strip_prefix(&MAGIC) else { return Ok(Decoder { rest: packed, framed: false }) };
+        let (version, tail) = take_u32(rest).ok_or(corrupt("header cut short"))?;
+        if version < VERSION {
+            return Err(corrupt("version"));
         }
-        let (length, tail) = take_u32(rest).ok_or(corrupt("block length cut short"))?;
-        let (packed, tail) = tail.split_at_checked(length as usize).ok_or(corrupt("block cut short"))?;
-        block(packed, out)?;
-        rest = tail;
+        let (_, rest) = take_u32(tail).ok_or(corrupt("header cut short"))?;
+        Ok(Decoder { rest: packed.slice_ref(rest), framed: true })
     }
-    Ok(())
+
+    /// As many blocks as fit a slice, one at least.
+    pub fn step(&mut self, out: &mut Output) -> Result<bool, CodecError> {
+        if !self.framed {
+            return block(&self.rest, out).map(|()| true);
+        }
+        let before = out.filled();
+        let mut rest: &[u8] = &self.rest;
+        while !rest.is_empty() && out.filled() - before < SLICE {
+            // A stream may follow a stream: its header stands where a length would.
+            if let Some(tail) = rest.strip_prefix(&MAGIC) {
+                rest = tail.get(8..).ok_or(corrupt("header cut short"))?;
+                continue;
+            }
+            let (length, tail) = take_u32(rest).ok_or(corrupt("block length cut short"))?;
+            let (packed, tail) = tail.split_at_checked(length as usize).ok_or(corrupt("block cut short"))?;
+            block(packed, out)?;
+            rest = tail;
+        }
+        self.rest = self.rest.slice_ref(rest);
+        Ok(self.rest.is_empty())
+    }
 }
 
-fn block(packed: &[u8], out: &mut Output<'_>) -> Result<(), CodecError> {
+fn block(packed: &[u8], out: &mut Output) -> Result<(), CodecError> {
     let length = snap::raw::decompress_len(packed).map_err(|_| corrupt("block length"))?;
     if length > packed.len().saturating_mul(EXPANSION) {
         return Err(corrupt("block length"));

@@ -283,7 +283,7 @@ fn offset_deltas_out_of_order_are_renumbered() {
         let mut builder = BatchBuilder::new(codec);
         (0..3).for_each(|_| builder.push(NOW, None, None));
         let mut sent = builder.build().unwrap()[..HEADER_BYTES].to_vec();
-        codec::compress(codec.into(), &raw, &mut sent).unwrap();
+        super::super::codec::compress(codec.into(), &raw, &mut sent).unwrap();
         seal(&mut sent);
         let validated = validate(&sent.into(), &ctx()).unwrap();
         assert!(validated.rebuilt);
@@ -322,5 +322,111 @@ proptest! {
             prop_assert_eq!(record.value.as_deref(), Some(&value[..]));
             prop_assert_eq!(record.headers.iter().count(), *headers);
         }
+    }
+}
+
+/// A batch of about `bytes`, half of it random.
+fn large(codec: Codec, bytes: usize, record: usize) -> Bytes {
+    let mut x = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut builder = BatchBuilder::new(codec);
+    for n in 0..bytes / record {
+        let value: Vec<u8> = (0..record)
+            .map(|at| {
+                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                if at / 16 % 2 == 0 { (x >> 56) as u8 } else { b'x' }
+            })
+            .collect();
+        builder.push(NOW + n as i64 % 100, None, Some(&value));
+    }
+    builder.build().unwrap()
+}
+
+/// How far each part of a validation has come, and how far it may go in one step.
+fn progress(validation: &Validation) -> [(usize, usize); 4] {
+    let decompressed = match &validation.raw {
+        Raw::Decompressed(decompression) => decompression.output.filled(),
+        _ => 0,
+    };
+    let (summed, compressed, slice) = match &validation.stage {
+        Stage::Check(sum) | Stage::Stamp(sum) => (sum.at, 0, 0),
+        Stage::Compress(Some(compressor)) => (0, compressor.taken(), compressor.slice()),
+        _ => (0, 0, 0),
+    };
+    let walked = validation.walk.index as usize;
+    [(summed, SUM_BYTES), (decompressed, 2 * SLICE), (walked, WALK_RECORDS as usize), (compressed, slice)]
+}
+
+#[test]
+fn no_step_does_more_than_a_slice() {
+    let slowest = |codec| match codec {
+        Codec::Gzip => 9,
+        Codec::Lz4 => 17,
+        Codec::Zstd => 22,
+        Codec::None | Codec::Snappy => 0,
+    };
+    for source in Codec::ALL {
+        let sent = large(source, 1 << 20, 50);
+        let plain = ValidationContext { max_message_bytes: 4 << 20, ..ctx() };
+        for target in Codec::ALL {
+            let compression = CompressionTarget::Codec(Compression { codec: target, level: slowest(target) });
+            let to = ValidationContext { compression, max_message_bytes: 4 << 20, ..ctx() };
+            let mut validation = Validation::begin(&sent, &to).unwrap();
+            let (mut before, mut steps) = (progress(&validation), 0);
+            let validated = loop {
+                let done = validation.step();
+                steps += 1;
+                let now = progress(&validation);
+                for ((was, _), (is, most)) in before.into_iter().zip(now) {
+                    assert!(is.saturating_sub(was) <= most, "{source:?} to {target:?}: from {was} to {is}");
+                }
+                before = now;
+                if let Some(done) = done {
+                    break done.unwrap();
+                }
+            };
+            assert!(steps > 3 + usize::from(source != Codec::None) * 16, "{source:?} to {target:?}: {steps} steps");
+            let records: Vec<_> = values(&place(validated, Offset(7), Term(1)));
+            assert_eq!(records.len(), (1 << 20) / 50);
+            assert_eq!(records, values(&place(validate(&sent, &plain).unwrap(), Offset(7), Term(1))));
+        }
+    }
+}
+
+#[test]
+fn damaged_records_are_refused_by_every_codec() {
+    for source in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let sent = large(source, 100_000, 100);
+        // The compression method; the length of the first block; the checksum of the header; the magic.
+        let vital = [(Codec::Gzip, 2), (Codec::Snappy, 16), (Codec::Lz4, 6), (Codec::Zstd, 3)];
+        let frame = vital.into_iter().find(|(codec, _)| *codec == source).map_or(0, |(_, at)| at);
+        for at in [HEADER_BYTES, HEADER_BYTES + frame] {
+            let mut bad = sent.to_vec();
+            bad[at] ^= 0x55;
+            seal(&mut bad);
+            let code = validate(&bad.into(), &ctx()).map(|_| ()).map_err(|e| e.code);
+            assert_eq!(code, Err(RecordErrorCode::InvalidRecord), "{source:?} at {at}");
+        }
+        for keep in [HEADER_BYTES, HEADER_BYTES + 3, sent.len() - 1] {
+            let mut cut = sent[..keep].to_vec();
+            seal(&mut cut);
+            let error = validate(&cut.into(), &ctx()).expect_err("cut short");
+            assert_eq!(error.code, RecordErrorCode::InvalidRecord, "{source:?}, {keep} bytes: {error}");
+        }
+        let mut flipped = sent.to_vec();
+        flipped[sent.len() - 5] ^= 1;
+        assert_eq!(validate(&flipped.into(), &ctx()).unwrap_err().code, RecordErrorCode::CorruptMessage);
+    }
+}
+
+#[test]
+fn bombs_are_too_large() {
+    for codec in [Codec::Gzip, Codec::Lz4, Codec::Snappy, Codec::Zstd] {
+        let mut builder = BatchBuilder::new(codec);
+        builder.push(NOW, None, Some(&vec![0; 40 << 20]));
+        let bomb = builder.build().unwrap();
+        let ctx = ValidationContext { max_message_bytes: 4 << 20, ..ctx() };
+        assert!(bomb.len() < ctx.max_message_bytes, "{} bytes", bomb.len());
+        let error = validate(&bomb, &ctx).unwrap_err();
+        assert_eq!(error.code, RecordErrorCode::MessageTooLarge, "{codec:?}: {error}");
     }
 }
