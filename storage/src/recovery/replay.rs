@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use super::decision::replay::{self as table, Decision, Records, StateFile, Synced};
 use super::plan::{Extent, Plan, Plans};
 use super::{RecoveryReport, finish};
+use crate::chunk::align_down;
 use crate::durable::IN_FLIGHT;
 use crate::error::{Doing, StorageError};
 use crate::journal::record::FileId;
@@ -168,7 +169,7 @@ async fn target(
     if !state_only {
         state.synced = state.durable;
     }
-    let extents = plan.extents.into_iter().filter(|extent| !extent.in_file).collect();
+    let extents = not_in_files(plan.extents);
     Ok(Found::Target(Box::new(Target { dir: place, state, extents, done: 0, ends, state_only })))
 }
 
@@ -191,6 +192,25 @@ async fn find_synced(dir: &Path, state: &PartitionState, extents: &[Extent]) -> 
         }
     }
     Ok(Synced::There)
+}
+
+/// The extents whose bytes are nowhere but in the journal. A large append was written from the beginning of its first block, so
+/// what the journal has of that block is in the file, too.
+fn not_in_files(extents: Vec<Extent>) -> Vec<Extent> {
+    let mut rest: Vec<Extent> = Vec::new();
+    for extent in extents {
+        if !extent.in_file {
+            rest.push(extent);
+            continue;
+        }
+        let covers = |e: &Extent| {
+            e.segment == extent.segment && e.position >= align_down(extent.position) && e.end() <= extent.end()
+        };
+        while rest.last().is_some_and(covers) {
+            rest.pop();
+        }
+    }
+    rest
 }
 
 /// Writes the target's extents that are in the journal file `number`, those that follow each other together.
