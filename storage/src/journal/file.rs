@@ -74,6 +74,7 @@ impl JournalFiles {
         for number in names().filter_map(|(name, _)| parse_spare(name)) {
             files.next_spare.set(files.next_spare.get().max(number + 1));
         }
+        let mut rest = Vec::new();
         for (name, len) in names() {
             let path = dir.join(name);
             let whole = len == file_bytes as u64 && files.spares.borrow().len() < spares_max;
@@ -82,8 +83,19 @@ impl JournalFiles {
             } else if parse_file_name(name).is_some() && whole {
                 files.recycle(&path).await?;
             } else if name != UNCLEAN_MARK {
-                fs::remove_file(&path).await.doing("remove", &path)?;
+                rest.push((parse_file_name(name).is_none(), path));
             }
+        }
+        // What says that journal files are not to be replayed goes when none of them can come back, not even those that a
+        // process before this one has renamed.
+        rest.sort();
+        let marks = rest.split_off(rest.partition_point(|(mark, _)| !mark));
+        for (_, path) in &rest {
+            fs::remove_file(path).await.doing("remove", path)?;
+        }
+        fs::sync_dir(&dir).await.doing("sync", &dir)?;
+        for (_, path) in &marks {
+            fs::remove_file(path).await.doing("remove", path)?;
         }
         fs::sync_dir(&dir).await.doing("sync", &dir)?;
         Ok(files)

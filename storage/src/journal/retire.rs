@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use core_pinning::disk::fs;
+use core_pinning::{BLOCK, File, OpenOptions};
 
 use super::file::{parse_file_name, parse_spare};
 use super::record::FileId;
@@ -22,8 +23,18 @@ pub(crate) async fn retire(dir: &Path, files: &[FileId]) -> Result<(), StorageEr
     if files.is_empty() {
         return Ok(());
     }
+    let mut all = files.to_vec();
+    // Those that were retired before, too: their renames may still be undone, and then nothing else says so any more.
+    for entry in fs::read_dir(dir).await.doing("list", dir)? {
+        let Some(number) = entry.name.to_str().and_then(parse_file_name) else { continue };
+        let path = dir.join(&entry.name);
+        let file = File::open(&path, OpenOptions::read_only().direct(true)).await.doing("open", &path)?;
+        let block = file.read_at(0, BLOCK).await.doing("read", &path)?;
+        let id = FileId::read_header(&block).ok().flatten().filter(|id| id.number == number);
+        all.extend(id.filter(|id| !files.contains(id)));
+    }
     let mut payload = Vec::new();
-    for id in files {
+    for id in &all {
         payload.extend_from_slice(&id.number.to_be_bytes());
         payload.extend_from_slice(&id.epoch.to_be_bytes());
     }

@@ -216,8 +216,10 @@ impl LogInner {
         let troubled = state.write_back_error.is_some()
             || self.shared.write_back.disk_full().is_some()
             || bypass.paused_until.is_some_and(|until| time::now() < until);
+        // Write-back does nothing for a log that is going, so its runs cannot wait for it.
+        let going = state.fenced.is_some() || state.truncating > 0;
         // Writes that failed have their runs in front of this one.
-        large && !troubled && state.truncating == 0 && state.plan_pieces(run).is_some()
+        large && !troubled && !going && state.plan_pieces(run).is_some()
     }
 
     /// Begins the write of the next run that is due.

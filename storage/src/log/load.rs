@@ -155,7 +155,7 @@ impl LogInner {
         }
         while let Some(batch) = cursor.next().await? {
             self.shared.stats.scanned_bytes.add(batch.bytes.len());
-            self.take_in(&mut at, &batch, stored, table_at)?;
+            self.take_in(&mut at, &batch, stored, table_at).map_err(|error| self.fence(error))?;
             core_pinning::yield_if_needed().await;
         }
         let batches = if at.point.place() == stored.durable { Batches::Whole } else { Batches::Early };
@@ -197,7 +197,7 @@ impl LogInner {
         table_at: RaftIndex,
     ) -> Result<(), StorageError> {
         let why = at.found.decide(Batches::Foreign).why;
-        let bad = |reason: &str| self.fence(self.corrupt(batch.segment, batch.position, format!("{reason}: {why}")));
+        let bad = |reason: &str| self.corrupt(batch.segment, batch.position, format!("{reason}: {why}"));
         let header = &batch.header;
         let state = &mut *self.state.borrow_mut();
         let size = batch.bytes.len() as u32;
@@ -416,8 +416,12 @@ async fn find_segments(
             return Err(StorageError::Corrupt { partition: spec.key, segment, position: position.into(), reason });
         }
     }
-    for path in stale {
-        fs::remove_file(&path).await.doing("remove", &path)?;
+    for path in &stale {
+        fs::remove_file(path).await.doing("remove", path)?;
+    }
+    if !stale.is_empty() {
+        // Nothing may follow that they could come back in the middle of.
+        fs::sync_dir(dir).await.doing("sync", dir)?;
     }
     Ok((segments, found))
 }

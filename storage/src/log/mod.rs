@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use core_pinning::sync::Semaphore;
 use core_pinning::time::Instant;
 
 use crate::compaction::Standing;
@@ -99,10 +100,21 @@ pub(crate) struct Marks {
     pub(crate) untold: Cell<usize>,
     /// The age of the active segment is being looked up.
     pub(crate) aging: Cell<bool>,
+    /// Held while its files are synced: who comes second has to wait for what the first one took upon itself.
+    pub(crate) syncing: Turn,
     /// The log is deleted, and so are its files.
     pub(crate) removed: Cell<bool>,
     /// Since when write-back of the log has failed, for another reason than a full disk.
     pub(crate) failing_since: Cell<Option<Instant>>,
+}
+
+/// Taken by one task at a time.
+pub(crate) struct Turn(pub(crate) Semaphore);
+
+impl Default for Turn {
+    fn default() -> Turn {
+        Turn(Semaphore::new(1))
+    }
 }
 
 impl Marks {

@@ -128,7 +128,21 @@ impl LogInner {
     }
 
     /// Makes what was written to the segment files durable.
+    ///
+    /// A sync that failed is not tried again: the kernel may have forgotten what it could not write. So the journal ends with it.
     pub(crate) async fn sync_files(self: &Rc<Self>) -> Result<(), StorageError> {
+        let _turn = self.marks.syncing.0.acquire(1).await;
+        self.sync_what_is_written().await.map_err(|error| {
+            if self.is_deleted() {
+                return error; // its files went away meanwhile
+            }
+            let reason = format!("sync: {error}");
+            self.shared.journal.fail(&reason);
+            StorageError::JournalFailed { reason: reason.into() }
+        })
+    }
+
+    async fn sync_what_is_written(self: &Rc<Self>) -> Result<(), StorageError> {
         let (bases, dir) = {
             let state = &mut *self.state.borrow_mut();
             (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.dir_unsynced))

@@ -6,11 +6,12 @@ use core_pinning::disk::fs;
 
 use super::entries::entry_kind;
 use super::{Log, LogInner, LogState};
-use crate::error::StorageError;
+use crate::error::{Doing, StorageError};
 use crate::layout;
 use crate::model::{LogId, Offset};
 use crate::point::Point;
 use crate::producer_state::ProducerTable;
+use crate::record::internal::SEGMENT_HEADER_BYTES;
 use crate::segment::Times;
 
 impl Log {
@@ -37,6 +38,10 @@ impl Log {
         inner.state.borrow_mut().truncating -= 1;
         written.and(forgotten)?;
         inner.remove_segments(&gone, true).await?;
+        if !gone.is_empty() {
+            // Came they back after a loss of power, they would stand between the segments that follow now.
+            fs::sync_dir(&inner.dir).await.doing("sync", &inner.dir)?;
+        }
         if let Some(point) = old_snapshot {
             // It speaks of producers that the log no longer knows.
             let _ = fs::remove_file(&inner.dir.join(layout::snapshot_name(point.next_offset))).await;
@@ -58,7 +63,11 @@ impl LogInner {
             || StorageError::refused(format!("cannot cut after {last_kept:?}: applied is {:?}", state.applied_id));
         let next = last_kept.map_or(0, |id| id.index.0 + 1);
         let before = next.checked_sub(state.applied.next_index.0).ok_or_else(refused)?;
-        let Some(at) = before.checked_sub(1) else { return Ok(Some(state.applied)) };
+        let Some(at) = before.checked_sub(1) else {
+            // Where nothing of the segment is applied, its header stays.
+            let position = state.applied.position.max(SEGMENT_HEADER_BYTES as u32);
+            return Ok(Some(Point { position, ..state.applied }));
+        };
         let header = state.unapplied.get(at as usize).filter(|h| Some(h.id) == last_kept).ok_or_else(refused)?;
         Ok(Some(Point {
             segment: header.segment,

@@ -188,6 +188,10 @@ impl LogInner {
             // Somebody has to close it.
             self.shared.warm_signal.notify();
         }
+        if self.is_deleted() {
+            // Not to be taken for the file of a partition of the same key that comes after this one.
+            self.shared.files.forget(self.key, segment);
+        }
         file
     }
 

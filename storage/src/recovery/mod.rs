@@ -62,6 +62,7 @@ pub async fn recover_journals(data_dir: &Path, my: ShardId, shards: usize) -> Re
     let (root, partitions) = (layout::journal_root(data_dir), layout::partitions_root(data_dir));
     fs::create_dir_all(&root).await.doing("create", &root)?;
     fs::create_dir_all(&partitions).await.doing("create", &partitions)?;
+    fs::sync_dir(data_dir).await.doing("sync", data_dir)?;
     if my.index() == 0 {
         for entry in fs::read_dir(&partitions).await.doing("list", &partitions)? {
             if entry.is_dir && entry.name.to_string_lossy().ends_with(layout::DELETE_DIR_SUFFIX) {
@@ -92,6 +93,14 @@ async fn recover_journal(
     let kept = ledger::read(data_dir, shard).await?;
     let named = kept.as_ref().and_then(|kept| kept.as_ref().ok()?.journal);
     let live = scan::live_files(&dir, named).await?;
+    // What is read of a killed process' last writes must be as durable as what is done about it.
+    for (_, path) in &live.files {
+        let file = File::open(path, OpenOptions::read_only()).await.doing("open", path)?;
+        file.sync_data().await.doing("sync", path)?;
+    }
+    if !live.files.is_empty() {
+        fs::sync_dir(&dir).await.doing("sync", &dir)?;
+    }
     let mut scanner = scan::Scanner::default();
     let mut plans = Plans::default();
     let mut reader = scan::FileReader::default();

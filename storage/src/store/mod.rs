@@ -47,6 +47,8 @@ struct StoreInner {
     unclean: bool,
     /// Partitions that other shards' ledgers named when the store was opened: the number of shards may have changed.
     named_elsewhere: RefCell<HashSet<PartitionKey>>,
+    /// Partitions deleted in this run: one that comes again must not find its old files after a loss of power.
+    deleted: RefCell<HashSet<PartitionKey>>,
     tasks: RefCell<Vec<Task<()>>>,
     closed: Cell<bool>,
 }
@@ -113,6 +115,9 @@ impl Store {
         let partitions = layout::partitions_root(&options.data_dir);
         fs::create_dir_all(&partitions).await.doing("create", &partitions)?;
         fs::create_dir_all(&dir).await.doing("create", &dir)?;
+        // The first journal's directory must not be lost with the journal in it.
+        let root = layout::journal_root(&options.data_dir);
+        fs::sync_dir(&root).await.doing("sync", &root)?;
         let mark = dir.join(layout::UNCLEAN_MARK);
         let unclean = fs::exists(&mark).await.doing("look at", &mark)?;
         let named = ledger::all_partitions(&options.data_dir).await?;
@@ -137,6 +142,7 @@ impl Store {
             logs: RefCell::default(),
             unclean,
             named_elsewhere: RefCell::new(named),
+            deleted: RefCell::default(),
             tasks: RefCell::new(tasks),
             closed: Cell::new(false),
         };

@@ -77,9 +77,16 @@ impl Store {
             return Err(error);
         }
         let dir = self.partition_dir(&spec.topic, spec.key);
+        if self.0.deleted.borrow_mut().remove(&spec.key) {
+            let root = layout::partitions_root(&shared.options.data_dir);
+            fs::sync_dir(&root).await.doing("sync", &root)?;
+        }
         match fs::create_dir(&dir).await {
             // A creation that a crash cut short.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => clear(&dir).await?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                clear(&dir).await?;
+                fs::sync_dir(&dir).await.doing("sync", &dir)?;
+            }
             other => other.doing("create", &dir)?,
         }
         self.0.shared.root_unsynced.set(true);
@@ -128,6 +135,8 @@ impl Store {
         log.record(&mut log.state.borrow_mut(), RecordKind::Deleted, payload, Some(done));
         receiver.await.unwrap_or(Err(StorageError::Closed))?;
         shared.ledger.remove(key);
+        // So that it can be created again.
+        self.0.named_elsewhere.borrow_mut().remove(&key);
         shared.write_back.finished(log).await;
         shared.files.forget_partition(key);
         log.drop_memory();
@@ -136,6 +145,7 @@ impl Store {
         let removed = remove_partition_dir(&log.dir).await;
         // The journal remembers the deletion until then.
         log.marks.removed.set(true);
+        self.0.deleted.borrow_mut().insert(key);
         removed
     }
 }
