@@ -4,14 +4,14 @@
 //! it. The bound of all answers is the shard's budget; one connection has one large answer at a time, since it reads no
 //! further request meanwhile.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use core_pinning::budget::{Budget, BudgetUnits};
 use core_pinning::net::Conn;
-use core_pinning::time::timeout;
+use core_pinning::time::{Instant, now, timeout};
 use corelane_protocol::ApiKey;
 use hashbrown::HashMap;
 
@@ -25,7 +25,9 @@ const SMALL: usize = 16 << 10;
 /// Unsent bytes of answers above which a connection reads no further request.
 const UNSENT_MAX: usize = 1 << 20;
 /// A peer that takes nothing for so long while others wait for memory loses its connection.
-const UNREAD_MAX: Duration = Duration::from_secs(5);
+const UNREAD_MAX: Duration = Duration::from_secs(1);
+/// How often a connection with unsent answers looks whether that is so.
+const UNREAD_CHECK: Duration = Duration::from_millis(200);
 
 /// Why answers will not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +98,13 @@ pub struct Outbox {
     conn: Rc<Conn>,
     budget: Budget,
     held: Option<BudgetUnits>,
+    /// What was unsent when the peer last took something, and when that was.
+    progress: Cell<(usize, Instant)>,
 }
 
 impl Outbox {
     pub fn new(conn: Rc<Conn>, budget: &AnswerBudget) -> Outbox {
-        Outbox { conn, budget: budget.budget.clone(), held: None }
+        Outbox { conn, budget: budget.budget.clone(), held: None, progress: Cell::new((0, now())) }
     }
 
     /// Queues an answer, and waits where too much is queued.
@@ -112,7 +116,10 @@ impl Outbox {
             }
             (held, more) => held.or(more),
         };
+        let (before, (last, since)) = (self.conn.unsent(), self.progress.get());
         slices.into_iter().for_each(|slice| self.conn.send(slice));
+        let nothing_taken = before > 0 && before >= last;
+        self.progress.set((self.conn.unsent(), if nothing_taken { since } else { now() }));
         self.settle();
         self.sent(UNSENT_MAX).await?;
         self.settle();
@@ -144,11 +151,14 @@ impl Outbox {
     /// Waits until at most `limit` bytes are left unsent.
     pub async fn sent(&self, limit: usize) -> Result<(), Unsent> {
         loop {
-            let before = self.conn.unsent();
-            match timeout(UNREAD_MAX, self.conn.flushed(limit)).await {
-                Ok(sent) => return sent.map_err(|_| Unsent::Gone),
-                Err(_) if self.conn.unsent() == before && self.budget.waiting() > 0 => return Err(Unsent::Unread),
-                Err(_) => {}
+            if let Ok(sent) = timeout(UNREAD_CHECK, self.conn.flushed(limit)).await {
+                return sent.map_err(|_| Unsent::Gone);
+            }
+            let (unsent, since) = self.progress.get();
+            if self.conn.unsent() < unsent {
+                self.progress.set((self.conn.unsent(), now()));
+            } else if now() - since > UNREAD_MAX && self.budget.waiting() > 0 {
+                return Err(Unsent::Unread);
             }
         }
     }

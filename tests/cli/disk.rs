@@ -273,8 +273,8 @@ fn a_nearly_full_disk_lets_the_oldest_segments_go() {
     assert!(left <= in_segment, "all closed segments of the older topic went first, {left} records are left");
     assert_eq!(log_start(&broker, kept), 0, "retention without limits is never brought forward");
     verify(&broker, kept, &acknowledged);
-    let start = log_start(&broker, new);
-    let numbers = (start..=last).step_by(50).map(|offset| (offset, offset as u64)).collect();
+    // Retention may still be at work, at the other end.
+    let numbers = (last - 100..=last).map(|offset| (offset, offset as u64)).collect();
     verify(&broker, new, &Acknowledged(numbers));
 }
 
