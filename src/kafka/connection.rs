@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use core_pinning::net::Conn;
-use core_pinning::time::{Instant, now};
+use core_pinning::time::{Instant, now, sleep_until};
 use futures::stream::{FuturesOrdered, StreamExt};
 use futures::{FutureExt, select_biased};
 
@@ -68,10 +68,18 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
             }
             reader.next().await
         };
+        let lapse_at = client.fetch_tails.borrow().lapse_at();
+        let lapse = async {
+            match lapse_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let event = select_biased! {
             answer = answers.select_next_some() => Event::Answer(answer),
             sent = outbox.emptied().fuse() => Event::Sent(sent),
             frame = frame.fuse() => Event::Frame(frame),
+            () = lapse.fuse() => Event::Lapse,
         };
         match event {
             Event::Answer((answer, memory, last)) => {
@@ -98,6 +106,7 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
             Event::Frame(Err(FrameError::Closed)) if answers.is_empty() => break Closed::ByPeer,
             // The peer sent all it had to say and may still listen: what it asked is answered before the end.
             Event::Frame(Err(FrameError::Closed)) => exclusive = true,
+            Event::Lapse => drop(client.fetch_tails.take()),
             Event::Frame(Err(error)) => break Closed::Because(error.to_string()),
         }
         if answers.is_empty() && exclusive {
@@ -118,6 +127,8 @@ enum Event {
     /// All answers so far have been sent, or will not be.
     Sent(Result<(), Unsent>),
     Frame(Result<Frame, FrameError>),
+    /// No fetch has come for a while.
+    Lapse,
 }
 
 enum Closed {

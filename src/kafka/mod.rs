@@ -3,7 +3,10 @@
 pub mod answer_memory;
 pub mod connection;
 mod each_partition;
+mod fetch_read;
 pub mod fetch_session;
+mod fetch_tails;
+mod fetch_watch;
 mod frame;
 mod handlers;
 mod leaders;

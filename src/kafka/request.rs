@@ -7,6 +7,7 @@ use std::rc::Rc;
 use corelane_protocol::Str;
 
 use super::answer_memory::AnswerMemory;
+use super::fetch_tails::Tails;
 use crate::shard::Shard;
 
 /// The other end of a connection.
@@ -16,11 +17,13 @@ pub struct Client {
     pub host: String,
     /// The client id of the last request.
     id: RefCell<Option<Str>>,
+    /// What the connection's fetches leave behind for the next one.
+    pub fetch_tails: RefCell<Tails>,
 }
 
 impl Client {
     pub fn new(peer: SocketAddr) -> Client {
-        Client { peer, host: format!("/{}", peer.ip()), id: RefCell::new(None) }
+        Client { peer, host: format!("/{}", peer.ip()), id: RefCell::new(None), fetch_tails: RefCell::default() }
     }
 
     pub fn id(&self) -> Option<Str> {

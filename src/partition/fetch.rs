@@ -11,14 +11,14 @@ use corelane_storage::{ReadError, ReadLimit};
 use super::{FetchWaiter, Partition, storage_error};
 
 /// The epochs a client sends along; negative where it knows none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochCheck {
     pub current_leader_epoch: i32,
     /// Fetch v12+: epoch of the last record that the client has.
     pub last_fetched_epoch: i32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchRead {
     pub offset: i64,
     pub max_bytes: usize,
@@ -52,6 +52,11 @@ impl FetchedRecords {
             slices: Vec::new(),
             bytes: 0,
         }
+    }
+
+    pub fn without_records(&self) -> FetchedRecords {
+        let FetchedRecords { error, high_watermark, last_stable_offset, log_start, diverging, .. } = *self;
+        FetchedRecords { error, high_watermark, last_stable_offset, log_start, diverging, slices: Vec::new(), bytes: 0 }
     }
 }
 

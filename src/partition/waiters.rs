@@ -9,13 +9,14 @@ use core_pinning::sync::Signal;
 /// all of them, or something happened that the client must hear of.
 pub struct FetchWaiter {
     missing: Cell<i64>,
+    cancelled: Cell<bool>,
     signal: Signal,
 }
 
 impl FetchWaiter {
     /// `missing`: bytes still to come before the fetch is answered.
     pub fn new(missing: i64) -> Rc<FetchWaiter> {
-        Rc::new(FetchWaiter { missing: Cell::new(missing), signal: Signal::default() })
+        Rc::new(FetchWaiter { missing: Cell::new(missing), cancelled: Cell::new(false), signal: Signal::default() })
     }
 
     pub fn arrived(&self, bytes: usize) {
@@ -28,6 +29,16 @@ impl FetchWaiter {
     pub fn fire(&self) {
         self.missing.set(0);
         self.signal.notify();
+    }
+
+    /// Nobody waits any longer.
+    pub fn cancel(&self) {
+        self.cancelled.set(true);
+        self.fire();
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
     }
 
     pub async fn fired(&self) {

@@ -3,6 +3,7 @@
 mod bystander;
 mod connections;
 mod fetch;
+mod fetch_waits;
 mod frames;
 mod groups;
 mod metadata;

@@ -1,30 +1,29 @@
 //! Fetch: reads from every shard that owns an asked partition, and waits once for the whole request.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::rc::Rc;
 use std::time::Duration;
 
 use core_pinning::ShardId;
-use core_pinning::time::{Instant, now, timeout};
+use core_pinning::time::{now, timeout_at};
 use corelane_protocol::messages::fetch_response::{
     FetchResponseEpochEndOffset, FetchResponseFetchableTopicResponse, FetchResponsePartitionData,
 };
 use corelane_protocol::messages::{FetchRequest, FetchResponse};
 use corelane_protocol::{ErrorCode, Records};
-use corelane_storage::model::PartitionKey;
-use futures::stream::{FuturesUnordered, StreamExt};
 
 use crate::controller::image::owner;
+use crate::kafka::fetch_read::{Asked, ReadCall};
 use crate::kafka::fetch_session::{Context, TopicName, Wanted};
+use crate::kafka::fetch_tails::{Part, Tail, Tails};
+use crate::kafka::fetch_watch::Terms;
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
-use crate::partition::{EpochCheck, FetchRead, FetchWaiter, FetchedRecords, Partition};
-use crate::router::ShardCall;
-use crate::shard::Shard;
+use crate::partition::{EpochCheck, FetchRead, FetchedRecords};
 
 /// First version whose clients can read zstd (KIP-110).
 const ZSTD_FROM: i16 = 10;
+/// What a watch reads at most for a request that waits: memory is only taken when it has come.
+const PUSHED_MAX: usize = 1 << 20;
 
 pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResponse {
     let shard = &context.shard;
@@ -77,14 +76,6 @@ fn remember(partitions: &mut Vec<Wanted>, fetched: &[FetchedRecords]) {
     partitions.extend(first.into_iter().chain(last).map(|(_, wanted)| wanted));
 }
 
-/// One partition and its place in the request.
-#[derive(Clone, Copy)]
-struct Item {
-    place: usize,
-    key: PartitionKey,
-    read: FetchRead,
-}
-
 /// Reads what there is, waits for `min_bytes` where there is less, up to `max_wait_ms`. As in Kafka, a partition that
 /// failed ends the wait, one that is not known at all does not.
 async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wanted]) -> Vec<FetchedRecords> {
@@ -92,37 +83,55 @@ async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wante
     let deadline = now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
     let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
     let mut fetched = vec![FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition); wanted.len()];
-    let items = route(context, wanted, &mut fetched);
+    // Content with anything, and ready to wait for it: what such a request finds unread, the next one will get.
+    let content = request.min_bytes == 1 && request.max_wait_ms > 0;
+    let reading = Terms { missing: 1, read: Some(most.min(PUSHED_MAX)) };
+    let mut tails = context.client.fetch_tails.take();
+    let mut unread = tails.begin(route(context, wanted, &mut fetched), content);
+    if content {
+        tails.watch(shard, reading, |to| !unread.contains(&to));
+        tails.look();
+        hold(context, tails.bytes()).await;
+    }
     loop {
-        let max_bytes = reserve(context, &items, most).await;
+        let max_bytes = if unread.is_empty() { most } else { read(context, &mut tails, &unread, most).await };
         let min_bytes = (request.min_bytes.max(0) as usize).min(max_bytes);
-        read(shard, &items, max_bytes, &mut fetched).await;
-        let bytes: usize = fetched.iter().map(|f| f.bytes).sum();
-        let told = items.values().flatten().filter_map(|item| fetched.get(item.place));
-        let settled = told.into_iter().any(|f| f.error != ErrorCode::None || f.diverging.is_some());
-        if settled || bytes >= min_bytes || items.is_empty() || now() >= deadline {
-            return fetched;
+        let bytes = tails.bytes();
+        if tails.is_settled() || bytes >= min_bytes || tails.is_empty() || now() >= deadline {
+            break;
         }
         context.memory.shrink_to(bytes);
-        if !wait(shard, &items, &fetched, min_bytes - bytes, deadline).await {
-            return fetched;
+        let missing = (min_bytes - bytes).div_ceil(tails.shards());
+        tails.watch(shard, if content { reading } else { Terms { missing, read: None } }, |_| true);
+        if timeout_at(deadline, tails.changed()).await.is_err() {
+            break;
         }
+        unread = if content { Vec::new() } else { tails.ids() };
+        if content {
+            hold(context, tails.bytes()).await;
+        }
+    }
+    tails.end(&mut fetched);
+    if tails.shards() > 1 {
+        keep_within(most, &mut fetched);
+    }
+    if content {
+        context.client.fetch_tails.replace(tails);
+    }
+    fetched
+}
+
+/// Takes memory for what watches have read: what is new at the end of a log, and mostly in memory for all its readers.
+async fn hold(context: &RequestContext, bytes: usize) {
+    if bytes > 0 {
+        context.memory.reserve(bytes).await;
     }
 }
 
-/// Takes memory for what the shards may read, of which the answer keeps `most` at most. Gives the bytes it may be.
-async fn reserve(context: &RequestContext, items: &BTreeMap<ShardId, Vec<Item>>, most: usize) -> usize {
-    let of_shard =
-        |items: &Vec<Item>| items.iter().fold(0, |sum: usize, i| sum.saturating_add(i.read.max_bytes)).min(most);
-    let wanted = items.values().map(of_shard).fold(0, usize::saturating_add);
-    let got = if wanted == 0 { 0 } else { context.memory.reserve(wanted).await };
-    if got < wanted { got / items.len() } else { most }
-}
-
 /// Sorts the partitions by the shards that own them; what cannot be asked for is answered in `fetched`.
-fn route(context: &RequestContext, wanted: &[Wanted], fetched: &mut [FetchedRecords]) -> BTreeMap<ShardId, Vec<Item>> {
+fn route(context: &RequestContext, wanted: &[Wanted], fetched: &mut [FetchedRecords]) -> BTreeMap<ShardId, Part> {
     let image = context.shard.image();
-    let mut items: BTreeMap<ShardId, Vec<Item>> = BTreeMap::new();
+    let mut parts: BTreeMap<ShardId, Part> = BTreeMap::new();
     for ((place, wanted), fetched) in wanted.iter().enumerate().zip(fetched) {
         let TopicName { name, id } = &wanted.topic;
         let key = find_topic(&image, context.version >= 13, name, *id).and_then(|topic| {
@@ -140,68 +149,40 @@ fn route(context: &RequestContext, wanted: &[Wanted], fetched: &mut [FetchedReco
                     },
                     zstd: context.version >= ZSTD_FROM,
                 };
-                items.entry(owner(key, context.shard.shards)).or_default().push(Item { place, key, read });
+                let part = parts.entry(owner(key, context.shard.shards)).or_default();
+                part.asked.push(Asked { key, read });
+                part.places.push(place);
             }
             Err(error) => *fetched = FetchedRecords::failed(error),
         }
     }
-    items
+    parts
 }
 
-struct ReadCall {
-    items: Vec<Item>,
-    max_bytes: usize,
-}
-
-impl ShardCall for ReadCall {
-    type Reply = Vec<(usize, FetchedRecords)>;
-
-    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
-        let shard = shard.clone();
-        async move {
-            let mut rest = self.max_bytes;
-            let mut any = false;
-            let mut fetched = Vec::with_capacity(self.items.len());
-            for Item { place, key, mut read } in self.items {
-                let partition = match shard.partitions.find(key) {
-                    Ok(partition) => partition,
-                    Err(error) => {
-                        fetched.push((place, FetchedRecords::failed(error)));
-                        continue;
-                    }
-                };
-                read.max_bytes = read.max_bytes.min(rest);
-                read.at_least_one = !any;
-                let records = partition.fetch(read).await;
-                rest = rest.saturating_sub(records.bytes);
-                any |= records.bytes > 0;
-                fetched.push((place, records));
-            }
-            fetched
+/// Reads `unread` shards, after taking memory for what they may read, of which the answer keeps `most` at most. Gives the
+/// bytes that each may read.
+async fn read(context: &RequestContext, tails: &mut Tails, unread: &[ShardId], most: usize) -> usize {
+    let shard = &context.shard;
+    let have = tails.bytes();
+    let of_shard =
+        |tail: &Tail| tail.asked().iter().fold(0, |sum: usize, a| sum.saturating_add(a.read.max_bytes)).min(most);
+    let wanted = unread.iter().filter_map(|to| tails.get(*to)).map(of_shard).fold(0, usize::saturating_add);
+    let got = match wanted {
+        0 => 0,
+        _ => context.memory.reserve(wanted.saturating_add(have)).await.saturating_sub(have),
+    };
+    let max_bytes = if got < wanted { got / unread.len() } else { most };
+    let call = |(to, tail): (ShardId, &Tail)| {
+        (to, shard.router.call(shard, to, ReadCall { asked: tail.asked().clone(), max_bytes }))
+    };
+    let calls: Vec<_> = unread.iter().filter_map(|to| Some((*to, tails.get(*to)?))).map(call).collect();
+    for (to, call) in calls {
+        let told = call.await;
+        if let Some(tail) = tails.get_mut(to) {
+            tail.tell(told);
         }
     }
-}
-
-async fn read(
-    shard: &Rc<Shard>,
-    items: &BTreeMap<ShardId, Vec<Item>>,
-    max_bytes: usize,
-    fetched: &mut [FetchedRecords],
-) {
-    let calls: Vec<_> = items
-        .iter()
-        .map(|(to, items)| shard.router.call(shard, *to, ReadCall { items: items.clone(), max_bytes }))
-        .collect();
-    for call in calls {
-        for (place, records) in call.await {
-            if let Some(slot) = fetched.get_mut(place) {
-                *slot = records;
-            }
-        }
-    }
-    if items.len() > 1 {
-        keep_within(max_bytes, fetched);
-    }
+    max_bytes
 }
 
 /// Every shard read up to the whole limit. What is over it, in the order of the request, is fetched again next time; the
@@ -215,91 +196,6 @@ fn keep_within(max_bytes: usize, fetched: &mut [FetchedRecords]) {
         }
         total += records.bytes;
     }
-}
-
-/// Counts growth of the partitions of one shard until `missing` bytes have come.
-struct WaitCall {
-    id: u64,
-    /// Partition, and the high watermark that was seen there.
-    partitions: Vec<(PartitionKey, i64)>,
-    missing: usize,
-    deadline: Instant,
-}
-
-impl ShardCall for WaitCall {
-    type Reply = ();
-
-    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
-        let waiter = FetchWaiter::new(self.missing as i64);
-        let found = self.partitions.iter().filter_map(|(key, seen)| Some((shard.partitions.get(*key)?, *seen)));
-        let found: Vec<(Rc<Partition>, i64)> = found.collect();
-        if found.len() < self.partitions.len() {
-            waiter.fire();
-        }
-        found.iter().for_each(|(partition, seen)| partition.watch(&waiter, *seen));
-        shard.fetch_waits.borrow_mut().insert(self.id, waiter.clone());
-        let partitions = found.into_iter().map(|(partition, _)| partition).collect();
-        let watch = Watch { shard: shard.clone(), id: self.id, partitions, waiter };
-        async move {
-            let left = self.deadline.saturating_duration_since(now());
-            let _ = timeout(left, watch.waiter.fired()).await;
-        }
-    }
-}
-
-/// A wait, until it is dropped: answered, cancelled, or its connection gone.
-struct Watch {
-    shard: Rc<Shard>,
-    id: u64,
-    partitions: Vec<Rc<Partition>>,
-    waiter: Rc<FetchWaiter>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.partitions.iter().for_each(|partition| partition.forget(&self.waiter));
-        self.shard.fetch_waits.borrow_mut().remove(&self.id);
-    }
-}
-
-/// The fetch is answered; the shard need not wait any longer.
-struct CancelWait {
-    id: u64,
-}
-
-impl ShardCall for CancelWait {
-    type Reply = ();
-
-    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
-        if let Some(waiter) = shard.fetch_waits.borrow().get(&self.id) {
-            waiter.fire();
-        }
-        std::future::ready(())
-    }
-}
-
-/// Waits on all shards at once; false when the time is over.
-async fn wait(
-    shard: &Rc<Shard>,
-    items: &BTreeMap<ShardId, Vec<Item>>,
-    fetched: &[FetchedRecords],
-    missing: usize,
-    deadline: Instant,
-) -> bool {
-    let id = shard.next_wait_id();
-    let seen = |item: &Item| (item.key, fetched.get(item.place).map_or(-1, |f| f.high_watermark));
-    let mut waits: FuturesUnordered<_> = items
-        .iter()
-        .map(|(to, items)| {
-            let call = WaitCall { id, partitions: items.iter().map(seen).collect(), missing, deadline };
-            shard.router.call(shard, *to, call)
-        })
-        .collect();
-    waits.next().await;
-    if !waits.is_empty() {
-        items.keys().for_each(|to| drop(shard.router.call(shard, *to, CancelWait { id })));
-    }
-    now() < deadline
 }
 
 fn respond<'a>(session_id: i32, partitions: impl Iterator<Item = (&'a Wanted, FetchedRecords)>) -> FetchResponse {
