@@ -104,8 +104,6 @@ pub enum Status {
     Honoured,
     /// Only the default is accepted; the text says why.
     Fixed(&'static str),
-    /// A list of which only some elements are accepted; the text says why.
-    Limited(&'static [&'static str], &'static str),
 }
 
 /// One property.
@@ -130,7 +128,6 @@ impl Setting {
     pub fn documentation(&self) -> String {
         match self.status {
             Status::Honoured => self.doc.to_owned(),
-            Status::Limited(_, why) => format!("{} Limited: {why}.", self.doc),
             Status::Fixed(why) => format!("Fixed at its default: {why}."),
         }
     }

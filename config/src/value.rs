@@ -132,14 +132,6 @@ impl fmt::Display for Value {
 pub fn permit(setting: &Setting, value: &Value) -> Result<(), ConfigError> {
     match setting.status {
         Status::Honoured => Ok(()),
-        Status::Limited(allowed, why) => match value.items().iter().find(|i| !allowed.contains(&i.as_str())) {
-            None => Ok(()),
-            Some(other) => Err(ConfigError::value(
-                setting.name,
-                other,
-                format!("not supported by this version of Corelane: {why}"),
-            )),
-        },
         Status::Fixed(why) => {
             let default = setting.default.and_then(|d| Value::parse(setting, d).ok());
             if default.as_ref() == Some(value) || (default.is_none() && value.to_string().is_empty()) {

@@ -1,5 +1,36 @@
 //! One file per Kafka API, and the one list of them. ApiVersions advertises this list and nothing else.
 
+mod alter_configs;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_topic_partitions;
+mod fetch;
+mod find_coordinator;
+mod group_context;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_config_resources;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -16,10 +47,6 @@ use crate::shard::Shard;
 /// the exception, because it answers in two stages.
 macro_rules! apis {
     ($($api:ident => $module:ident,)*) => {
-        mod group_context;
-        mod produce;
-        $(mod $module;)*
-
         /// Every API that is served, at the versions of the generated schemas.
         pub const SERVED: &[ApiKey] = &[ApiKey::Produce, $(ApiKey::$api),*];
 
