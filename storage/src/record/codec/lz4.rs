@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ::lz4::block::{CompressionMode, compress_bound, compress_to_buffer, decompress_to_buffer};
 use twox_hash::XxHash32;
 
+use super::blocks::{AT_ONCE, Block, Format, Piece};
 use super::{Codec, CodecError, Output, SLICE};
 
 /// Kafka's default level means lz4's fast compressor, every other level its high compression.
@@ -77,6 +78,8 @@ pub(super) struct Decoder {
     rest: Bytes,
     flags: u8,
     block_max: usize,
+    /// A large block that has been begun.
+    block: Option<Block<Sequences>>,
 }
 
 impl Decoder {
@@ -99,21 +102,32 @@ impl Decoder {
         if (XxHash32::oneshot(0, descriptor) >> 8) as u8 != checksum {
             return Err(corrupt("header checksum"));
         }
-        Ok(Decoder { rest: packed.slice_ref(rest), flags, block_max })
+        Ok(Decoder { rest: packed.slice_ref(rest), flags, block_max, block: None })
     }
 
-    /// As many blocks as fit a slice, one at least.
+    /// As many blocks as fit a slice, one at least; of a large block a slice.
     pub fn step(&mut self, out: &mut Output) -> Result<bool, CodecError> {
+        if let Some(block) = &mut self.block {
+            let ended = block.step(out)?;
+            if block.given() > self.block_max {
+                return Err(corrupt("bad block"));
+            }
+            if ended {
+                self.block = None;
+            }
+            return Ok(false);
+        }
         let before = out.filled();
-        while out.filled() - before < SLICE {
-            if self.block(out)? {
+        while out.filled() - before < SLICE && self.block.is_none() {
+            if self.next_block(out)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn block(&mut self, out: &mut Output) -> Result<bool, CodecError> {
+    /// True at the end mark.
+    fn next_block(&mut self, out: &mut Output) -> Result<bool, CodecError> {
         let (word, tail) = take_u32(&self.rest).ok_or(corrupt("block length cut short"))?;
         let length = (word & !STORED) as usize;
         if length == 0 {
@@ -132,6 +146,8 @@ impl Decoder {
         }
         if word & STORED != 0 {
             out.copy(block)?;
+        } else if self.block_max > AT_ONCE {
+            self.block = Some(Block::new(self.rest.slice_ref(block), Sequences(None)));
         } else {
             let written = decompress_to_buffer(block, Some(self.block_max as i32), out.room(self.block_max))
                 .map_err(|_| corrupt("bad block"))?;
@@ -139,6 +155,53 @@ impl Decoder {
         }
         self.rest = self.rest.slice_ref(rest);
         Ok(false)
+    }
+}
+
+/// The sequences of a block (lz4's `lz4_Block_format.md`): a token, literals, a copy; the last one ends with its literals.
+/// Holds the token whose copy comes next.
+struct Sequences(Option<u8>);
+
+/// A length that goes on in further bytes if its four bits are all set.
+fn length(bits: u8, packed: &mut &[u8]) -> Option<usize> {
+    let mut length = usize::from(bits);
+    if bits == 15 {
+        loop {
+            let (&byte, rest) = packed.split_first()?;
+            *packed = rest;
+            length += usize::from(byte);
+            if byte != 255 {
+                break;
+            }
+        }
+    }
+    Some(length)
+}
+
+impl Format for Sequences {
+    fn next(&mut self, packed: &mut &[u8]) -> Option<Piece> {
+        match self.0.take() {
+            None => {
+                let (&token, rest) = packed.split_first()?;
+                *packed = rest;
+                self.0 = Some(token);
+                length(token >> 4, packed).map(Piece::Literal)
+            }
+            Some(token) => {
+                let (back, rest) = packed.split_first_chunk::<2>()?;
+                *packed = rest;
+                let len = length(token & 15, packed)? + 4;
+                Some(Piece::Copy { back: u16::from_le_bytes(*back).into(), len })
+            }
+        }
+    }
+
+    fn corrupt(&self) -> CodecError {
+        corrupt("bad block")
+    }
+
+    fn may_end(&self) -> bool {
+        self.0.is_some()
     }
 }
 

@@ -11,8 +11,9 @@
 //!
 //! Both ways go in slices ([`Decompression::step`], [`Compressor::step`]), so that a shard can do other things in between: a
 //! slice takes well below a millisecond at every level. A slow level takes smaller ones: zstd ends a block with each, lz4 makes
-//! smaller blocks. What a client sends in one piece is decompressed in one: a raw snappy block, an lz4 block of up to 4 MiB.
+//! smaller blocks. A large block that a client sends in one piece (raw snappy, lz4 of up to 4 MiB) is taken apart here.
 
+mod blocks;
 mod gzip;
 mod lz4;
 mod output;
@@ -123,22 +124,6 @@ pub fn decompress(codec: Codec, packed: &Bytes, limit: usize) -> Result<Vec<u8>,
     let mut decompression = Decompression::new(codec, packed.clone(), limit)?;
     while !decompression.step()? {}
     Ok(decompression.output.into_vec())
-}
-
-/// Decompresses `packed` into a buffer this thread keeps, and shows it to `look`. Nothing is decompressed with `Codec::None`;
-/// the limit holds there too.
-pub fn with_decompressed<R>(
-    codec: Codec,
-    packed: &[u8],
-    limit: usize,
-    look: impl FnOnce(&[u8]) -> R,
-) -> Result<R, CodecError> {
-    if codec == Codec::None {
-        return if packed.len() > limit { Err(CodecError::TooLarge(limit)) } else { Ok(look(packed)) };
-    }
-    let mut decompression = Decompression::new(codec, Bytes::copy_from_slice(packed), limit)?;
-    while !decompression.step()? {}
-    Ok(look(decompression.output.bytes()))
 }
 
 /// Compresses slice by slice.

@@ -51,6 +51,12 @@ impl Output {
 
     /// `want` bytes of the free part of the buffer.
     pub fn room(&mut self, want: usize) -> &mut [u8] {
+        let (buffer, filled) = self.whole(want);
+        buffer.get_mut(filled..).unwrap_or_default()
+    }
+
+    /// All of the output, `want` free bytes behind it, and where those begin.
+    pub fn whole(&mut self, want: usize) -> (&mut [u8], usize) {
         let need = self.filled.saturating_add(want);
         if need > self.buffer.capacity() {
             // What is reserved is not touched, and costs nothing until it is: one move of little is cheaper than many.
@@ -63,7 +69,7 @@ impl Output {
         if need > self.buffer.len() {
             self.buffer.resize(need, 0);
         }
-        self.buffer.get_mut(self.filled..need).unwrap_or_default()
+        (self.buffer.get_mut(..need).unwrap_or_default(), self.filled)
     }
 
     /// Counts `n` bytes that were written to the front of `room`.

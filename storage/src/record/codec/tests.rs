@@ -105,6 +105,75 @@ fn snappy_takes_raw_blocks_and_streams_in_a_row() {
     assert_eq!(decompress(Codec::Snappy, &twice.into(), 100_000).map(|r| r.len()), Ok(100_000));
 }
 
+/// One lz4 block in a frame that allows blocks of 4 MiB.
+fn large_lz4(raw: &[u8]) -> Vec<u8> {
+    let descriptor = [0x60, 0x70];
+    let mut frame = 0x184d_2204_u32.to_le_bytes().to_vec();
+    frame.extend_from_slice(&descriptor);
+    frame.push((twox_hash::XxHash32::oneshot(0, &descriptor) >> 8) as u8);
+    let packed = ::lz4::block::compress(raw, None, false).unwrap();
+    frame.extend_from_slice(&(packed.len() as u32).to_le_bytes());
+    frame.extend_from_slice(&packed);
+    frame.extend_from_slice(&[0; 4]);
+    frame
+}
+
+/// Compressed by their own libraries, of all kinds: long runs, short periods, incompressible, mixed.
+fn large_samples() -> Vec<Vec<u8>> {
+    let mut random = 1u64;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 40) as u8
+    };
+    let noise: Vec<u8> = (0..700_000).map(|_| next()).collect();
+    let periods = [2, 3, 7, 64, 1000].map(|period| (0..900_000).map(|at| noise[at % period]).collect());
+    let mixed = (0..3_000_000).map(|at| if at / 5000 % 3 == 0 { noise[at % noise.len()] } else { (at / 300) as u8 });
+    [vec![0; 4 << 20], mixed.collect(), sample(1 << 20), noise].into_iter().chain(periods).collect()
+}
+
+#[test]
+fn large_blocks_come_out_in_slices() {
+    for raw in large_samples() {
+        let snappy = snap::raw::Encoder::new().compress_vec(&raw).unwrap();
+        for (codec, packed) in [(Codec::Snappy, snappy), (Codec::Lz4, large_lz4(&raw))] {
+            let mut decompression = Decompression::new(codec, packed.into(), raw.len()).unwrap();
+            loop {
+                let before = decompression.output.filled();
+                let ended = decompression.step().unwrap();
+                assert!(decompression.output.filled() - before <= SLICE);
+                if ended {
+                    break;
+                }
+            }
+            assert!(decompression.output.bytes() == raw, "{codec:?}");
+        }
+    }
+}
+
+#[test]
+fn damaged_large_blocks_give_what_their_libraries_give() {
+    let raw = sample(600_000);
+    let snappy = snap::raw::Encoder::new().compress_vec(&raw).unwrap();
+    for (codec, packed) in [(Codec::Snappy, snappy), (Codec::Lz4, large_lz4(&raw))] {
+        for at in (0..packed.len()).step_by(packed.len() / 300) {
+            let mut bad = packed.clone();
+            bad[at] ^= 0x55;
+            let theirs = match codec {
+                Codec::Snappy => snap::raw::Decoder::new().decompress_vec(&bad).ok(),
+                _ => bad.get(11..bad.len() - 4).and_then(|b| ::lz4::block::decompress(b, Some(4 << 20)).ok()),
+            };
+            let ours = decompress(codec, &bad.clone().into(), 4 << 20);
+            if let Some(theirs) = theirs.filter(|_| (11..packed.len() - 4).contains(&at)) {
+                assert!(ours == Ok(theirs), "{codec:?} at {at}");
+            }
+            let cut = Bytes::copy_from_slice(&packed[..at]);
+            assert!(decompress(codec, &cut, 4 << 20).is_err(), "{codec:?} cut at {at}");
+        }
+    }
+    let back_before_the_begin = [&[0x80, 0x80, 0x20, 0, b'a', 0x0a, 5, 0][..], &[0; 80_000]].concat();
+    assert!(decompress(Codec::Snappy, &back_before_the_begin.into(), 4 << 20).is_err());
+}
+
 #[test]
 fn lying_sizes_take_no_memory() {
     // A raw snappy block that declares 4 GiB - 1, and an xerial block as long.
