@@ -43,4 +43,4 @@ pub use reactor::{ReactorStats, reactor_stats};
 pub use shard::{
     Inbox, InboxReceiver, ShardContext, ShardId, ShardPanic, ShardPool, ShardPoolOptions, current_shard, run_local,
 };
-pub use task::{Queue, Task, spawn, spawn_here, yield_if_needed, yield_now};
+pub use task::{Queue, Task, spawn, spawn_here, yield_after, yield_if_needed, yield_now};

@@ -235,6 +235,13 @@ pub async fn yield_if_needed() {
     }
 }
 
+/// Yields if the calling task has run for more than `us` microseconds: for work that others must not notice.
+pub async fn yield_after(us: u64) {
+    if lane::current().running_ticks() > us * clock::ticks_per_us() {
+        rt::yield_queue().await
+    }
+}
+
 /// True if the calling task has run for so long that it should yield, which [`yield_if_needed`] does. For work that is done
 /// at once while it is short and left to a task of its own otherwise.
 pub fn is_long_running() -> bool {

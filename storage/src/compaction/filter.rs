@@ -7,23 +7,25 @@
 //! | the last of its key, with a value                          | yes                                              |
 //! | the last of its key, a tombstone                           | until its batch's delete horizon has passed      |
 //! | without a key                                              | no                                               |
+//! | of an aborted transaction                                  | no                                               |
 //! | of a control batch                                         | until its transaction has no batch left and the horizon has passed |
 //!
 //! A batch with tombstones gets its horizon, now + `delete.retention.ms`, in the pass that first sees them; a later pass removes
 //! them. A batch without survivors stays, empty, if it is the last one of its producer or of its segment: sequences live on
 //! in it, and a segment ends where the next one begins. Offsets, timestamps and sequences never change.
+//!
+//! A large batch goes through in slices ([`Filter::step`]).
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::offset_map::OffsetMap;
+use super::transactions::Outcomes;
+use super::unpack::{Unpacked, WALK_BYTES, Walk};
 use crate::model::{Offset, ProducerId, TimestampType};
-use crate::record::codec::{self, Codec};
+use crate::record::codec::{Codec, Compressor};
 use crate::record::{BatchHeader, HEADER_BYTES, RecordBody, RecordsError, TransactionMarker, seal};
-
-/// Decompressed records of one batch.
-pub(super) const RECORDS_BYTES_MAX: usize = 256 << 20;
 
 /// What becomes of a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +39,7 @@ pub(super) enum Fate {
 /// Decides over the batches of a log, which it is shown in their order.
 pub(super) struct Filter<'a> {
     map: &'a OffsetMap,
+    outcomes: &'a Outcomes,
     now_ms: i64,
     delete_retention_ms: i64,
     /// Where the segment being made ends.
@@ -45,40 +48,140 @@ pub(super) struct Filter<'a> {
     open: HashSet<ProducerId>,
 }
 
+/// A batch on its way through the filter.
+pub(super) struct Passing {
+    header: BatchHeader,
+    batch: Bytes,
+    horizon_passed: bool,
+    /// It stays, empty, if no record does.
+    stays_empty: bool,
+    unpacked: Unpacked,
+    kept: Kept,
+    stage: Stage,
+}
+
+enum Stage {
+    Unpack,
+    Walk(Walk),
+    Judge,
+    /// The records' timestamps are counted from the horizon.
+    Rebase {
+        new: BatchHeader,
+        at: usize,
+        out: Vec<u8>,
+    },
+    /// `None` while it takes a slice.
+    Compress {
+        records: Vec<u8>,
+        compressor: Option<Box<Compressor>>,
+    },
+}
+
 impl<'a> Filter<'a> {
-    pub(super) fn new(map: &'a OffsetMap, now_ms: i64, delete_retention_ms: i64) -> Filter<'a> {
-        Filter { map, now_ms, delete_retention_ms, segment_end: map.next(), open: HashSet::new() }
+    pub(super) fn new(map: &'a OffsetMap, outcomes: &'a Outcomes, now_ms: i64, delete_retention_ms: i64) -> Filter<'a> {
+        Filter { map, outcomes, now_ms, delete_retention_ms, segment_end: map.next(), open: HashSet::new() }
     }
 
-    /// What is left of a whole batch that is not internal. `last_of_producer`: nothing later of its producer is known.
-    pub(super) fn pass(
+    /// Begins with a whole batch that is not internal. `last_of_producer`: nothing later of its producer is known.
+    pub(super) fn begin(
         &mut self,
         header: &BatchHeader,
         batch: &Bytes,
         last_of_producer: bool,
-    ) -> Result<Fate, RecordsError> {
+    ) -> Result<Passing, RecordsError> {
         let marker_of_nothing = self.is_marker_of_nothing(header, batch);
         let horizon_passed = header.delete_horizon().is_some_and(|horizon| horizon <= self.now_ms);
-        let kept = if header.is_control() {
+        let aborted = header.next_offset() <= self.map.next() && self.outcomes.is_aborted(header);
+        let (kept, stage) = if header.is_control() {
             let kept = if marker_of_nothing && horizon_passed { Kept::default() } else { Kept::whole(header) };
-            Kept { needs_horizon: marker_of_nothing, ..kept }
+            (Kept { needs_horizon: marker_of_nothing, ..kept }, Stage::Judge)
+        } else if aborted || header.count == 0 {
+            (Kept::default(), Stage::Judge)
         } else {
-            self.survivors(header, batch, horizon_passed)?
+            (Kept { max_timestamp: -1, ..Kept::default() }, Stage::Unpack)
         };
+        Ok(Passing {
+            header: *header,
+            batch: batch.clone(),
+            horizon_passed,
+            stays_empty: last_of_producer || header.next_offset() == self.segment_end,
+            unpacked: Unpacked::of(header, batch)?,
+            kept,
+            stage,
+        })
+    }
+
+    /// Goes on by one slice; what is left of the batch when that was the last one.
+    pub(super) fn step(&self, passing: &mut Passing) -> Result<Option<Fate>, RecordsError> {
+        let Passing { header, unpacked, kept, .. } = passing;
+        match &mut passing.stage {
+            Stage::Unpack => {
+                if unpacked.step()? {
+                    kept.records.reserve_exact(unpacked.bytes().len());
+                    passing.stage = Stage::Walk(Walk::over(header));
+                }
+            }
+            Stage::Walk(walk) => {
+                let horizon_passed = passing.horizon_passed;
+                let ended = walk.step(unpacked.bytes(), |record, bytes| {
+                    let offset = header.base_offset + i64::from(record.offset_delta);
+                    if self.stays(record, offset, horizon_passed) {
+                        kept.take_in(header, record, bytes);
+                    }
+                    true
+                })?;
+                if ended {
+                    passing.stage = Stage::Judge;
+                }
+            }
+            Stage::Judge => return self.judge(passing),
+            Stage::Rebase { new, at, out } => {
+                if rebase(&kept.records, header.base_timestamp, new.base_timestamp, at, out)? {
+                    let (new, records) = (*new, std::mem::take(out));
+                    passing.stage = compress(&new, records)?;
+                }
+            }
+            Stage::Compress { records, compressor: slot } => {
+                let Some(mut compressor) = slot.take() else { unreachable!("it is put back until it is done") };
+                if compressor.step(records)? {
+                    let mut out = compressor.finish()?;
+                    seal(&mut out);
+                    return Ok(Some(Fate::Changed(Bytes::from(out))));
+                }
+                *slot = Some(compressor);
+            }
+        }
+        Ok(None)
+    }
+
+    /// When it is known what stays.
+    fn judge(&self, passing: &mut Passing) -> Result<Option<Fate>, RecordsError> {
+        let Passing { header, batch, kept, .. } = passing;
         let horizon = (kept.needs_horizon && header.delete_horizon().is_none())
             .then(|| self.now_ms.saturating_add(self.delete_retention_ms));
-        if kept.count > 0 {
-            return match (kept.count == header.count, horizon) {
-                (true, None) => Ok(Fate::AsItIs),
-                _ => rewrite(header, batch, kept, horizon).map(Fate::Changed),
-            };
+        if kept.count == 0 {
+            return Ok(Some(match passing.stays_empty {
+                true if header.count == 0 => Fate::AsItIs,
+                true => Fate::Changed(empty(header)),
+                false => Fate::Gone,
+            }));
         }
-        let last_of_segment = header.next_offset() == self.segment_end;
-        Ok(match last_of_producer || last_of_segment {
-            true if header.count == 0 => Fate::AsItIs,
-            true => Fate::Changed(empty(header)),
-            false => Fate::Gone,
-        })
+        if kept.count == header.count && horizon.is_none() {
+            return Ok(Some(Fate::AsItIs));
+        }
+        if header.is_control() {
+            kept.records = batch.get(HEADER_BYTES..).unwrap_or_default().to_vec();
+        }
+        let mut new = BatchHeader { count: kept.count, max_timestamp: kept.max_timestamp, ..*header };
+        passing.stage = match horizon {
+            Some(horizon) => {
+                new.set_delete_horizon(horizon);
+                let out = Vec::with_capacity(kept.records.len() + 8 * kept.count.max(0) as usize);
+                Stage::Rebase { new, at: 0, out }
+            }
+            None => compress(&new, std::mem::take(&mut kept.records))?,
+        };
+        Ok(None)
     }
 
     /// True for a marker that ends a transaction of which no batch is left.
@@ -91,34 +194,6 @@ impl<'a> Filter<'a> {
             }
             (false, false) => false,
         }
-    }
-
-    fn survivors(&self, header: &BatchHeader, batch: &[u8], horizon_passed: bool) -> Result<Kept, RecordsError> {
-        let mut kept = Kept { max_timestamp: -1, ..Kept::default() };
-        if header.count == 0 {
-            return Ok(kept);
-        }
-        let packed = batch.get(HEADER_BYTES..).unwrap_or_default();
-        let log_append = header.timestamp_type() == TimestampType::LogAppendTime;
-        codec::with_decompressed(header.compression()?, packed, RECORDS_BYTES_MAX, |mut rest| {
-            for index in 0..u32::try_from(header.count).unwrap_or(0) {
-                let before = rest;
-                let record = RecordBody::read(&mut rest).map_err(|what| RecordsError::Record { index, what })?;
-                let offset = header.base_offset + i64::from(record.offset_delta);
-                if !self.stays(&record, offset, horizon_passed) {
-                    continue;
-                }
-                kept.records.extend_from_slice(before.get(..before.len() - rest.len()).unwrap_or_default());
-                kept.count += 1;
-                kept.needs_horizon |= record.value.is_none();
-                kept.max_timestamp = match log_append {
-                    true => header.max_timestamp,
-                    false => kept.max_timestamp.max(header.base_timestamp.wrapping_add(record.timestamp_delta)),
-                };
-            }
-            Ok::<(), RecordsError>(())
-        })??;
-        Ok(kept)
     }
 
     fn stays(&self, record: &RecordBody<'_>, offset: Offset, horizon_passed: bool) -> bool {
@@ -143,42 +218,44 @@ struct Kept {
 }
 
 impl Kept {
+    fn take_in(&mut self, header: &BatchHeader, record: &RecordBody<'_>, bytes: &[u8]) {
+        self.records.extend_from_slice(bytes);
+        self.count += 1;
+        self.needs_horizon |= record.value.is_none();
+        self.max_timestamp = match header.timestamp_type() {
+            TimestampType::LogAppendTime => header.max_timestamp,
+            TimestampType::CreateTime => {
+                self.max_timestamp.max(header.base_timestamp.wrapping_add(record.timestamp_delta))
+            }
+        };
+    }
+
     /// All of a control batch, which is never compressed.
     fn whole(header: &BatchHeader) -> Kept {
         Kept { count: header.count, max_timestamp: header.max_timestamp, ..Kept::default() }
     }
 }
 
-/// The batch with the records that stay, in its own codec.
-fn rewrite(header: &BatchHeader, batch: &[u8], kept: Kept, horizon: Option<i64>) -> Result<Bytes, RecordsError> {
-    let mut records = match header.is_control() {
-        true => batch.get(HEADER_BYTES..).unwrap_or_default().to_vec(),
-        false => kept.records,
-    };
-    let mut new = BatchHeader { count: kept.count, max_timestamp: kept.max_timestamp, ..*header };
-    if let Some(horizon) = horizon {
-        new.set_delete_horizon(horizon);
-        records = rebase(&records, header.base_timestamp, horizon, header.count)?;
-    }
-    let codec = header.compression()?;
+/// Begins the batch with the records that stay, in its own codec.
+fn compress(new: &BatchHeader, records: Vec<u8>) -> Result<Stage, RecordsError> {
+    let codec = new.compression()?;
     let mut out = Vec::with_capacity(HEADER_BYTES + if codec == Codec::None { records.len() } else { 0 });
-    put_header(&new, &mut out);
-    codec::compress(codec.into(), &records, &mut out)?;
-    seal(&mut out);
-    Ok(Bytes::from(out))
+    put_header(new, &mut out);
+    let compressor = Compressor::new(codec.into(), records.len(), out)?;
+    Ok(Stage::Compress { records, compressor: Some(Box::new(compressor)) })
 }
 
-/// The records with timestamps counted from `to` instead of `from`.
-fn rebase(mut records: &[u8], from: i64, to: i64, count: i32) -> Result<Vec<u8>, RecordsError> {
-    let mut out = Vec::with_capacity(records.len() + 8 * count.max(0) as usize);
-    let mut index = 0;
-    while !records.is_empty() {
-        let record = RecordBody::read(&mut records).map_err(|what| RecordsError::Record { index, what })?;
+/// Appends some of the records from `at` on to `out`, with timestamps counted from `to` instead of `from`; true at the end.
+fn rebase(records: &[u8], from: i64, to: i64, at: &mut usize, out: &mut Vec<u8>) -> Result<bool, RecordsError> {
+    let before = records.get(*at..).unwrap_or_default();
+    let mut rest = before;
+    while !rest.is_empty() && before.len() - rest.len() < WALK_BYTES {
+        let record = RecordBody::read(&mut rest).map_err(|what| RecordsError::Record { index: 0, what })?;
         let timestamp = from.wrapping_add(record.timestamp_delta);
-        RecordBody { timestamp_delta: timestamp.wrapping_sub(to), ..record }.write(&mut out);
-        index += 1;
+        RecordBody { timestamp_delta: timestamp.wrapping_sub(to), ..record }.write(out);
     }
-    Ok(out)
+    *at = records.len() - rest.len();
+    Ok(rest.is_empty())
 }
 
 /// The batch without its records: what it says of its producer and its offsets (`DefaultRecordBatch.writeEmptyHeader`).

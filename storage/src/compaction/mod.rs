@@ -8,7 +8,7 @@
 //! ```
 //! 1. `plan`: which segments. Only finished ones, behind which lie the applied and the durable point, in memory and on disk.
 //! 2. `map`: the dirty records' keys and last offsets go into an `offset_map` of bounded size. Where it is full the pass ends;
-//!    the rest is another pass's.
+//!    the rest is another pass's. So is all from the first transaction on that has not ended (`transactions`).
 //! 3. `swap::give_up`: the entries of all segments before the end of the pass are purged for Raft, durably.
 //! 4. `rewrite`: neighbouring segments, as many as make one of `segment.bytes`, are copied into one file, batch by batch
 //!    through `filter`. `swap` puts that in their place.
@@ -32,11 +32,6 @@
 //! | readers, `.idx`             | positions of one file                   | counts up `generation`: what was looked up is looked up again. Reads under way go on in the old file, which `Files` holds meanwhile |
 //! | readers                     | the offset after a batch                | nothing: a read begins with the first batch that ends behind the offset, over gaps and segments |
 //! | times                       | the largest time of a segment has a record | batches without records do not count                    |
-//!
-//! # Limits
-//!
-//! Transactional batches are left alone, and all behind the first of them: what was aborted must not replace what is committed, and
-//! the log does not know yet what was.
 
 mod filter;
 mod map;
@@ -45,6 +40,8 @@ mod plan;
 mod rewrite;
 mod standing;
 mod swap;
+mod transactions;
+mod unpack;
 
 use std::rc::Rc;
 
@@ -60,8 +57,15 @@ pub use plan::Cleanable;
 pub(crate) use standing::Standing;
 pub(crate) use swap::recover;
 
-/// Bytes read and written at a time.
-const PIECE_BYTES: usize = 1 << 20;
+/// Bytes read and written at a time: the journal's writes do not wait for more of one another's on the device.
+const PIECE_BYTES: usize = 128 << 10;
+/// How long compaction keeps a core, microseconds: those who produce wait for it.
+const QUANTUM_US: u64 = 100;
+
+/// Lets others run when the quantum is over.
+async fn breathe() {
+    core_pinning::yield_after(QUANTUM_US).await
+}
 
 /// How a shard compacts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,7 +116,7 @@ impl Cleaner {
         let Some(_running) = log.compaction.begin() else { return Ok(None) };
         self.finish_earlier(log).await?;
         let Some(plan) = plan::plan(log, now_ms).await? else { return Ok(None) };
-        if plan.dirty_bytes() == 0 {
+        if plan.dirty_bytes() == 0 || log.compaction.is_stuck(&plan) {
             return Ok(None);
         }
         (self.begun, self.bytes) = (time::now(), 0);
@@ -124,16 +128,17 @@ impl Cleaner {
     }
 
     async fn pass(&mut self, log: &Rc<LogInner>, plan: &Plan, now_ms: i64) -> Result<Option<Cleaned>, StorageError> {
-        let map = map::build(self, log, plan).await?;
+        let (map, outcomes) = map::build(self, log, plan).await?;
         let end = map.next();
         let sources: Vec<Source> = plan.sources.iter().copied().filter(|s| s.base < end).collect();
         let Some(boundary) = sources.last().map(|s| s.end) else { return Ok(None) };
         if end <= plan.first_dirty {
+            log.compaction.note_stuck(plan);
             return Ok(None);
         }
         swap::give_up(log, boundary).await?;
         let config = log.state.borrow().config.clone();
-        let mut filter = Filter::new(&map, now_ms, config.delete_retention_ms);
+        let mut filter = Filter::new(&map, &outcomes, now_ms, config.delete_retention_ms);
         let mut cleaned = Cleaned { upto: end, map_bytes: map.bytes(), ..Cleaned::default() };
         for group in plan::groups(&sources, &config) {
             filter.segment_end = group.last().map_or(end, |s| s.end);

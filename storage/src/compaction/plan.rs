@@ -56,6 +56,11 @@ impl Plan {
         self.sources.iter().filter(|s| s.end > self.first_dirty)
     }
 
+    /// Where a pass begins and where it could end.
+    pub(super) fn range(&self) -> Option<(Offset, Offset)> {
+        self.sources.last().map(|last| (self.first_dirty, last.end))
+    }
+
     /// True if all its segments are still in the log.
     pub(super) fn is_in(&self, log: &LogInner) -> bool {
         let state = log.state.borrow();

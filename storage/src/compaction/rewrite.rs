@@ -4,18 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use bytes::Bytes;
 use core_pinning::disk::fs;
 use core_pinning::{AlignedBuf, BLOCK, File, OpenOptions};
 
 use super::filter::{Fate, Filter};
 use super::plan::Source;
-use super::{Cleaner, PIECE_BYTES};
+use super::{Cleaner, PIECE_BYTES, breathe};
 use crate::error::{Doing, StorageError};
 use crate::layout;
 use crate::log::LogInner;
 use crate::model::Offset;
-use crate::record::BatchHeader;
 use crate::record::internal::{self, SEGMENT_FORMAT_COMPACTED, SegmentHeader};
+use crate::record::{BatchHeader, RecordsError};
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::index_file::{Covers, Fingerprint, IndexFile};
 use crate::segment::{SegmentStart, Times};
@@ -62,7 +63,7 @@ async fn write(
         while let Some(batch) = log.scanned(source.base, scan.next().await)? {
             let header = &batch.header;
             cleaner.account(log, batch.bytes.len()).await?;
-            core_pinning::yield_if_needed().await;
+            breathe().await;
             let out = match &mut output {
                 Some(out) => out,
                 None => {
@@ -83,7 +84,7 @@ async fn write(
                 })
             };
             let last_of_producer = header.has_producer() && producers(header);
-            let fate = filter.pass(header, &batch.bytes, last_of_producer);
+            let fate = pass(filter, header, &batch.bytes, last_of_producer).await;
             let fate = fate.map_err(|e| log.fence(log.corrupt(source.base, batch.position, e.to_string())))?;
             match fate {
                 Fate::Gone => {}
@@ -100,6 +101,22 @@ async fn write(
     match output {
         Some(output) => output.finish(log, end).await,
         None => Err(StorageError::refused("a segment without its header")),
+    }
+}
+
+/// What is left of a batch.
+async fn pass(
+    filter: &mut Filter<'_>,
+    header: &BatchHeader,
+    batch: &Bytes,
+    last_of_producer: bool,
+) -> Result<Fate, RecordsError> {
+    let mut passing = filter.begin(header, batch, last_of_producer)?;
+    loop {
+        if let Some(fate) = filter.step(&mut passing)? {
+            return Ok(fate);
+        }
+        breathe().await;
     }
 }
 
@@ -160,12 +177,13 @@ impl Output {
         self.pending.extend_from_slice(batch);
     }
 
-    /// Writes whole blocks once they make a piece; gives the bytes written.
+    /// Writes pieces that are full; gives the bytes written.
     async fn write_pieces(&mut self) -> Result<usize, StorageError> {
-        match self.pending.len() {
-            len if len >= PIECE_BYTES => self.write(len / BLOCK * BLOCK).await,
-            _ => Ok(0),
+        let mut written = 0;
+        while self.pending.len() >= PIECE_BYTES {
+            written += self.write(PIECE_BYTES).await?;
         }
+        Ok(written)
     }
 
     async fn write(&mut self, len: usize) -> Result<usize, StorageError> {

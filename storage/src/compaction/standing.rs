@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 
 use core_pinning::sync::{Permit, Semaphore};
 
+use super::plan::Plan;
 use super::swap::Swap;
 use crate::error::StorageError;
 use crate::layout;
@@ -24,6 +25,8 @@ pub(crate) struct Standing {
     running: Cell<bool>,
     /// `None`: the file has not been looked at.
     first_dirty: Cell<Option<Offset>>,
+    /// First dirty offset and end of a pass that got nowhere: its first transaction had not ended.
+    stuck: Cell<Option<(Offset, Offset)>>,
     /// A swap that was begun and could not be finished.
     pub(super) swap: RefCell<Option<Swap>>,
 }
@@ -35,6 +38,7 @@ impl Default for Standing {
             indexes: Semaphore::new(1),
             running: Cell::default(),
             first_dirty: Cell::default(),
+            stuck: Cell::default(),
             swap: RefCell::default(),
         }
     }
@@ -57,6 +61,15 @@ impl Standing {
     /// Waits for the turn to change the `indexes` file.
     pub(crate) async fn alone_with_indexes(&self) -> Permit<'_> {
         self.indexes.acquire(1).await
+    }
+
+    pub(super) fn note_stuck(&self, plan: &Plan) {
+        self.stuck.set(plan.range());
+    }
+
+    /// True if a pass over the same segments got nowhere.
+    pub(super) fn is_stuck(&self, plan: &Plan) -> bool {
+        self.stuck.get().is_some() && self.stuck.get() == plan.range()
     }
 
     /// `None` if a pass runs already.

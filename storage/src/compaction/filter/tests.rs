@@ -32,9 +32,17 @@ fn map_of(last: &[(&str, i64)], next: i64) -> OffsetMap {
     map
 }
 
+fn run(filter: &mut Filter<'_>, batch: &Bytes, last: bool) -> Result<Fate, RecordsError> {
+    let mut passing = filter.begin(&BatchHeader::parse(batch).unwrap(), batch, last)?;
+    loop {
+        if let Some(fate) = filter.step(&mut passing)? {
+            return Ok(fate);
+        }
+    }
+}
+
 fn pass(map: &OffsetMap, now_ms: i64, batch: &Bytes, last: bool) -> Fate {
-    let header = BatchHeader::parse(batch).unwrap();
-    Filter::new(map, now_ms, RETENTION).pass(&header, batch, last).unwrap()
+    run(&mut Filter::new(map, &Outcomes::default(), now_ms, RETENTION), batch, last).unwrap()
 }
 
 fn changed(fate: Fate) -> (BatchHeader, Bytes) {
@@ -132,14 +140,13 @@ fn a_marker_stays_until_its_transaction_is_gone_and_a_horizon_has_passed() {
     let mut transactional = builder(Codec::None).transactional();
     transactional.push(100, Some(b"x"), Some(b"1"));
     let data = transactional.build_at(Offset(10), Term(4)).unwrap();
-    let data_header = BatchHeader::parse(&data).unwrap();
     let commit = marker(11);
-    let header = BatchHeader::parse(&commit).unwrap();
-    let mut filter = Filter::new(&map, NOW, RETENTION);
-    filter.pass(&data_header, &data, false).unwrap();
-    assert_eq!(filter.pass(&header, &commit, false).unwrap(), Fate::AsItIs, "its transaction has a batch");
+    let outcomes = Outcomes::default();
+    let mut filter = Filter::new(&map, &outcomes, NOW, RETENTION);
+    run(&mut filter, &data, false).unwrap();
+    assert_eq!(run(&mut filter, &commit, false), Ok(Fate::AsItIs), "its transaction has a batch");
     // The next pass finds the marker alone.
-    let (header, marked) = changed(Filter::new(&map, NOW, RETENTION).pass(&header, &commit, false).unwrap());
+    let (header, marked) = changed(pass(&map, NOW, &commit, false));
     assert_eq!((header.delete_horizon(), header.count), (Some(NOW + RETENTION), 1));
     assert_eq!(TransactionMarker::of(&header, &marked), Some(TransactionMarker::Commit));
     assert_eq!(records(&marked).len(), 1);
@@ -155,7 +162,6 @@ fn damaged_records_are_an_error() {
     let end = bad.len() - 5;
     bad.truncate(end);
     seal(&mut bad);
-    let header = BatchHeader::parse(&bad).unwrap();
-    let map = map_of(&[], 20);
-    assert!(Filter::new(&map, NOW, RETENTION).pass(&header, &Bytes::from(bad), false).is_err());
+    let (map, outcomes) = (map_of(&[], 20), Outcomes::default());
+    assert!(run(&mut Filter::new(&map, &outcomes, NOW, RETENTION), &Bytes::from(bad), false).is_err());
 }
