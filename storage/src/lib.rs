@@ -29,7 +29,7 @@ mod store;
 mod term_starts;
 
 pub use compaction::{Cleanable, Cleaned, Cleaner, CleanerOptions};
-pub use data_dir::{DataDir, DataDirError, LockHolder, data_dir_cluster_id, lock_data_dir};
+pub use data_dir::{DataDir, DataDirError, LockHolder, NewDirectory, data_dir_cluster_id, lock_data_dir};
 pub use entry::{
     Bounds, EntryHeader, EntryKind, FirstState, LogEntry, PartitionSpec, ReadLimit, ReadSlices, SegmentInfo, VoteRecord,
 };
@@ -37,6 +37,7 @@ pub use error::{ReadError, StorageError};
 pub use log::{Expendable, Freed, Log, TimedOffset};
 pub use options::{CleanupPolicy, LogConfig, StoreOptions};
 pub use recovery::offline::describe::{DescribeError, describe_file};
+pub use recovery::offline::walk::{Met, SegmentBytes, SegmentWalk};
 pub use recovery::offline::{CheckReport, Finding, Severity, check_data_dir};
 pub use recovery::{RecoveryReport, recover_journals};
 pub use reserve::Reserve;

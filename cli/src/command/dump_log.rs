@@ -5,12 +5,11 @@ use crate::output::Output;
 use bytes::Bytes;
 use clap::Args;
 use corelane_storage::record::dump::{self, Fields};
-use corelane_storage::record::{BatchHeader, BatchKind, HEADER_BYTES, RecordIter, classify};
-use corelane_storage::{DescribeError, IndexSummary, describe_file};
+use corelane_storage::record::{BatchHeader, BatchKind, RecordIter};
+use corelane_storage::{DescribeError, IndexSummary, Met, SegmentWalk, describe_file};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Print the batches and records of log segments, and check them.
@@ -43,8 +42,6 @@ pub struct DumpLogArgs {
     all: bool,
 }
 
-/// Batches beyond this are taken for damage; Kafka's own limit is 2 GiB, ours far below.
-const BATCH_MAX: u64 = 1 << 30;
 const DECOMPRESSED_MAX: usize = 1 << 30;
 
 #[derive(Default)]
@@ -75,17 +72,7 @@ pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
     }
     for (i, path) in segments.iter().enumerate() {
         let last = segments.get(i + 1).is_none_or(|next| next.parent() != path.parent());
-        let segment = &mut Segment {
-            args,
-            path,
-            last,
-            totals: &mut totals,
-            out,
-            next_offset: None,
-            index: None,
-            next_entry: 0,
-            ordinal: 0,
-        };
+        let segment = &mut Segment { args, path, last, totals: &mut totals, out, next_offset: None };
         segment.dump()?;
     }
     let t = &totals;
@@ -178,17 +165,10 @@ struct Segment<'a> {
     totals: &'a mut Totals,
     out: &'a mut Output,
     next_offset: Option<i64>,
-    /// The index beside the segment, while its entries are compared.
-    index: Option<IndexSummary>,
-    /// Which of them comes next.
-    next_entry: usize,
-    /// Entries of the Raft log before the batch that is looked at.
-    ordinal: u32,
 }
 
 impl Segment<'_> {
     fn dump(&mut self) -> Result<(), Failure> {
-        self.read_index()?;
         let failed = |e: io::Error| Failure::failed(format!("{}: {e}", self.path.display()));
         let file = File::open(self.path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
@@ -197,105 +177,65 @@ impl Segment<'_> {
         if !self.args.quiet && !self.out.is_json() {
             self.out.line(format!("{} ({length} bytes)", self.path.display()))?;
         }
-        let mut position = 0;
-        while position < length {
-            let mut head = [0; HEADER_BYTES];
-            let available = (length - position).min(HEADER_BYTES as u64) as usize;
-            let head = head.get_mut(..available).unwrap_or_default();
-            file.read_exact_at(head, position).map_err(failed)?;
-            if head.iter().all(|b| *b == 0) {
-                return self.unwritten(&file, position, length).map_err(failed)?;
+        let index = self.index()?;
+        let mut walk = SegmentWalk::new(&file, length, index);
+        while let Some(met) = walk.meet().map_err(|e| Failure::failed(format!("{}: {e}", self.path.display())))? {
+            match met {
+                Met::Batch { position, header, kind, bytes, damage } => {
+                    self.batch(&header, kind, &bytes, damage.as_deref(), position)?;
+                }
+                Met::Zeros { position, upto } if upto == length => {
+                    self.note(position, &format!("{} bytes of space without data", length - position))?;
+                }
+                Met::Zeros { position, upto } => self.torn(position, &format!("zeros up to position {upto}"))?,
+                Met::CutShort { position, left } => {
+                    self.torn(position, &format!("a batch cut short after {left} bytes"))?;
+                }
+                Met::Bad { position, what } => {
+                    self.damage(position, &format!("{what}; the rest of the segment is not looked at"))?;
+                }
+                Met::IndexUseless { what } => self.stale_index(&what)?,
+                Met::IndexWrong { position, what } => self.damage(position, &what)?,
             }
-            let size = match BatchHeader::parse(head) {
-                Ok(header) => header.size() as u64,
-                Err(_) if available < HEADER_BYTES => return self.cut_short(position, length),
-                Err(e) => return self.damage(position, &format!("{e}; the rest of the segment is not looked at")),
-            };
-            if size > BATCH_MAX {
-                return self
-                    .damage(position, &format!("a batch of {size} bytes; the rest of the segment is not looked at"));
-            }
-            if size > length - position {
-                return self.cut_short(position, length);
-            }
-            let mut batch = vec![0; size as usize];
-            file.read_exact_at(&mut batch, position).map_err(failed)?;
-            self.batch(&Bytes::from(batch), position)?;
-            position += size;
-        }
-        if let Some(index) = self.index.take().filter(|i| i.covered > length) {
-            return self.stale_index(&format!("it covers {} bytes of {length}", index.covered));
         }
         Ok(())
     }
 
     /// The index beside the segment, if there is one. It is a shortcut: a broker makes a damaged one again.
-    fn read_index(&mut self) -> Result<(), Failure> {
-        let Ok(bytes) = fs::read(self.path.with_extension("idx")) else { return Ok(()) };
+    fn index(&mut self) -> Result<Option<IndexSummary>, Failure> {
+        let Ok(bytes) = fs::read(self.path.with_extension("idx")) else { return Ok(None) };
         match IndexSummary::read(&bytes) {
-            Ok(index) => self.index = Some(index),
-            Err(e) => return self.stale_index(&e.to_string()),
+            Ok(index) => Ok(Some(index)),
+            Err(e) => self.stale_index(&e.to_string()).map(|()| None),
         }
-        Ok(())
     }
 
     fn stale_index(&mut self, why: &str) -> Result<(), Failure> {
-        self.index = None;
         self.note(0, &format!("the index cannot be used and will be made again: {why}"))
     }
 
-    /// Compares the index with the batch at `position`.
-    fn check_index(&mut self, header: &BatchHeader, position: u64) -> Result<(), Failure> {
-        let Some(index) = &self.index else { return Ok(()) };
-        if position == 0 && index.base_offset != header.base_offset {
-            return self.stale_index("it belongs to another segment");
-        }
-        let (at, offset, crc) = index.last_batch;
-        if at == position && (offset, crc) != (header.base_offset, header.crc) {
-            return self.stale_index("it is of another past of the log");
-        }
-        let Some((at, offset, ordinal)) = index.entries.get(self.next_entry).copied() else { return Ok(()) };
-        if at > position {
-            return Ok(());
-        }
-        self.next_entry += 1;
-        if at < position {
-            return self.damage(at, "the index names this as the begin of a batch, but it is inside one");
-        }
-        if (offset, ordinal) != (header.base_offset, self.ordinal) {
-            let what = format!(
-                "the index says offset {} and entry {ordinal}, the log {} and {}",
-                offset.0, header.base_offset.0, self.ordinal
-            );
-            return self.damage(at, &what);
-        }
-        Ok(())
-    }
-
-    fn batch(&mut self, batch: &Bytes, position: u64) -> Result<(), Failure> {
-        let header = match BatchHeader::parse(batch) {
-            Ok(header) => header,
-            Err(e) => return self.damage(position, &e.to_string()),
-        };
+    fn batch(
+        &mut self,
+        header: &BatchHeader,
+        kind: BatchKind,
+        batch: &Bytes,
+        damage: Option<&str>,
+        position: u64,
+    ) -> Result<(), Failure> {
         self.totals.batches += 1;
-        let kind = classify(&header, batch);
         let internal = kind.is_internal();
         self.totals.internal += u64::from(internal);
-        self.check_index(&header, position)?;
-        // The batch with the header of the segment is no entry.
-        self.ordinal += u32::from(kind != BatchKind::SegmentHeader);
-        let intact = header.verify_crc(batch).is_ok();
-        if !intact {
-            self.damage(position, "the CRC does not match the bytes")?;
+        if let Some(what) = damage {
+            self.damage(position, what)?;
         }
         if !internal {
-            self.check_order(&header, position)?;
+            self.check_order(header, position)?;
         }
         let wanted = self.args.from.is_none_or(|from| header.last_offset().0 >= from);
         if wanted && !self.args.quiet {
-            self.print(&dump::batch(&header, batch, position), 0)?;
+            self.print(&dump::batch(header, batch, position), 0)?;
         }
-        if !intact || internal || kind == BatchKind::SegmentHeader {
+        if damage.is_some() || internal || kind == BatchKind::SegmentHeader {
             return Ok(());
         }
         let records = match RecordIter::new(batch, DECOMPRESSED_MAX) {
@@ -308,7 +248,7 @@ impl Segment<'_> {
                     self.totals.records += 1;
                     let asked = self.args.records || self.args.data;
                     if asked && wanted && !self.args.quiet {
-                        self.print(&dump::record(&header, &record, self.args.data), 2)?;
+                        self.print(&dump::record(header, &record, self.args.data), 2)?;
                     }
                 }
                 Err(e) => return self.damage(position, &e.to_string()),
@@ -333,26 +273,9 @@ impl Segment<'_> {
         Ok(())
     }
 
-    /// Space ahead of the data is all zeros.
-    fn unwritten(&mut self, file: &File, position: u64, length: u64) -> io::Result<Result<(), Failure>> {
-        let mut block = vec![0; 1 << 20];
-        let mut at = position;
-        while at < length {
-            let take = (length - at).min(block.len() as u64) as usize;
-            let part = block.get_mut(..take).unwrap_or_default();
-            file.read_exact_at(part, at)?;
-            if let Some(i) = part.iter().position(|b| *b != 0) {
-                let what = format!("zeros up to position {}", at + i as u64);
-                return Ok(if self.last { self.note(position, &what) } else { self.damage(position, &what) });
-            }
-            at += take as u64;
-        }
-        Ok(self.note(position, &format!("{} bytes of space without data", length - position)))
-    }
-
-    fn cut_short(&mut self, position: u64, length: u64) -> Result<(), Failure> {
-        let what = format!("a batch cut short after {} bytes", length - position);
-        if self.last { self.note(position, &what) } else { self.damage(position, &what) }
+    /// The end of the last segment may be so after a crash.
+    fn torn(&mut self, position: u64, what: &str) -> Result<(), Failure> {
+        if self.last { self.note(position, what) } else { self.damage(position, what) }
     }
 
     fn note(&mut self, position: u64, what: &str) -> Result<(), Failure> {

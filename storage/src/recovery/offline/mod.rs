@@ -9,6 +9,7 @@ pub(crate) mod describe;
 mod journals;
 mod partition;
 mod segment;
+pub(crate) mod walk;
 
 use std::fs::{self, File, TryLockError};
 use std::io;

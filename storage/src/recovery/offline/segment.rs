@@ -5,11 +5,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
+use super::walk::{Met, SegmentBytes, SegmentWalk};
 use super::{Findings, failed, read};
 use crate::data_dir::DataDirError;
 use crate::model::{Offset, PartitionKey, RaftIndex};
 use crate::record::internal::{self, BatchKind, SEGMENT_FORMAT};
-use crate::record::{BatchHeader, HEADER_BYTES, classify};
+use crate::record::{BatchHeader, classify};
 use crate::recovery::plan::Extent;
 use crate::segment::index_file::IndexSummary;
 
@@ -89,54 +92,9 @@ impl Contents {
     }
 }
 
-/// The index beside a segment, while its entries are compared.
-struct Beside {
-    path: PathBuf,
-    index: Option<IndexSummary>,
-    next: usize,
-    ordinal: u32,
-}
-
-impl Beside {
-    fn open(place: &Place, findings: &mut Findings<'_>) -> Result<Beside, DataDirError> {
-        let path = place.path.with_extension("idx");
-        let index = match read(&path)?.map(|bytes| IndexSummary::read(&bytes)) {
-            Some(Ok(index)) if index.base_offset == place.base && index.covered <= place.end => Some(index),
-            Some(Ok(_)) => {
-                findings.note(&path, "not of this segment as it is: it is made again");
-                None
-            }
-            Some(Err(error)) => {
-                findings.note(&path, format!("{error}: it is made again"));
-                None
-            }
-            None => None,
-        };
-        Ok(Beside { path, index, next: 0, ordinal: 0 })
-    }
-
-    fn compare(&mut self, header: &BatchHeader, position: u64, findings: &mut Findings<'_>) {
-        let Some(index) = &self.index else { return };
-        let (at, offset, crc) = index.last_batch;
-        if at == position && (offset, crc) != (header.base_offset, header.crc) {
-            findings.note(&self.path, "of another past of the log: it is made again");
-            self.index = None;
-            return;
-        }
-        let Some((at, offset, ordinal)) = index.entries.get(self.next).copied().filter(|e| e.0 <= position) else {
-            return;
-        };
-        self.next += 1;
-        if at < position {
-            let what = "the index names this as the begin of a batch of its segment, but it is inside one";
-            findings.damage(&self.path, Some(at), what);
-        } else if (offset, ordinal) != (header.base_offset, self.ordinal) {
-            let what = format!(
-                "the index has offset {} and entry {ordinal} at position {at} of its segment, which has {} and {}",
-                offset.0, header.base_offset.0, self.ordinal
-            );
-            findings.damage(&self.path, None, what);
-        }
+impl SegmentBytes for Contents {
+    fn read(&self, position: u64, len: usize) -> io::Result<Bytes> {
+        Contents::read(self, position, len as u64).map(Bytes::from)
     }
 }
 
@@ -155,41 +113,49 @@ pub(super) fn check_segment(
         *walk = Walk::default();
         return Ok(());
     }
-    let mut beside = Beside::open(place, findings)?;
-    let mut position = 0;
-    while position < place.end {
-        let left = place.end - position;
-        let head = contents.read(position, left.min(HEADER_BYTES as u64)).map_err(failed(&place.path))?;
-        let header = match BatchHeader::parse(&head) {
-            Ok(header) if header.size() as u64 <= left => header,
-            other => {
-                let what = match other {
-                    Ok(header) => format!("a batch of {} bytes where {left} are left", header.size()),
-                    Err(error) => error.to_string(),
-                };
-                findings.damage(&place.path, Some(position), format!("{what}; the rest is not looked at"));
-                *walk = Walk::default();
-                return Ok(());
+    let beside = place.path.with_extension("idx");
+    let index = match read(&beside)?.map(|bytes| IndexSummary::read(&bytes)).transpose() {
+        Ok(index) => index,
+        Err(error) => {
+            findings.note(&beside, format!("{error}: it is made again"));
+            None
+        }
+    };
+    let mut batches = SegmentWalk::new(&contents, place.end, index);
+    while let Some(met) = batches.meet().map_err(failed(&place.path))? {
+        let (at, what) = match met {
+            Met::Batch { position, header, bytes, damage, .. } => {
+                if let Some(what) = damage {
+                    findings.damage(&place.path, Some(position), what);
+                }
+                findings.report.batches += 1;
+                match position {
+                    0 => begin(place, &bytes, walk, findings),
+                    _ => follow(place, &header, &bytes, position, walk, findings),
+                }
+                continue;
             }
+            Met::IndexUseless { what } => {
+                findings.note(&beside, format!("{what}: it is made again"));
+                continue;
+            }
+            Met::IndexWrong { position, what } => {
+                findings.damage(&beside, None, format!("position {position} of its segment: {what}"));
+                continue;
+            }
+            Met::Zeros { position, upto } => (position, format!("zeros up to position {upto}")),
+            Met::CutShort { position, left } => (position, format!("a batch cut short after {left} bytes")),
+            Met::Bad { position, what } => (position, what),
         };
-        let batch = contents.read(position, header.size() as u64).map_err(failed(&place.path))?;
-        if let Err(error) = header.verify_crc(&batch) {
-            findings.damage(&place.path, Some(position), error.to_string());
-        }
-        findings.report.batches += 1;
-        beside.compare(&header, position, findings);
-        match position {
-            0 => begin(place, &batch, walk, findings),
-            _ => follow(place, &header, &batch, position, walk, findings),
-        }
-        beside.ordinal += u32::from(position > 0);
-        position += header.size() as u64;
+        findings.damage(&place.path, Some(at), format!("{what}; the rest is not looked at"));
+        *walk = Walk::default();
+        return Ok(());
     }
     if let (Some(next), Some(found)) = (place.next, walk.next_offset)
         && (found > next || found < next && !walk.gaps)
     {
         let what = format!("the segment ends before offset {}, the next begins at {}", found.0, next.0);
-        findings.damage(&place.path, Some(position), what);
+        findings.damage(&place.path, Some(place.end), what);
         walk.next_index = None;
     }
     walk.next_offset = None;
