@@ -13,7 +13,7 @@ use corelane_config::units::HostPort;
 use corelane_config::{Advertise, BrokerConfig};
 use corelane_protocol::Uuid;
 use corelane_storage::model::NodeId;
-use corelane_storage::{DataDir, DataDirError, data_dir_cluster_id, lock_data_dir};
+use corelane_storage::{DataDir, DataDirError, NewDirectory, data_dir_cluster_id, lock_data_dir};
 
 use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
@@ -65,7 +65,8 @@ pub fn run(config: BrokerConfig, banner: Banner) -> Result<(), BrokerError> {
     let cores = cores(&config)?;
     let cluster_id = data_dir_cluster_id(&config.data_dir)?.unwrap_or_else(new_cluster_id);
     let id = NodeId(config.node_id.max(0) as u64);
-    let lock = || Ok(lock_data_dir(&config.data_dir, id, &cluster_id)?);
+    let new = if config.space.create_directory { NewDirectory::Allowed } else { NewDirectory::Refused };
+    let lock = || Ok(lock_data_dir(&config.data_dir, id, &cluster_id, new)?);
     let dir = predecessor::outlast(lock, BrokerError::may_pass)?;
     let node = Arc::new(node(&config, cores.len(), cluster_id)?);
     for shard in (0..cores.len() as u16).map(ShardId) {

@@ -97,9 +97,11 @@ pub struct GroupSettings {
     pub max_size: i32,
 }
 
-/// What happens when the disk fills. Bytes; `None`: by the size of the disk.
+/// The data directory, and what happens when its disk fills. Bytes; `None`: by the size of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceSettings {
+    /// A start may make a new data directory.
+    pub create_directory: bool,
     pub min_free_bytes: Option<u64>,
     pub near_full_free_bytes: Option<u64>,
     pub min_retention_ms: i64,
@@ -184,6 +186,7 @@ impl BrokerConfig {
                 max_size: r.int("group.max.size")?,
             },
             space: SpaceSettings {
+                create_directory: r.boolean("storage.directory.create")?,
                 min_free_bytes: r.long("storage.min.free.bytes")?.map(i64::unsigned_abs),
                 near_full_free_bytes: r.long("storage.near.full.free.bytes")?.map(i64::unsigned_abs),
                 min_retention_ms: r.need("storage.min.retention.ms")?,

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::model::NodeId;
-use crate::recovery::decision::directory::{self as table, Contents, Decision, Lock};
+use crate::recovery::decision::directory::{self as table, Contents, Create, Decision, Lock};
 
 const META: &str = "meta.properties";
 pub(crate) const LOCK: &str = ".lock";
@@ -27,6 +27,8 @@ pub enum DataDirError {
     OtherCluster { path: PathBuf, found: String, mine: String },
     #[error("{path} has format version {found}, this release knows up to {VERSION}")]
     Newer { path: PathBuf, found: u32 },
+    #[error("{path} holds no data, and storage.directory.create=false: its disk may not be mounted")]
+    NotThere { path: PathBuf },
     #[error("{path} is damaged: {reason}")]
     Damaged { path: PathBuf, reason: String },
     #[error("{path}: {source}")]
@@ -82,6 +84,14 @@ impl DataDir {
     }
 }
 
+/// Whether a start may make a new directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewDirectory {
+    Allowed,
+    /// For a node that has data already: an empty directory may be the mount point of a disk that is not mounted.
+    Refused,
+}
+
 /// What a directory says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Meta {
@@ -90,16 +100,20 @@ struct Meta {
     cluster_id: String,
 }
 
-/// Takes the directory for this process, making it if it is not there. `cluster_id` must be the directory's; what an empty or
-/// new directory gets.
+/// Takes the directory for this process, making it if it is not there and `new` allows it. `cluster_id` must be the
+/// directory's; what an empty or new directory gets.
 ///
 /// Blocks: to be called before the shards run.
-pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str) -> Result<DataDir, DataDirError> {
+pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str, new: NewDirectory) -> Result<DataDir, DataDirError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| DataDirError::Io { path, source }
     };
-    fs::create_dir_all(path).map_err(failed(path))?;
+    match new {
+        NewDirectory::Allowed => fs::create_dir_all(path).map_err(failed(path))?,
+        NewDirectory::Refused if path.is_dir() => {}
+        NewDirectory::Refused => return Err(DataDirError::NotThere { path: path.to_owned() }),
+    }
     let lock_path = path.join(LOCK);
     let lock = File::options().create(true).write(true).truncate(false).open(&lock_path).map_err(failed(&lock_path))?;
     let held = match lock.try_lock() {
@@ -121,7 +135,8 @@ pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str) -> Result<Data
         Err(_) => table::Meta::Damaged,
     };
     let some = ["data", "journal", "ledger"].into_iter().any(|name| path.join(name).exists());
-    let row = table::decide(held, what, if some { Contents::Some } else { Contents::None });
+    let create = if new == NewDirectory::Allowed { Create::Allowed } else { Create::Refused };
+    let row = table::decide(held, what, if some { Contents::Some } else { Contents::None }, create);
     let meta = match (row.then, found) {
         (Decision::RefuseInUse, _) => {
             return Err(DataDirError::InUse { path: path.to_owned(), holder: LockHolder::read(&lock_path) });
@@ -133,6 +148,7 @@ pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str) -> Result<Data
             let (found, mine) = (found.cluster_id, cluster_id.to_owned());
             return Err(DataDirError::OtherCluster { path: path.to_owned(), found, mine });
         }
+        (Decision::RefuseNew, _) => return Err(DataDirError::NotThere { path: path.to_owned() }),
         (Decision::Use, Ok(Some(found))) => found,
         (Decision::Format, _) => {
             let meta = Meta { version: VERSION, node, cluster_id: cluster_id.to_owned() };
@@ -208,35 +224,61 @@ mod tests {
     fn one_process_of_one_node_of_one_cluster() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("d");
-        let held = lock_data_dir(&path, NodeId(1), "abc").unwrap();
+        let held = lock_data_dir(&path, NodeId(1), "abc", NewDirectory::Allowed).unwrap();
         assert!(held.created);
-        let Err(DataDirError::InUse { holder, .. }) = lock_data_dir(&path, NodeId(1), "abc") else {
+        let Err(DataDirError::InUse { holder, .. }) = lock_data_dir(&path, NodeId(1), "abc", NewDirectory::Allowed)
+        else {
             panic!("held twice");
         };
         assert_eq!(holder, LockHolder::of(std::process::id()));
         assert!(holder.is_some());
         drop(held);
-        assert!(!lock_data_dir(&path, NodeId(1), "abc").unwrap().created);
+        assert!(!lock_data_dir(&path, NodeId(1), "abc", NewDirectory::Allowed).unwrap().created);
         assert!(matches!(
-            lock_data_dir(&path, NodeId(2), "abc"),
+            lock_data_dir(&path, NodeId(2), "abc", NewDirectory::Allowed),
             Err(DataDirError::OtherNode { found: 1, mine: 2, .. })
         ));
-        assert!(matches!(lock_data_dir(&path, NodeId(1), "x"), Err(DataDirError::OtherCluster { .. })));
+        assert!(matches!(
+            lock_data_dir(&path, NodeId(1), "x", NewDirectory::Allowed),
+            Err(DataDirError::OtherCluster { .. })
+        ));
         assert_eq!(data_dir_cluster_id(&path).unwrap().as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn a_node_that_had_data_does_not_begin_anew_in_an_empty_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("d");
+        let lock = |new| lock_data_dir(&path, NodeId(1), "abc", new);
+        assert!(matches!(lock(NewDirectory::Refused), Err(DataDirError::NotThere { .. })));
+        assert!(!path.exists(), "it is not made either");
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(lock(NewDirectory::Refused), Err(DataDirError::NotThere { .. })));
+        drop(lock(NewDirectory::Allowed).unwrap());
+        assert!(!lock(NewDirectory::Refused).unwrap().created);
     }
 
     #[test]
     fn damage_and_newer_formats_are_told() {
         let root = tempfile::tempdir().unwrap();
-        drop(lock_data_dir(root.path(), NodeId(1), "abc").unwrap());
+        drop(lock_data_dir(root.path(), NodeId(1), "abc", NewDirectory::Allowed).unwrap());
         let meta = root.path().join(META);
         let text = fs::read_to_string(&meta).unwrap();
         fs::write(&meta, text.replace("abc", "abd")).unwrap();
-        assert!(matches!(lock_data_dir(root.path(), NodeId(1), "abd"), Err(DataDirError::Damaged { .. })));
+        assert!(matches!(
+            lock_data_dir(root.path(), NodeId(1), "abd", NewDirectory::Allowed),
+            Err(DataDirError::Damaged { .. })
+        ));
         fs::write(&meta, text.replace("version=1", "version=9")).unwrap();
-        assert!(matches!(lock_data_dir(root.path(), NodeId(1), "abc"), Err(DataDirError::Newer { found: 9, .. })));
+        assert!(matches!(
+            lock_data_dir(root.path(), NodeId(1), "abc", NewDirectory::Allowed),
+            Err(DataDirError::Newer { found: 9, .. })
+        ));
         fs::remove_file(&meta).unwrap();
         fs::create_dir(root.path().join("data")).unwrap();
-        assert!(matches!(lock_data_dir(root.path(), NodeId(1), "abc"), Err(DataDirError::Damaged { .. })));
+        assert!(matches!(
+            lock_data_dir(root.path(), NodeId(1), "abc", NewDirectory::Allowed),
+            Err(DataDirError::Damaged { .. })
+        ));
     }
 }

@@ -7,7 +7,7 @@
 //! | [`replay`]     | a partition that has records in a journal                  | `recovery::replay`               |
 //! | [`partition`]  | the directory of a partition that the metadata names       | `Store::load_or_create`          |
 //! | [`log`]        | the state file and the segments of a partition             | `log::load`                      |
-//! | [`index`]      | a segment's index, when it is first asked for              | `log::index`                     |
+//! | [`index`]      | a segment's index, when the log is opened or it is asked for | `log::chain`, `log::index`     |
 //!
 //! One rule is behind all of them. What was acknowledged is in the journal, or in segments that were synced before the journal
 //! gave it up; each shard's ledger says which journal files and which partitions there must be. So whatever is behind the last
@@ -15,6 +15,14 @@
 //! with its place, the partition is fenced (or the start refused, where it is not known which partitions are concerned), and
 //! no file is changed. A row's reason is its prose. Rows do not overlap and leave nothing out; the tests go through all
 //! combinations.
+//!
+//! # What cannot be told
+//!
+//! | found                          | could be                                    | taken for | why, and what an operator can do         |
+//! |--------------------------------|---------------------------------------------|-----------|------------------------------------------|
+//! | an empty data directory        | a new node, or the mount point of a disk that is not mounted | a new node | what would tell is on the disk that is missing; `storage.directory.create=false` has such a start refused |
+//! | a damaged record at the journal's end, of which no later record says that it was durable | a torn write, or damage to the last writes before the crash (two at most are under way) | a torn write | every write says what was durable before it, so only the last ones have no witness; refusing here would refuse after every crash. The batch they end in is lost, and nothing before it |
+//! | a closed segment and all that is known of where it ends (`.idx`, `indexes`) gone or damaged together | one that is short by whole batches | whole, until it is read | its bytes are not read at a start; `corelane check` reads them |
 
 pub(crate) mod directory;
 pub(crate) mod index;
