@@ -11,8 +11,8 @@ use common::*;
 use core_pinning::{ShardId, run_local};
 use corelane_storage::model::{NodeId, Offset};
 use corelane_storage::{
-    DataDirError, Finding, Log, LogConfig, ReadError, ReadLimit, RecoveryReport, Severity, StorageError, Store,
-    StoreOptions, check_data_dir, lock_data_dir, recover_journals,
+    DataDirError, Finding, Log, LogConfig, NewDirectory, ReadError, ReadLimit, RecoveryReport, Severity, StorageError,
+    Store, StoreOptions, check_data_dir, lock_data_dir, recover_journals,
 };
 
 const SEGMENT: u32 = 40_000;
@@ -39,7 +39,7 @@ fn left(end: End) -> Left {
     let mut acknowledged = [Vec::new(), Vec::new()];
     run_local(async || {
         let live = root.path().join("live");
-        drop(lock_data_dir(&live, NodeId(1), "abc").unwrap());
+        drop(lock_data_dir(&live, NodeId(1), "abc", NewDirectory::Allowed).unwrap());
         let store = open(&live).await;
         for n in 0..2 {
             let w = Writer { log: store.create(small(n), first()).await.unwrap() };
@@ -361,6 +361,31 @@ fn a_segment_of_the_wrong_size_fences() {
 }
 
 #[test]
+fn a_segment_that_is_missing_between_two_others_fences_when_the_log_is_opened() {
+    for how in 0..4 {
+        let left = left(End::Clean);
+        let segment = left.segments(0).remove(1);
+        fs::remove_file(&segment).unwrap();
+        if how > 0 {
+            fs::remove_file(segment.with_extension("idx")).unwrap();
+        }
+        match how {
+            // Only the segments' own indexes are left.
+            2 => fs::remove_file(left.partition(0).join("indexes")).unwrap(),
+            // Or only the file with the heads of all.
+            3 => left.segments(0).iter().for_each(|s| fs::remove_file(s.with_extension("idx")).unwrap()),
+            _ => {}
+        }
+        left.start(async |store| {
+            let error = store.load_or_create(small(0), first()).await.err().unwrap();
+            tells(&error, &["the next one begins", "position"]);
+            store.close().await.unwrap();
+        });
+        left.is_fenced(&["the next one begins"]);
+    }
+}
+
+#[test]
 fn of_two_active_segments_the_one_that_is_not_durable_goes() {
     let left = left(End::WrittenBack);
     // Begun for records that were never acknowledged: its first entry is none that the journal knows.
@@ -525,13 +550,22 @@ fn a_data_directory_of_another_node_is_refused() {
     let left = left(End::Clean);
     fs::remove_file(left.dir().join("meta.properties")).ok();
     // Whose it is, nobody says.
-    assert!(matches!(lock_data_dir(&left.dir(), NodeId(1), "abc"), Err(DataDirError::Damaged { .. })));
+    assert!(matches!(
+        lock_data_dir(&left.dir(), NodeId(1), "abc", NewDirectory::Allowed),
+        Err(DataDirError::Damaged { .. })
+    ));
     let other = left.root.path().join("other");
-    drop(lock_data_dir(&other, NodeId(2), "abc").unwrap());
+    drop(lock_data_dir(&other, NodeId(2), "abc", NewDirectory::Allowed).unwrap());
     fs::copy(other.join("meta.properties"), left.dir().join("meta.properties")).unwrap();
     let before = files_below(&left.dir());
-    assert!(matches!(lock_data_dir(&left.dir(), NodeId(1), "abc"), Err(DataDirError::OtherNode { found: 2, .. })));
-    assert!(matches!(lock_data_dir(&left.dir(), NodeId(2), "xyz"), Err(DataDirError::OtherCluster { .. })));
+    assert!(matches!(
+        lock_data_dir(&left.dir(), NodeId(1), "abc", NewDirectory::Allowed),
+        Err(DataDirError::OtherNode { found: 2, .. })
+    ));
+    assert!(matches!(
+        lock_data_dir(&left.dir(), NodeId(2), "xyz", NewDirectory::Allowed),
+        Err(DataDirError::OtherCluster { .. })
+    ));
     assert!(before == files_below(&left.dir()));
 }
 

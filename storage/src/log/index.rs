@@ -96,7 +96,8 @@ impl LogInner {
         if from == 0 {
             return Ok(());
         }
-        let in_file = |covers: &Covers| self.is_of(covers, base, from) && covers.covered == from;
+        let size = self.state.borrow().segment_at(base).map_or(0, |s| s.size);
+        let in_file = |covers: &Covers| self.is_of(covers, base, size) && covers.covered >= from;
         if scan || self.read_head(base).await?.is_some_and(|(head, _)| in_file(&head.covers)) {
             self.load_index(base).await?;
         }
@@ -156,7 +157,9 @@ impl LogInner {
                 match IndexFile::decode(&bytes) {
                     Err(_) => (None, Index::Damaged),
                     Ok(f) => {
-                        let same = self.is_of(&f.covers, base, upto) && self.matches(&file, &f.covers).await?;
+                        // It may know more than is asked for.
+                        let size = self.state.borrow().segment_at(base).map_or(0, |s| s.size);
+                        let same = self.is_of(&f.covers, base, size) && self.matches(&file, &f.covers).await?;
                         (Some(f), if same { Index::Usable } else { Index::Foreign })
                     }
                 }
@@ -249,14 +252,11 @@ impl LogInner {
     }
 
     /// True if the log still has the last batch there.
-    async fn matches(&self, file: &core_pinning::File, covers: &Covers) -> Result<bool, StorageError> {
+    pub(super) async fn matches(&self, file: &core_pinning::File, covers: &Covers) -> Result<bool, StorageError> {
         let batch = &covers.last_batch;
         let mut scan = self.scan(file.clone(), batch.position, covers.covered).read_ahead(core_pinning::BLOCK);
         match scan.next().await {
-            Ok(Some(found)) => Ok(found.header.base_offset == batch.base_offset
-                && found.header.leader_epoch == batch.leader_epoch
-                && found.header.crc == batch.crc
-                && scan.position() == covers.covered),
+            Ok(Some(found)) => Ok(covers.is_end_of(&found.header)),
             Ok(None) | Err(ScanError::Bad { .. } | ScanError::Index) => Ok(false),
             Err(ScanError::Storage(error)) => Err(error),
         }

@@ -130,6 +130,7 @@ impl LogInner {
         let from = [stored.applied, stored.end, table_at].into_iter().min_by_key(Point::place).unwrap_or(stored.end);
         log.walk(&stored, found, from, table_at.next_index).await?;
         log.state.borrow().check();
+        log.check_chain().await?;
         Ok(log)
     }
 

@@ -16,6 +16,7 @@
 mod age;
 mod append;
 pub(crate) mod bypass;
+mod chain;
 pub(crate) mod cursor;
 mod entries;
 mod expendable;
@@ -98,6 +99,8 @@ pub(crate) struct Marks {
     pub(crate) unsettled: Cell<usize>,
     /// Bytes written past the journal since it was told of the log's state.
     pub(crate) untold: Cell<usize>,
+    /// Which segment's index was last written, and how much of it that covers.
+    pub(crate) indexed: Cell<(Offset, u32)>,
     /// The age of the active segment is being looked up.
     pub(crate) aging: Cell<bool>,
     /// Held while its files are synced: who comes second has to wait for what the first one took upon itself.

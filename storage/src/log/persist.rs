@@ -20,6 +20,8 @@ const PRODUCER_BYTES: usize = 151;
 const INLINE_BYTES: usize = 8 << 10;
 /// Which is written again after so many bytes of log.
 const SNAPSHOT_EVERY: u64 = 32 << 20;
+/// The index of an active segment is written after so many bytes, or when a quarter of it is new.
+const INDEX_EVERY: u32 = 32 << 20;
 /// Bytes of a shard's logs that were written past the journal without a state in it that knows of them, about: opening the logs
 /// after a crash looks at them.
 const UNTOLD_OF_SHARD: usize = 64 << 20;
@@ -91,6 +93,7 @@ impl LogInner {
             if log.snapshot_producers().await.is_err() {
                 return;
             }
+            log.snapshot_index().await;
             let state = &mut *log.state.borrow_mut();
             if state.fenced.is_none() && state.truncating == 0 && !log.shared.closing.get() {
                 log.journal_state(state, false, None);
@@ -192,6 +195,39 @@ impl LogInner {
             state.producer_snapshot = Some(point);
         }
         Ok(())
+    }
+
+    /// Writes the index of the active segment, when the last one is old: after a crash what it does not cover is read.
+    pub(crate) async fn snapshot_index(self: &Rc<Self>) {
+        let old = |state: &LogState| {
+            let active = state.active();
+            let (base, covered) = self.marks.indexed.get();
+            let since = if base == active.base_offset { active.size.saturating_sub(covered) } else { active.size };
+            (since >= INDEX_EVERY.max(active.size / 4)).then_some(active.base_offset)
+        };
+        let Some(base) = old(&self.state.borrow()) else { return };
+        if self.complete_index(base, true).await.is_err() {
+            return;
+        }
+        let (generation, file) = {
+            let state = self.state.borrow();
+            let file = old(&state).filter(|now| *now == base).and_then(|_| self.index_file(&state, state.active()));
+            let Some(file) = file else { return };
+            (state.generation, file)
+        };
+        self.marks.indexed.set((base, file.covers.covered));
+        // What is not durable yet would make it worthless after a crash.
+        if self.shared.flush().await.is_err() {
+            return;
+        }
+        let is_same = || self.state.borrow().generation == generation;
+        if is_same() {
+            self.write_index(file).await;
+            if !is_same() {
+                // The segment may have been cut meanwhile.
+                let _ = self.forget_indexes(&[base]).await;
+            }
+        }
     }
 
     /// Gives the active segment's file its exact size and writes its index, before the log is closed.

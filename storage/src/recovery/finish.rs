@@ -12,6 +12,8 @@ use super::replay::Target;
 use crate::durable::{self, TOGETHER, each};
 use crate::error::{Doing, StorageError};
 use crate::layout;
+use crate::record::{BatchHeader, HEADER_BYTES};
+use crate::segment::index_file::IndexHead;
 use crate::segment::index_heads;
 
 /// `root` holds the directories of all targets.
@@ -39,8 +41,15 @@ async fn finish_one(target: &Target) -> Result<(), StorageError> {
 
 /// Each segment that was written to ends where its bytes end.
 async fn cut(target: &Target, synced: bool) -> Result<(), StorageError> {
-    // They may be of what the segments held before.
-    index_heads::forget(&target.dir, &target.ends.keys().copied().collect::<Vec<_>>()).await?;
+    for (segment, end) in &target.ends {
+        let path = target.dir.join(layout::index_name(*segment));
+        if !is_true(&path, &target.dir.join(layout::segment_name(*segment)), *end).await? {
+            index_heads::remove(&path).await?;
+        }
+    }
+    if let Some(first) = target.ends.keys().min() {
+        index_heads::forget_heads(&target.dir, *first).await?;
+    }
     for (segment, end) in target.ends.iter().filter(|_| !target.state_only) {
         let path = target.dir.join(layout::segment_name(*segment));
         let file = File::open(&path, OpenOptions::read_write().create(true)).await.doing("open", &path)?;
@@ -52,4 +61,18 @@ async fn cut(target: &Target, synced: bool) -> Result<(), StorageError> {
         }
     }
     Ok(())
+}
+
+/// False if the index at `path` may be of what its segment held before.
+async fn is_true(path: &Path, segment: &Path, end: u32) -> Result<bool, StorageError> {
+    let Some(IndexHead { covers, .. }) = IndexHead::read(path).await? else { return Ok(false) };
+    if covers.covered > end {
+        return Ok(false);
+    }
+    let file = match File::open(segment, OpenOptions::read_only()).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        other => other.doing("open", segment)?,
+    };
+    let header = file.read_at(covers.last_batch.position.into(), HEADER_BYTES).await.doing("read", segment)?;
+    Ok(BatchHeader::parse(&header).is_ok_and(|header| covers.is_end_of(&header)))
 }

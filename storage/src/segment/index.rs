@@ -1,14 +1,15 @@
 //! The sparse index of a segment: where to begin looking for an offset, an entry or a time.
 //!
 //! One entry every `index.interval.bytes`, and one at a batch that is larger than that, thinned out when there are many: however
-//! large the segment, the index of an active one stays below 400 KB. Between two entries lie either one large batch, or small
-//! ones of two intervals at most; an interval is as configured, or 1/8192 of the segment if that is more.
+//! large the segment, the index of an active one stays below 1 MB. Between two entries lie either one large batch, or small
+//! ones of two intervals at most; an interval is as configured, or 1/32768 of the largest segment (32 KiB of 1 GiB) if that is
+//! more.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::rc::Rc;
 
-/// Above this every second entry goes and the interval doubles.
-const ENTRIES_MAX: usize = 16 << 10;
+/// Above this every second entry goes and the interval doubles. What the pages of an `.idx` file hold, with one more at the end.
+pub(super) const ENTRIES_MAX: usize = 40_799;
 
 /// A batch that a walk may begin with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,6 +163,16 @@ mod tests {
         assert!(index.entries().len() <= ENTRIES_MAX && index.entries().len() > ENTRIES_MAX / 4);
         let gaps = index.entries().windows(2).map(|w| w[1].position - w[0].position);
         assert!(gaps.clone().all(|gap| gap == gaps.clone().next().unwrap()), "evenly");
+    }
+
+    #[test]
+    fn in_a_gibibyte_of_small_batches_entries_lie_close() {
+        let mut index = SparseIndex::new(0);
+        let batches = (0..1 << 20).map(|n| IndexEntry { position: n * 1024, ..entry(0) });
+        batches.for_each(|batch| index.add(4096, batch));
+        let index = index.ended(4096, 1 << 30);
+        let gaps = index.entries().windows(2).map(|w| w[1].position - w[0].position);
+        assert!(gaps.max() <= Some(32 << 10) && index.memory() < 1 << 20, "{} bytes", index.memory());
     }
 
     #[test]

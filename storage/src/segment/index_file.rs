@@ -14,15 +14,21 @@
 //! segments stand together in one file beside them ([`index_heads`](super::index_heads)).
 //!
 //! It is a shortcut only: never synced, and where it is missing, damaged or of another past it is made again from the log.
-//! Written when a segment is sealed, when an active one is closed or goes idle; it then covers the segment up to `covered`.
-//! A truncation into the segment and a replay of the journal remove it, so that what is there is true of the log.
+//! Written when a segment is sealed, when an active one is closed, goes idle, or has grown by some tens of MiB; it then covers
+//! the segment up to `covered`. A truncation into the segment removes it, and so does a replay of the journal if the batch at its
+//! end is another one than it says, so that what is there is true of the log.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::path::Path;
 use std::rc::Rc;
+
+use core_pinning::{File, OpenOptions};
 
 use super::Times;
 use super::index::{IndexEntry, IndexPage, SparseIndex};
+use crate::error::{Doing, StorageError};
 use crate::model::{Offset, PartitionKey, TopicId};
+use crate::record::BatchHeader;
 use crate::sealed::{self, Fields, SealError};
 
 const MAGIC: [u8; 4] = *b"CLIX";
@@ -35,6 +41,7 @@ pub(crate) const ENTRY_BYTES: usize = 20;
 const PAGE_ENTRIES: usize = (PAGE_BYTES - PAGE_HEADER_BYTES) / ENTRY_BYTES;
 /// Entries that a head has room for, be they of the index or the first ones of pages.
 const HEAD_ENTRIES: usize = 200;
+const _: () = assert!(super::index::ENTRIES_MAX < HEAD_ENTRIES * PAGE_ENTRIES);
 
 /// Contents of an `.idx` file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -236,6 +243,16 @@ impl IndexHead {
         Ok(entries)
     }
 
+    /// The head of the `.idx` file, if there is a sound one.
+    pub(crate) async fn read(path: &Path) -> Result<Option<IndexHead>, StorageError> {
+        let file = match File::open(path, OpenOptions::read_only()).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.doing("open", path)?,
+        };
+        let block = file.read_at(0, PAGE_BYTES).await.doing("read", path)?;
+        Ok(IndexHead::decode(&block).ok().map(|(head, _)| head))
+    }
+
     pub(crate) fn memory(&self) -> usize {
         size_of::<IndexHead>() + self.pages.len() * size_of::<IndexEntry>()
     }
@@ -256,6 +273,16 @@ impl IndexHead {
 }
 
 impl Covers {
+    /// True if the segment has the last batch where this says; then all before it is the log's, too: a batch of one term at one
+    /// place has always the same ones before it.
+    pub(crate) fn is_end_of(&self, header: &BatchHeader) -> bool {
+        let last = &self.last_batch;
+        header.base_offset == last.base_offset
+            && header.leader_epoch == last.leader_epoch
+            && header.crc == last.crc
+            && u64::from(last.position) + header.size() as u64 == u64::from(self.covered)
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.key.topic.0);
         out.extend_from_slice(&self.key.partition.to_be_bytes());

@@ -52,10 +52,15 @@ pub(crate) async fn forget(dir: &Path, bases: &[Offset]) -> Result<(), StorageEr
     for base in bases {
         remove(&dir.join(layout::index_name(*base))).await?;
     }
+    forget_heads(dir, *first).await
+}
+
+/// Takes the heads of the segments from `first` on out of the `indexes` file.
+pub(crate) async fn forget_heads(dir: &Path, first: Offset) -> Result<(), StorageError> {
     let path = dir.join(layout::INDEXES_FILE);
     let Some(bytes) = crate::durable::read(&path).await? else { return Ok(()) };
     if let Ok((key, heads)) = decode(&bytes) {
-        let kept = heads.iter().filter(|h| h.covers.base_offset < *first);
+        let kept = heads.iter().filter(|h| h.covers.base_offset < first);
         match crate::durable::replace(&path, encode(key, kept), true).await {
             // On a full disk none are kept.
             Err(StorageError::DiskFull { .. }) => {}
@@ -65,7 +70,7 @@ pub(crate) async fn forget(dir: &Path, bases: &[Offset]) -> Result<(), StorageEr
     remove(&path).await
 }
 
-async fn remove(path: &Path) -> Result<(), StorageError> {
+pub(crate) async fn remove(path: &Path) -> Result<(), StorageError> {
     match fs::remove_file(path).await {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.doing("remove", path),

@@ -75,11 +75,6 @@ impl FileScan {
         self
     }
 
-    /// Where the next batch begins.
-    pub(crate) fn position(&self) -> u32 {
-        self.position
-    }
-
     /// What was read last, and the position of its first byte: holds the batch that `next` gave last.
     pub(crate) fn buffer(&self) -> (&Bytes, u32) {
         (&self.buffer, self.buffer_at)

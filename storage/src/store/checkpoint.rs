@@ -109,6 +109,7 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
         target.log.mark_synced(target.point);
         if target.log.last_file.get() > old.last || !target.log.is_at_rest() {
             target.log.snapshot_producers().await?;
+            target.log.snapshot_index().await;
             target.log.journal_state(&mut target.log.state.borrow_mut(), false, None);
         } else {
             at_rest.push(target);
