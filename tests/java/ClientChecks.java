@@ -82,6 +82,51 @@ public class ClientChecks {
         }
     }
 
+    /** An empty value, one record, and a batch just below max.message.bytes; each codec by each compression.type of the topic. */
+    static void small_and_large_batches_of_every_codec(String bootstrap) throws Exception {
+        Random random = new Random(1);
+        List<byte[]> values = new ArrayList<>(List.of(new byte[0], bytes("one")));
+        for (int n = 0; n < 149; n++) {
+            byte[] value = new byte[7000];
+            for (int at = 0; at < value.length; at++)
+                value[at] = (byte) (at / 1000 % 2 == 0 ? 'a' + n % 20 : random.nextInt());
+            values.add(value);
+        }
+        try (Admin admin = Check.admin(bootstrap)) {
+            for (String target : List.of("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")) {
+                String topic = Check.unique("java-codecs");
+                admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1).configs(Map.of("compression.type", target)))).all().get();
+                Check.leaders(admin, topic, 1);
+                int sent = 0;
+                for (String source : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
+                    try (var producer = Check.producer(bootstrap, "compression.type", source, "linger.ms", 1000, "batch.size", 1048500,
+                            "max.request.size", 1048588)) {
+                        for (byte[] value : values) {
+                            producer.send(new ProducerRecord<>(topic, value));
+                            if (++sent % values.size() <= 2 && sent % values.size() != 0)
+                                producer.flush(); // the small ones are batches of their own
+                        }
+                        producer.flush();
+                    }
+                }
+                try (var consumer = Check.consumer(bootstrap, "check.crcs", true)) {
+                    TopicPartition all = new TopicPartition(topic, 0);
+                    consumer.assign(List.of(all));
+                    consumer.seekToBeginning(List.of(all));
+                    long end = System.nanoTime() + Check.LIMIT.toNanos();
+                    for (int got = 0; got < sent; ) {
+                        Check.isTrue(System.nanoTime() < end, "only " + got + " of " + sent + " records came");
+                        for (ConsumerRecord<byte[], byte[]> r : consumer.poll(Duration.ofSeconds(1))) {
+                            Check.equal((long) got, r.offset(), "offset");
+                            Check.isTrue(Arrays.equals(values.get(got % values.size()), r.value()), "record " + got + " to " + target);
+                            got++;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     static void acks_and_idempotence_round_trip(String bootstrap) throws Exception {
         try (Admin admin = Check.admin(bootstrap)) {
             String[][] settings = {{"all", "true"}, {"all", "false"}, {"1", "false"}};

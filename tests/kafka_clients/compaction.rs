@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 
 use corelane_tests::broker::{Broker, BrokerOptions, is_corelane};
 use corelane_tests::java::Java;
-use corelane_tests::librdkafka::{LIMIT, assign, consumer, create_topic, produce_all, producer, read_until, unique};
+use corelane_tests::librdkafka::{
+    LIMIT, assign, config, consumer, create_topic, produce_all, producer, read_until, unique,
+};
 use corelane_tests::wait;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, Producer};
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 const KEYS: usize = 100;
 const ROUNDS: usize = 60;
+const GROUPS: usize = 4;
+const COMMITTED: i32 = 20;
 
 fn read(broker: &Broker, topic: &str, last: i64) -> Vec<(i64, String, String)> {
     let consumer = consumer(broker, &[]);
@@ -80,6 +85,68 @@ fn a_compacted_topic_has_the_last_value_of_each_key() {
     assert!(!out.contains("isvalid: false") && !out.contains("invalid bytes"));
     broker.resume();
     assert_eq!(read(&broker, &topic, last), found, "and so it is after a restart");
+}
+
+/// Offsets that many groups commit again and again, each with a note, so that the log grows.
+fn commit(broker: &Broker, group: usize, topic: &str, round: i64) {
+    let client: BaseConsumer =
+        config(broker).set("group.id", format!("compacting-{group}")).create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..COMMITTED {
+        let mut one = list.add_partition(topic, partition);
+        one.set_offset(Offset::Offset(round * 100 + i64::from(partition))).expect("an offset");
+        one.set_metadata("m".repeat(3000));
+    }
+    wait::until("a commit", LIMIT, || client.commit(&list, CommitMode::Sync).ok());
+}
+
+fn assert_committed(broker: &Broker, topic: &str, round: i64) {
+    for group in 0..GROUPS {
+        let client: BaseConsumer =
+            config(broker).set("group.id", format!("compacting-{group}")).create().expect("a consumer");
+        let mut ask = TopicPartitionList::new();
+        ask.add_partition_range(topic, 0, COMMITTED - 1);
+        let found = wait::until("OffsetFetch", LIMIT, || client.committed_offsets(ask.clone(), LIMIT).ok());
+        for partition in 0..COMMITTED {
+            let offset = found.find_partition(topic, partition).expect("the partition").offset();
+            assert_eq!(offset, Offset::Offset(round * 100 + i64::from(partition)), "group {group}");
+        }
+    }
+}
+
+#[test]
+fn committed_offsets_are_compacted_and_found_again() {
+    if !is_corelane() {
+        return;
+    }
+    let options = BrokerOptions::default()
+        .set("log.cleaner.backoff.ms", 200)
+        .set("offsets.topic.num.partitions", 1)
+        .set("offsets.topic.segment.bytes", 1 << 20);
+    let mut broker = Broker::start(options);
+    let topic = unique("committed-to");
+    create_topic(&broker, &topic, COMMITTED, &[]);
+    let rounds = 30;
+    for round in 0..rounds {
+        (0..GROUPS).for_each(|group| commit(&broker, group, &topic, round));
+    }
+    let written = rounds as u64 * GROUPS as u64 * COMMITTED as u64 * 3000;
+    let size = |broker: &Broker| -> u64 {
+        let mut files = Vec::new();
+        segments(&broker.data_dir(), "__consumer_offsets", &mut files);
+        files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum()
+    };
+    // What has been compacted, the one segment that is written to, and room ahead in it.
+    let small = wait::until("compaction", LIMIT, || Some(size(&broker)).filter(|size| *size < written / 2));
+    assert!(written > 6 << 20 && small > 0, "{written} bytes were written, {small} are left");
+    assert_committed(&broker, &topic, rounds - 1);
+    broker.kill();
+    broker.resume();
+    assert_committed(&broker, &topic, rounds - 1);
+    commit(&broker, 0, &topic, rounds - 1);
+    assert!(broker.stop().is_some_and(|s| s.success()));
+    broker.resume();
+    assert_committed(&broker, &topic, rounds - 1);
 }
 
 fn send_without_key(broker: &Broker, topic: &str) -> RDKafkaErrorCode {

@@ -1,5 +1,6 @@
 //! Unmodified Kafka clients against one broker: librdkafka here, Java and kcat beside it.
 
+mod codecs;
 mod compaction;
 mod java;
 mod kcat;
