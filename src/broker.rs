@@ -65,7 +65,7 @@ pub fn run(config: BrokerConfig, banner: Banner) -> Result<(), BrokerError> {
     let cores = cores(&config)?;
     let cluster_id = data_dir_cluster_id(&config.data_dir)?.unwrap_or_else(new_cluster_id);
     let id = NodeId(config.node_id.max(0) as u64);
-    let new = if config.space.create_directory { NewDirectory::Allowed } else { NewDirectory::Refused };
+    let new = if config.create_data_dir { NewDirectory::Allowed } else { NewDirectory::Refused };
     let lock = || Ok(lock_data_dir(&config.data_dir, id, &cluster_id, new)?);
     let dir = predecessor::outlast(lock, BrokerError::may_pass)?;
     let node = Arc::new(node(&config, cores.len(), cluster_id)?);

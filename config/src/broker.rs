@@ -29,6 +29,8 @@ pub const SHARDS_PER_NODE: i32 = 1000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerConfig {
     pub data_dir: PathBuf,
+    /// A start may make a new data directory.
+    pub create_data_dir: bool,
     pub listen: HostPort,
     /// Where clients are told to connect; see [`BrokerConfig::advertised`].
     pub advertised: Option<HostPort>,
@@ -97,11 +99,9 @@ pub struct GroupSettings {
     pub max_size: i32,
 }
 
-/// The data directory, and what happens when its disk fills. Bytes; `None`: by the size of the disk.
+/// What happens when the disk fills. Bytes; `None`: by the size of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceSettings {
-    /// A start may make a new data directory.
-    pub create_directory: bool,
     pub min_free_bytes: Option<u64>,
     pub near_full_free_bytes: Option<u64>,
     pub min_retention_ms: i64,
@@ -137,6 +137,7 @@ impl BrokerConfig {
             None => default_memory_bytes(cores.as_ref().map(Vec::len)),
         };
         let config = BrokerConfig {
+            create_data_dir: r.boolean("storage.directory.create")?,
             data_dir: r.data_dir()?,
             listen,
             advertised,
@@ -186,7 +187,6 @@ impl BrokerConfig {
                 max_size: r.int("group.max.size")?,
             },
             space: SpaceSettings {
-                create_directory: r.boolean("storage.directory.create")?,
                 min_free_bytes: r.long("storage.min.free.bytes")?.map(i64::unsigned_abs),
                 near_full_free_bytes: r.long("storage.near.full.free.bytes")?.map(i64::unsigned_abs),
                 min_retention_ms: r.need("storage.min.retention.ms")?,

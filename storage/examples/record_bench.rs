@@ -71,6 +71,36 @@ fn sliced(bytes: &Bytes, context: &ValidationContext) -> (f64, f64, usize) {
     best
 }
 
+/// The batch with its records in one block, as librdkafka's snappy and the largest blocks of lz4 are.
+fn in_one_block(codec: Codec, plain: &Bytes) -> Bytes {
+    const CRC: std::ops::Range<usize> = 17..21;
+    let (head, records) = plain.split_at(61);
+    let packed = match codec {
+        Codec::Snappy => snap::raw::Encoder::new().compress_vec(records).expect("snappy compresses"),
+        _ => {
+            let descriptor = [0x60, 0x70];
+            let mut frame = 0x184d_2204_u32.to_le_bytes().to_vec();
+            frame.extend(descriptor);
+            frame.push((twox_hash::XxHash32::oneshot(0, &descriptor) >> 8) as u8);
+            for block in records.chunks(4 << 20) {
+                let packed = lz4::block::compress(block, None, false).expect("lz4 compresses");
+                frame.extend((packed.len() as u32).to_le_bytes());
+                frame.extend(packed);
+            }
+            frame.extend([0; 4]);
+            frame
+        }
+    };
+    let header = BatchHeader::parse(plain).expect("our own batch");
+    let length = (head.len() - 12 + packed.len()) as i32;
+    let mut bytes = [0; 61];
+    BatchHeader { attributes: codec.bits(), length, ..header }.write(&mut bytes);
+    let mut bytes = [&bytes[..], &packed].concat();
+    let crc = crc32c::crc32c(&bytes[CRC.end..]);
+    bytes[CRC].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
 /// 1 MiB of records: what validation and recompression cost, and how long they hold the core at a time.
 fn slices() {
     let context = ValidationContext { now_ms: NOW, max_message_bytes: 4 << 20, ..Default::default() };
@@ -79,6 +109,17 @@ fn slices() {
     let small = batch(Codec::None, 60_000, 9);
     let (all, longest, steps) = sliced(&small, &context);
     println!("  60,000 small records, check  {all:>8.0}  {longest:>6.0}  {steps:>4}");
+    let mut runs = BatchBuilder::new(Codec::None);
+    (0..20).for_each(|n| runs.push(NOW, Some(&[n]), Some(&vec![b'x'; 1 << 20])));
+    let runs = runs.build().expect("a batch of 20 MiB");
+    for (what, plain) in [("1 MiB", &plain), ("20 MiB of runs", &runs)] {
+        for codec in [Codec::Snappy, Codec::Lz4] {
+            let packed = in_one_block(codec, plain);
+            let (all, longest, steps) = sliced(&packed, &context);
+            let (name, size) = (codec.name(), packed.len());
+            println!("  {name:<7} {what} in one block, check  {all:>8.0}  {longest:>6.0}  {steps:>4}  {size} B");
+        }
+    }
     let levels: [(Codec, &[i32]); 5] = [
         (Codec::None, &[0]),
         (Codec::Gzip, &[-1, 1, 9]),

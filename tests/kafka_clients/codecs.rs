@@ -31,10 +31,10 @@ fn large_values() -> Vec<Vec<u8>> {
 #[test]
 fn librdkafka_small_and_large_batches_of_every_codec_to_every_compression_type() {
     let broker = Broker::shared();
-    let large = large_values();
+    let batches = [vec![Vec::new()], vec![b"one".to_vec()], large_values()];
     std::thread::scope(|scope| {
         for target in TARGETS {
-            let large = &large;
+            let batches = &batches;
             scope.spawn(move || {
                 let topic = unique("codecs");
                 create_topic(broker, &topic, 1, &[("compression.type", target)]);
@@ -47,7 +47,7 @@ fn librdkafka_small_and_large_batches_of_every_codec_to_every_compression_type()
                         ("message.max.bytes", "1048588"),
                     ];
                     let client = producer(broker, &settings);
-                    for batch in [&[Vec::new()][..], &[b"one".to_vec()], large] {
+                    for batch in batches {
                         let records = batch.iter().map(|value| (&b""[..], value.as_slice()));
                         produce_all(&client, &topic, records);
                         expected.extend(batch.iter().map(Vec::as_slice));
