@@ -91,8 +91,10 @@ pub(crate) struct Marks {
     pub(crate) queued: Cell<bool>,
     /// A write-back job of the log runs. There is at most one: no two writes touch one block.
     pub(crate) busy: Cell<bool>,
-    /// Write-back writes a last block that is not full, too.
+    /// Write-back writes a last block that is not full, too, until it has got to `forced_to`.
     pub(crate) forced: Cell<bool>,
+    /// Where the log was durable when forced write-back began: one that goes on being appended to is not followed block by block.
+    pub(crate) forced_to: Cell<Option<Point>>,
     /// In the list of logs with memory.
     pub(crate) warm: Cell<bool>,
     /// Writes past the journal that it has not heard of, or not durably: write-back rests meanwhile.
@@ -121,6 +123,12 @@ impl Default for Turn {
 }
 
 impl Marks {
+    /// What write-back was forced to do is done.
+    pub(crate) fn unforce(&self) {
+        self.forced.set(false);
+        self.forced_to.set(None);
+    }
+
     /// How long write-back of the log has failed without a success.
     pub(crate) fn failing_for(&self) -> Duration {
         self.failing_since.get().map_or(Duration::ZERO, |since| since.elapsed())

@@ -83,6 +83,15 @@ impl LogState {
         unfinished.into_iter().all(|s| s.written() >= self.durable_size(s) && !self.is_sealed(s))
     }
 
+    /// True if everything before `point` is in the segment files.
+    fn is_written_to(&self, point: Point) -> bool {
+        self.segments.iter().rev().take_while(|s| !s.finished).all(|s| match s.base_offset.cmp(&point.segment) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => s.written() >= point.position,
+            std::cmp::Ordering::Greater => true,
+        })
+    }
+
     fn next_job(&mut self, forced: bool) -> Option<Job> {
         if self.truncating > 0 || matches!(self.fenced, Some(StorageError::Deleted(_))) {
             return None;
@@ -171,7 +180,8 @@ impl LogInner {
     pub(crate) async fn write_back_once(self: &Rc<Self>) -> Result<bool, StorageError> {
         let job = {
             let mut state = self.state.borrow_mut();
-            if self.marks.unsettled.get() > 0 { None } else { state.next_job(self.marks.forced.get()) }
+            let forced = self.is_forced(&state);
+            if self.marks.unsettled.get() > 0 { None } else { state.next_job(forced) }
         };
         match job {
             None => return Ok(false),
@@ -180,6 +190,18 @@ impl LogInner {
             Some(Job::Finish { segment }) => self.finish_segment(segment).await?,
         }
         Ok(true)
+    }
+
+    /// True until what was durable when write-back was forced is written.
+    fn is_forced(&self, state: &LogState) -> bool {
+        if self.marks.forced.get() {
+            let upto = self.marks.forced_to.get().unwrap_or(state.flushed);
+            self.marks.forced_to.set(Some(upto));
+            if state.is_written_to(upto) {
+                self.marks.unforce();
+            }
+        }
+        self.marks.forced.get()
     }
 
     pub(crate) async fn open_segment(&self, segment: Offset, create: bool) -> Result<File, StorageError> {
@@ -415,12 +437,7 @@ impl LogInner {
 
     /// True if everything before `point` is in the segment files.
     pub(crate) fn is_written_to(&self, point: Point) -> bool {
-        let state = self.state.borrow();
-        state.segments.iter().rev().take_while(|s| !s.finished).all(|s| match s.base_offset.cmp(&point.segment) {
-            std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => s.written() >= point.position,
-            std::cmp::Ordering::Greater => true,
-        })
+        self.state.borrow().is_written_to(point)
     }
 
     /// True if everything appended is durable and in the segment files.

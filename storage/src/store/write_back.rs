@@ -46,7 +46,7 @@ impl WriteBack {
         }
     }
 
-    /// Writes everything of the log that is durable, also what does not fill a block.
+    /// Writes everything of the log that is durable when this begins, also what does not fill a block.
     pub(crate) fn force(&self, log: &Rc<LogInner>) {
         log.marks.forced.set(true);
         self.enqueue(log);
@@ -124,7 +124,7 @@ async fn run_job(shared: Rc<Shared>, log: Rc<LogInner>) {
             this.enqueue(&log);
         }
         Ok(false) if log.marks.unsettled.get() > 0 => {}
-        Ok(false) => log.marks.forced.set(false),
+        Ok(false) => log.marks.unforce(),
         Err(error) => {
             let known = match error {
                 StorageError::DiskFull { .. } => this.disk_full.borrow().is_some(),
