@@ -2,6 +2,7 @@
 # The real peer: Apache Kafka (KRaft, combined mode) out of Maven jars, with the flags that its stock scripts use.
 #   kafka.sh install     fetch the jars (mvn), or do nothing if they are there
 #   kafka.sh start|stop|kill9|status|wipe|pids|bootstrap
+#   kafka.sh run         as this process, until it is told to end
 # Environment: KAFKA_JARS (jars are kept here; default: kafka/ in CORELANE_CACHE, which defaults to ~/.cache/corelane),
 #   KAFKA_RUN (data and logs), KAFKA_PORT (9092; the next one is the controller's), KAFKA_VERSION, HEAP,
 #   KAFKA_EXTRA ("key=value key=value": lines added to server.properties).
@@ -71,14 +72,25 @@ auto.create.topics.enable=false"
 
 alive() { local p; p=$(cat "$run/pid" 2>/dev/null) && kill -0 "$p" 2>/dev/null && echo "$p"; }
 
-start() {
-  alive >/dev/null && return
+ready() {
   install
   ulimit -n "$(ulimit -Hn)"
   config
   [ -f "$run/data/meta.properties" ] || java -cp "$home/libs/*" -Dlog4j2.configurationFile="$run/log4j2.properties" \
     kafka.tools.StorageTool format -t $CLUSTER_ID --standalone -c "$run/server.properties" >"$run/format.log" 2>&1 \
     || { cat "$run/format.log"; exit 1; }
+}
+
+serve() {
+  ready
+  # shellcheck disable=SC2086
+  exec java $HEAP $JVM -Dlog4j2.configurationFile="$run/log4j2.properties" -cp "$home/libs/*" kafka.Kafka "$run/server.properties" \
+    >>"$run/server.log" 2>&1
+}
+
+start() {
+  alive >/dev/null && return
+  ready
   # no inherited descriptor may stay open in the daemon (a caller's flock would be held for its life)
   # shellcheck disable=SC2086
   setsid nohup java $HEAP $JVM -Dlog4j2.configurationFile="$run/log4j2.properties" -cp "$home/libs/*" kafka.Kafka "$run/server.properties" \
@@ -95,11 +107,12 @@ halt() { # $1: signal
 case ${1:-status} in
   install) install ;;
   start) start ;;
+  run) serve ;;
   stop) halt TERM ;;
   kill9) halt KILL ;;
   wipe) halt KILL; rm -rf "${run:?}" ;;
   pids) alive || true ;;
   bootstrap) echo "localhost:$port" ;;
   status) if p=$(alive); then echo "pid $p, $(awk '/VmRSS/{print $2/1024 " MiB"}' "/proc/$p/status")"; else echo down; fi ;;
-  *) sed -n 2,8p "$here/kafka.sh"; exit 2 ;;
+  *) sed -n 2,9p "$here/kafka.sh"; exit 2 ;;
 esac

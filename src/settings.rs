@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_config::alter::{apply, validate_broker_dynamic, validate_overrides, validate_topic_overrides};
-use corelane_config::describe::{describe_broker, describe_broker_defaults, describe_group, describe_topic};
+use corelane_config::describe::{
+    describe_broker, describe_broker_defaults, describe_client_metrics, describe_group, describe_topic,
+};
 use corelane_config::{
     Alteration, BrokerConfig, BrokerProperties, ConfigEntry, ConfigError, Overrides, Scope, TopicConfig,
 };
@@ -178,6 +180,11 @@ impl Settings {
 
     pub fn describe_group(&self, overrides: &Overrides) -> Result<Vec<ConfigEntry>, Refused> {
         Ok(describe_group(overrides, &self.properties())?)
+    }
+
+    /// A subscription of KIP-714; none can be made yet.
+    pub fn describe_client_metrics(&self) -> Result<Vec<ConfigEntry>, Refused> {
+        Ok(describe_client_metrics(&Overrides::new())?)
     }
 }
 

@@ -202,6 +202,10 @@ fn amend(
         (None, _) => setting.default.unwrap_or_default().to_owned(),
     };
     let mut items: Vec<&str> = now.split(',').map(str::trim).filter(|i| !i.is_empty()).collect();
+    let holes = given.split(',').any(|item| item.trim().is_empty());
+    if change.operation == Operation::Append && holes && !items.is_empty() {
+        return Err(ConfigError::InvalidConfig(format!("Configuration '{}' values must not be empty.", change.name)));
+    }
     for item in given.split(',').map(str::trim).filter(|i| !i.is_empty()) {
         match change.operation {
             Operation::Subtract => items.retain(|i| *i != item),

@@ -67,6 +67,8 @@ pub struct ConfigEntry {
     /// `None` for null, and always for a sensitive property.
     pub value: Option<String>,
     pub source: ConfigSource,
+    /// The nearest layer that any synonym is set in: what CreateTopics tells, where `source` counts only what `synonyms` shows.
+    pub set_by: ConfigSource,
     pub is_default: bool,
     pub is_sensitive: bool,
     pub read_only: bool,
@@ -80,11 +82,15 @@ pub fn describe_topic(overrides: &Overrides, broker: &BrokerProperties) -> Resul
     let all = Scope::Topic.settings().iter();
     all.map(|s| {
         let value = effective(s, overrides, broker)?;
-        let mut synonyms = s.synonyms.first().map_or_else(Vec::new, |n| stack(n, s.synonyms, broker));
+        let all = s.synonyms.first().map_or_else(Vec::new, |n| layers(n, s.synonyms, broker));
+        let nearest = all.first().map_or(ConfigSource::Default, |x| x.source);
+        let mut synonyms = s.synonyms.first().map_or_else(Vec::new, |n| from_name(n, all));
         if overrides.contains_key(s.name) {
             synonyms.insert(0, Synonym { name: s.name, value: text(s, value.as_ref()), source: ConfigSource::Topic });
         }
-        Ok(entry(s, value.as_ref(), synonyms, false))
+        let mut entry = entry(s, value.as_ref(), synonyms, false);
+        entry.set_by = if entry.source == ConfigSource::Topic { entry.source } else { nearest };
+        Ok(entry)
     })
     .collect()
 }
@@ -150,6 +156,7 @@ fn entry(setting: &'static Setting, value: Option<&Value>, synonyms: Vec<Synonym
         name: setting.name,
         value: text(setting, value),
         source,
+        set_by: source,
         is_default: source == ConfigSource::Default,
         is_sensitive: setting.is_sensitive(),
         read_only,
@@ -171,6 +178,15 @@ fn family(name: &'static str) -> &'static [&'static str] {
 
 /// The values behind `name`, layer by layer, from the first that carries the name itself.
 fn stack(name: &'static str, family: &'static [&'static str], broker: &BrokerProperties) -> Vec<Synonym> {
+    from_name(name, layers(name, family, broker))
+}
+
+fn from_name(name: &str, all: Vec<Synonym>) -> Vec<Synonym> {
+    all.into_iter().skip_while(|s| s.name != name).collect()
+}
+
+/// The values behind `name` and its synonyms, layer by layer.
+fn layers(name: &'static str, family: &'static [&'static str], broker: &BrokerProperties) -> Vec<Synonym> {
     let alone = [name];
     let family = if family.is_empty() { &alone } else { family };
     let mut all = Vec::new();
@@ -194,7 +210,7 @@ fn stack(name: &'static str, family: &'static [&'static str], broker: &BrokerPro
             all.push(Synonym { name: s.name, value, source: ConfigSource::Default });
         }
     }
-    all.into_iter().skip_while(|s| s.name != name).collect()
+    all
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub use error_code::ErrorCode;
 pub use message::{Element, Message, Request, Struct};
 pub use messages::{RequestKind, ResponseKind};
 #[cfg(feature = "reflect")]
-pub use reflect::{Random, Reflect, Schema};
+pub use reflect::{Random, Reflect, Schema, Tree};
 #[cfg(feature = "reflect")]
 pub use schemas::SCHEMAS;
 pub use slices::Records;

@@ -26,6 +26,17 @@ macro_rules! reflect {
             fn dump(&self, out: &mut String) {
                 crate::reflect::dump_struct(vec![$((stringify!($field), &self.$field)),*], out);
             }
+
+            fn tree(&self) -> crate::reflect::Tree {
+                crate::reflect::tree_of_struct(vec![$((stringify!($field), self.$field.tree())),*])
+            }
+
+            fn from_tree(tree: &crate::reflect::Tree) -> Result<Self, String> {
+                let fields = crate::reflect::fields_of(tree, &[$(stringify!($field)),*])?;
+                let mut value = Self::default();
+                $(crate::reflect::set(&mut value.$field, stringify!($field), fields)?;)*
+                Ok(value)
+            }
         }
     };
 }
@@ -35,6 +46,8 @@ mod random;
 #[cfg(feature = "reflect")]
 mod schema;
 #[cfg(feature = "reflect")]
+mod tree;
+#[cfg(feature = "reflect")]
 mod value;
 
 #[cfg(feature = "reflect")]
@@ -43,6 +56,10 @@ pub use random::Random;
 pub use schema::Schema;
 #[cfg(feature = "reflect")]
 pub(crate) use schema::schema;
+#[cfg(feature = "reflect")]
+pub use tree::Tree;
+#[cfg(feature = "reflect")]
+pub(crate) use tree::{fields_of, set, tree_of_struct};
 #[cfg(feature = "reflect")]
 pub use value::Reflect;
 #[cfg(feature = "reflect")]

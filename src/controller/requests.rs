@@ -94,16 +94,17 @@ impl ShardCall for CreateTopics {
 fn plan_topic(shard: &Shard, image: &ClusterImage, topic: NewTopic) -> Result<(TopicId, Vec<MetadataRecord>), Refused> {
     let name = &topic.name;
     check_name(name).map_err(|message| Refused::new(ErrorCode::InvalidTopicException, message))?;
-    if is_internal(name) && !topic.internal {
-        return Err(Refused::new(ErrorCode::InvalidRequest, format!("topic {name} is the broker's own")));
-    }
     if image.topic_named(name).is_some() {
         return Err(Refused::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
+    }
+    if is_internal(name) && !topic.internal {
+        return Err(Refused::new(ErrorCode::InvalidRequest, format!("topic {name} is the broker's own")));
     }
     if let Some(other) = collision(image, name) {
         let message = format!("Topic '{name}' collides with existing topic: {}", other.name);
         return Err(Refused::new(ErrorCode::InvalidTopicException, message));
     }
+    shard.config.check_new_topic(&topic.configs)?;
     let partitions = match topic.assignments.is_empty() {
         true => partition_count(topic.partitions, shard)?,
         false => assigned_count(shard, &topic)?,
@@ -118,7 +119,6 @@ fn plan_topic(shard: &Shard, image: &ClusterImage, topic: NewTopic) -> Result<(T
         };
         return Err(Refused::new(code, message));
     }
-    shard.config.check_new_topic(&topic.configs)?;
     if !topic.internal {
         check_space(shard)?;
     }

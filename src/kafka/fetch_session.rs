@@ -104,7 +104,7 @@ impl FetchSessions {
             (id, INITIAL_EPOCH | FINAL_EPOCH) => {
                 self.sessions.borrow_mut().remove(&id);
                 let wanted = all_asked(request);
-                if request.session_epoch == FINAL_EPOCH || wanted.is_empty() {
+                if request.session_epoch == FINAL_EPOCH {
                     return Ok(Context::Full { wanted });
                 }
                 match self.open(by_id, wanted) {
@@ -167,18 +167,15 @@ fn next_epoch(epoch: i32) -> i32 {
     if epoch == i32::MAX { 1 } else { epoch + 1 }
 }
 
+/// A partition that is asked for twice is there once, as it was asked for last.
 fn all_asked(request: &FetchRequest) -> Vec<Wanted> {
-    let topics = request.topics.iter();
-    topics
-        .flat_map(|t| {
-            let topic = TopicName { name: t.topic.clone(), id: t.topic_id };
-            t.partitions.iter().map(move |p| Wanted::new(topic.clone(), p))
-        })
-        .collect()
+    let mut wanted = Vec::new();
+    ask(&mut wanted, request);
+    wanted
 }
 
-fn update(partitions: &mut Vec<Wanted>, request: &FetchRequest) {
-    if request.topics.is_empty() && request.forgotten_topics_data.is_empty() {
+fn ask(partitions: &mut Vec<Wanted>, request: &FetchRequest) {
+    if request.topics.is_empty() {
         return;
     }
     let mut places: HashMap<(TopicName, i32), usize> =
@@ -195,6 +192,10 @@ fn update(partitions: &mut Vec<Wanted>, request: &FetchRequest) {
             }
         }
     }
+}
+
+fn update(partitions: &mut Vec<Wanted>, request: &FetchRequest) {
+    ask(partitions, request);
     if request.forgotten_topics_data.is_empty() {
         return;
     }

@@ -109,8 +109,10 @@ impl Partition {
 
     /// Kafka's check of the epoch that a client believes in (`Partition.checkCurrentLeaderEpoch`); negative: not given.
     pub fn check_epoch(&self, current_leader_epoch: i32) -> Result<(), ErrorCode> {
-        let Ok(asked) = u64::try_from(current_leader_epoch) else { return Ok(()) };
-        match asked.cmp(&self.leader_epoch().0) {
+        if current_leader_epoch == -1 {
+            return Ok(());
+        }
+        match i64::from(current_leader_epoch).cmp(&(self.leader_epoch().0 as i64)) {
             std::cmp::Ordering::Less => Err(ErrorCode::FencedLeaderEpoch),
             std::cmp::Ordering::Greater => Err(ErrorCode::UnknownLeaderEpoch),
             std::cmp::Ordering::Equal => Ok(()),

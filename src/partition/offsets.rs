@@ -16,7 +16,7 @@ pub enum OffsetSpec {
     EarliestLocal,
     /// Last offset in tiered storage (KIP-1005); there is none.
     LatestTiered,
-    /// First offset not yet in tiered storage (KIP-1023); the log start here.
+    /// First offset not yet in tiered storage (KIP-1023); there is none.
     EarliestPendingUpload,
     /// First record at or after a time in ms.
     Timestamp(i64),
@@ -65,10 +65,10 @@ impl Partition {
         };
         let found = match spec {
             OffsetSpec::Latest => return Ok(bound(bounds.high_watermark, Some(self.leader_epoch()))),
-            OffsetSpec::Earliest | OffsetSpec::EarliestLocal | OffsetSpec::EarliestPendingUpload => {
+            OffsetSpec::Earliest | OffsetSpec::EarliestLocal => {
                 return Ok(bound(bounds.log_start, self.log.term_at(bounds.log_start)));
             }
-            OffsetSpec::LatestTiered => return Ok(OffsetAt::NONE),
+            OffsetSpec::LatestTiered | OffsetSpec::EarliestPendingUpload => return Ok(OffsetAt::NONE),
             OffsetSpec::MaxTimestamp => self.log.max_timestamp(bounds.high_watermark).await,
             OffsetSpec::Timestamp(time) => self.log.offset_for_timestamp(time, bounds.high_watermark).await,
         };

@@ -154,7 +154,8 @@ impl Partition {
         }
         let Arrival { config, now_ms } = arrival;
         if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header)? {
-            let appended = self.appended(&config, base, last, timestamp);
+            // Kafka: the timestamp of the first copy, whichever kind the topic has.
+            let appended = Appended { append_time_ms: timestamp, ..self.appended(&config, base, last, timestamp) };
             return Ok(Produced { appended, progress: Progress::Duplicate(self.clone()) });
         }
         let base = self.next_offset.get();

@@ -73,8 +73,14 @@ pub(crate) fn partitions_root(data_dir: &Path) -> PathBuf {
     data_dir.join("data")
 }
 
+/// What a file system takes, less what a directory that goes away gets behind its name.
+const LONGEST_NAME: usize = 255 - DELETE_DIR_SUFFIX.len();
+
+/// The topic is there for people to read: a long name loses its end, so that the directory can be made.
 pub(crate) fn partition_dir_name(topic: &str, key: PartitionKey) -> String {
-    format!("{topic}-{}.{}", key.partition, key.topic)
+    let end = format!("-{}.{}", key.partition, key.topic);
+    let topic = topic.get(..LONGEST_NAME - end.len()).unwrap_or(topic);
+    format!("{topic}{end}")
 }
 
 /// The partition that a directory is named after.
@@ -136,6 +142,8 @@ mod tests {
         let key = PartitionKey { topic: TopicId([0xfb; 16]), partition: 12 };
         let name = partition_dir_name("a-1.b", key);
         assert_eq!(parse_partition_dir(name.as_ref()), Some(key));
+        let long = partition_dir_name(&"x".repeat(249), key);
+        assert_eq!((long.len(), parse_partition_dir(long.as_ref())), (LONGEST_NAME, Some(key)));
         for other in ["a-1", "a.b", "x-+1.AAAAAAAAAAAAAAAAAAAAAA", &format!("{name}-delete")] {
             assert_eq!(parse_partition_dir(other.as_ref()), None, "{other}");
         }

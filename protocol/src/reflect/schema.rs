@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Random, Reflect};
+use super::{Random, Reflect, Tree};
 use crate::{DecodeError, Decoder, EncodeError, Message};
 
 /// A value in another version, or why it has no form there.
@@ -26,6 +26,10 @@ pub struct Schema {
     pub convert: fn(Bytes, i16, i16) -> Result<Converted, DecodeError>,
     /// The dump of the default value.
     pub default: fn() -> String,
+    /// Reads all of the bytes as a tree.
+    pub tree: fn(Bytes, i16) -> Result<Tree, DecodeError>,
+    /// Writes a tree. The outer error says what in it fits no field, the inner one why this version has no form for it.
+    pub write: fn(&Tree, i16) -> Result<Converted, String>,
 }
 
 pub(crate) const fn schema<M: Message + Reflect>(java_class: &'static str) -> Schema {
@@ -39,6 +43,8 @@ pub(crate) const fn schema<M: Message + Reflect>(java_class: &'static str) -> Sc
         decode: decode::<M>,
         convert: convert::<M>,
         default: || dumped(&M::default()),
+        tree: tree::<M>,
+        write: |tree, version| M::from_tree(tree).map(|value| value.to_bytes(version)),
     }
 }
 
@@ -66,6 +72,13 @@ fn decode<M: Message>(bytes: Bytes, version: i16) -> Result<usize, DecodeError> 
     let mut d = Decoder::new(bytes);
     M::decode(&mut d, version)?;
     Ok(d.remaining())
+}
+
+fn tree<M: Message + Reflect>(bytes: Bytes, version: i16) -> Result<Tree, DecodeError> {
+    let mut d = Decoder::new(bytes);
+    let value = M::decode(&mut d, version)?;
+    d.finish()?;
+    Ok(value.tree())
 }
 
 fn convert<M: Message>(bytes: Bytes, from: i16, to: i16) -> Result<Converted, DecodeError> {

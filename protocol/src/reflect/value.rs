@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::Random;
+use super::{Random, Tree};
 use crate::{Records, Str, TaggedFields, Uuid};
 
 /// What can be drawn at random and be shown in a form that Kafka's own classes can be compared with.
@@ -12,6 +12,15 @@ pub trait Reflect: Sized {
     fn random(r: &mut Random, version: i16, nullable: bool) -> Self;
 
     fn dump(&self, out: &mut String);
+
+    fn tree(&self) -> Tree;
+
+    /// The value that a tree stands for; fields that it lacks have their defaults. An error says what does not fit.
+    fn from_tree(tree: &Tree) -> Result<Self, String>;
+}
+
+fn unfit<T>(tree: &Tree) -> Result<T, String> {
+    Err(format!("{tree:?} does not fit"))
 }
 
 /// The object-safe half of [`Reflect`].
@@ -71,6 +80,15 @@ macro_rules! reflect_integers {
             fn dump(&self, out: &mut String) {
                 let _ = write!(out, "{self}");
             }
+
+            fn tree(&self) -> Tree {
+                Tree::Int(i64::from(*self))
+            }
+
+            fn from_tree(tree: &Tree) -> Result<Self, String> {
+                let Tree::Int(value) = tree else { return unfit(tree) };
+                <$type>::try_from(*value).or_else(|_| unfit(tree))
+            }
         }
     )*};
 }
@@ -85,6 +103,14 @@ impl Reflect for bool {
     fn dump(&self, out: &mut String) {
         let _ = write!(out, "{self}");
     }
+
+    fn tree(&self) -> Tree {
+        Tree::Bool(*self)
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        if let Tree::Bool(value) = tree { Ok(*value) } else { unfit(tree) }
+    }
 }
 
 impl Reflect for f64 {
@@ -94,6 +120,14 @@ impl Reflect for f64 {
 
     fn dump(&self, out: &mut String) {
         let _ = write!(out, "{:016x}", self.to_bits());
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::Float(*self)
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        if let Tree::Float(value) = tree { Ok(*value) } else { unfit(tree) }
     }
 }
 
@@ -108,6 +142,14 @@ impl Reflect for Uuid {
     fn dump(&self, out: &mut String) {
         let _ = write!(out, "{:032x}", self.to_u128());
     }
+
+    fn tree(&self) -> Tree {
+        Tree::Uuid(*self)
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        if let Tree::Uuid(value) = tree { Ok(*value) } else { unfit(tree) }
+    }
 }
 
 impl Reflect for Str {
@@ -121,6 +163,14 @@ impl Reflect for Str {
     fn dump(&self, out: &mut String) {
         hex(self.as_bytes(), out);
     }
+
+    fn tree(&self) -> Tree {
+        Tree::Text(self.to_string())
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        if let Tree::Text(text) = tree { Ok(Str::from(text.clone())) } else { unfit(tree) }
+    }
 }
 
 impl Reflect for Bytes {
@@ -131,6 +181,18 @@ impl Reflect for Bytes {
     fn dump(&self, out: &mut String) {
         hex(self, out);
     }
+
+    fn tree(&self) -> Tree {
+        Tree::Bytes(self.clone())
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        match tree {
+            Tree::Bytes(bytes) => Ok(bytes.clone()),
+            Tree::Text(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
+            _ => unfit(tree),
+        }
+    }
 }
 
 impl Reflect for Records {
@@ -140,6 +202,14 @@ impl Reflect for Records {
 
     fn dump(&self, out: &mut String) {
         self.clone().into_bytes().dump(out);
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::Bytes(self.clone().into_bytes())
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        Bytes::from_tree(tree).map(Records::from)
     }
 }
 
@@ -153,6 +223,14 @@ impl<T: Reflect> Reflect for Option<T> {
             None => out.push_str("null"),
             Some(value) => value.dump(out),
         }
+    }
+
+    fn tree(&self) -> Tree {
+        self.as_ref().map_or(Tree::Null, T::tree)
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        if *tree == Tree::Null { Ok(None) } else { T::from_tree(tree).map(Some) }
     }
 }
 
@@ -170,6 +248,14 @@ impl<T: Reflect> Reflect for Vec<T> {
             out.push(',');
         }
         out.push(']');
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::List(self.iter().map(T::tree).collect())
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        if let Tree::List(list) = tree { list.iter().map(T::from_tree).collect() } else { unfit(tree) }
     }
 }
 
@@ -190,5 +276,23 @@ impl Reflect for TaggedFields {
             hex(&field.data, out);
             out.push(';');
         }
+    }
+
+    fn tree(&self) -> Tree {
+        let field = |f: &crate::TaggedField| vec![("tag", f.tag.tree()), ("data", f.data.tree())];
+        Tree::List(self.iter().map(|f| super::tree_of_struct(field(f))).collect())
+    }
+
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        let Tree::List(list) = tree else { return unfit(tree) };
+        let mut out = TaggedFields::default();
+        for field in list {
+            let fields = super::fields_of(field, &["tag", "data"])?;
+            let (mut tag, mut data) = (0, Bytes::new());
+            super::set(&mut tag, "tag", fields)?;
+            super::set(&mut data, "data", fields)?;
+            out.insert(tag, data);
+        }
+        Ok(out)
     }
 }

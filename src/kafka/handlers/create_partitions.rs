@@ -11,10 +11,14 @@ use crate::kafka::request::RequestContext;
 pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let mut results = Vec::with_capacity(request.topics.len());
     let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
-    for topic in request.topics {
+    for (place, topic) in request.topics.into_iter().enumerate() {
         let twice = names.iter().filter(|name| **name == topic.name).count() > 1;
+        if names.iter().take(place).any(|name| *name == topic.name) {
+            continue;
+        }
         let result = match twice {
             true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
+            false if request.timeout_ms <= 0 => Err(super::out_of_time()),
             false => {
                 let assignments = topic.assignments.map(|a| a.into_iter().map(|a| a.broker_ids).collect());
                 let call = CreatePartitions {

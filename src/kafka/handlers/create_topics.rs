@@ -1,13 +1,14 @@
 //! CreateTopics. Answered when every partition of the new topics serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use corelane_protocol::ErrorCode;
+use corelane_config::Overrides;
 use corelane_protocol::messages::create_topics_request::CreateTopicsRequestCreatableTopic;
 use corelane_protocol::messages::create_topics_response::{
     CreateTopicsResponseCreatableTopicConfigs, CreateTopicsResponseCreatableTopicResult,
 };
 use corelane_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use corelane_protocol::{ErrorCode, Str};
 
 use crate::controller::Refused;
 use crate::controller::image::TopicImage;
@@ -16,10 +17,23 @@ use crate::kafka::request::RequestContext;
 
 pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let shard = &context.shard;
+    // Kafka's controller then does nothing; what is named twice does not get to it.
+    let once = |topic: &CreateTopicsRequestCreatableTopic| {
+        request.topics.iter().filter(|other| other.name == topic.name).count() == 1
+    };
+    if request.timeout_ms <= 0 && request.topics.iter().any(once) {
+        let topics = request.topics.into_iter().map(|topic| refused(topic.name, super::out_of_time()));
+        return CreateTopicsResponse { topics: topics.collect(), ..Default::default() };
+    }
     let mut results: Vec<Result<TopicImage, Refused>> = Vec::new();
     let mut wanted = Vec::new();
-    for (index, topic) in request.topics.iter().enumerate() {
-        let twice = request.topics.iter().enumerate().any(|(i, other)| i != index && other.name == topic.name);
+    let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
+    let mut topics = request.topics;
+    // a topic that is named twice is refused once
+    let mut seen = BTreeSet::new();
+    topics.retain(|topic| seen.insert(topic.name.clone()));
+    for (index, topic) in topics.iter().enumerate() {
+        let twice = names.iter().filter(|name| **name == topic.name).count() > 1;
         let plan = match twice {
             true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
             false => new_topic(topic),
@@ -32,32 +46,37 @@ pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> Cr
             Err(refused) => results.push(Err(refused)),
         }
     }
-    let (places, topics): (Vec<usize>, Vec<NewTopic>) = wanted.into_iter().unzip();
-    let created = ask(shard, CreateTopics { topics, validate_only: request.validate_only }).await;
+    let (places, new): (Vec<usize>, Vec<NewTopic>) = wanted.into_iter().unzip();
+    let created = ask(shard, CreateTopics { topics: new, validate_only: request.validate_only }).await;
     for (place, result) in places.into_iter().zip(created) {
         if let Some(slot) = results.get_mut(place) {
             *slot = result;
         }
     }
-    let topics = request.topics.into_iter().zip(results).map(|(topic, result)| match result {
+    let topics = topics.into_iter().zip(results).map(|(topic, result)| match result {
         Ok(image) => CreateTopicsResponseCreatableTopicResult {
             name: topic.name,
-            topic_id: if request.validate_only { Default::default() } else { image.uuid() },
+            error_message: None,
+            topic_id: image.uuid(),
             num_partitions: image.partitions as i32,
             replication_factor: 1,
             configs: Some(configs(&context, &image)),
             ..Default::default()
         },
-        Err(refused) => CreateTopicsResponseCreatableTopicResult {
-            name: topic.name,
-            error_code: refused.code.code(),
-            error_message: Some(refused.message.into()),
-            num_partitions: -1,
-            replication_factor: -1,
-            ..Default::default()
-        },
+        Err(why) => refused(topic.name, why),
     });
     CreateTopicsResponse { topics: topics.collect(), ..Default::default() }
+}
+
+fn refused(name: Str, why: Refused) -> CreateTopicsResponseCreatableTopicResult {
+    CreateTopicsResponseCreatableTopicResult {
+        name,
+        error_code: why.code.code(),
+        error_message: Some(why.message.into()),
+        num_partitions: -1,
+        replication_factor: -1,
+        ..Default::default()
+    }
 }
 
 fn new_topic(topic: &CreateTopicsRequestCreatableTopic) -> Result<NewTopic, Refused> {
@@ -69,8 +88,15 @@ fn new_topic(topic: &CreateTopicsRequestCreatableTopic) -> Result<NewTopic, Refu
             return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
         }
     }
-    let pairs = topic.configs.iter().map(|c| (c.name.as_str(), c.value.as_ref().map(|v| v.as_str())));
-    let configs = corelane_config::alter::collect(pairs).map_err(Refused::from)?;
+    // of a property that is given twice the last value counts
+    let mut configs = Overrides::new();
+    for config in &topic.configs {
+        let Some(value) = &config.value else {
+            let message = format!("Null value not supported for topic configs: {}", config.name);
+            return Err(Refused::new(ErrorCode::InvalidConfig, message));
+        };
+        configs.insert(config.name.to_string(), value.to_string());
+    }
     Ok(NewTopic {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,
@@ -88,9 +114,10 @@ fn configs(context: &RequestContext, image: &TopicImage) -> Vec<CreateTopicsResp
         .into_iter()
         .map(|entry| CreateTopicsResponseCreatableTopicConfigs {
             name: entry.name.into(),
-            value: entry.value.map(Into::into),
+            // as it was written, where it was given
+            value: image.configs.get(entry.name).cloned().or(entry.value).map(Into::into),
             read_only: entry.read_only,
-            config_source: entry.source as i8,
+            config_source: entry.set_by as i8,
             is_sensitive: entry.is_sensitive,
             ..Default::default()
         })

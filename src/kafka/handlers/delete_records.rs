@@ -1,10 +1,13 @@
 //! DeleteRecords: moves log starts.
 
+use std::collections::BTreeMap;
+
+use corelane_protocol::messages::delete_records_request::DeleteRecordsRequestDeleteRecordsTopic;
 use corelane_protocol::messages::delete_records_response::{
     DeleteRecordsResponseDeleteRecordsPartitionResult, DeleteRecordsResponseDeleteRecordsTopicResult,
 };
 use corelane_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
-use corelane_protocol::{ErrorCode, Uuid};
+use corelane_protocol::{ErrorCode, Str, Uuid};
 
 use crate::kafka::each_partition::{each_partition, partition_of};
 use crate::kafka::request::RequestContext;
@@ -12,12 +15,13 @@ use crate::kafka::topics::find_topic;
 
 pub async fn handle(context: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let image = context.shard.image();
+    let topics = each_once(request.topics);
     let mut asked = Vec::new();
-    for topic in &request.topics {
+    for (name, partitions) in &topics {
         // Kafka: records of internal topics are not for clients to delete.
-        let found = find_topic(&image, false, &topic.name, Uuid::ZERO)
+        let found = find_topic(&image, false, name, Uuid::ZERO)
             .and_then(|t| if t.is_internal() { Err(ErrorCode::InvalidTopicException) } else { Ok(t) });
-        asked.extend(topic.partitions.iter().map(|p| Ok((partition_of(&found, p.partition_index)?, p.offset))));
+        asked.extend(partitions.iter().map(|(index, offset)| Ok((partition_of(&found, *index)?, *offset))));
     }
     let answers =
         each_partition(
@@ -39,14 +43,23 @@ pub async fn handle(context: RequestContext, request: DeleteRecordsRequest) -> D
             ..Default::default()
         },
     };
-    let topics = request
-        .topics
+    let topics = topics
         .into_iter()
-        .map(|topic| DeleteRecordsResponseDeleteRecordsTopicResult {
-            name: topic.name,
-            partitions: topic.partitions.iter().map(|p| respond(p.partition_index)).collect(),
+        .map(|(name, partitions)| DeleteRecordsResponseDeleteRecordsTopicResult {
+            name,
+            partitions: partitions.keys().map(|index| respond(*index)).collect(),
             ..Default::default()
         })
         .collect();
     DeleteRecordsResponse { topics, ..Default::default() }
+}
+
+/// Of a partition that is named twice the last offset counts, as in Kafka.
+fn each_once(topics: Vec<DeleteRecordsRequestDeleteRecordsTopic>) -> BTreeMap<Str, BTreeMap<i32, i64>> {
+    let mut out: BTreeMap<Str, BTreeMap<i32, i64>> = BTreeMap::new();
+    for topic in topics.into_iter().filter(|t| !t.partitions.is_empty()) {
+        let partitions = topic.partitions.iter().map(|p| (p.partition_index, p.offset));
+        out.entry(topic.name).or_default().extend(partitions);
+    }
+    out
 }

@@ -1,5 +1,7 @@
 //! DeleteTopics, by name or (v6+) by id.
 
+use std::collections::BTreeSet;
+
 use corelane_protocol::messages::delete_topics_response::DeleteTopicsResponseDeletableTopicResult;
 use corelane_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
@@ -20,20 +22,43 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
     let image = shard.image();
     let named = request.topic_names.into_iter().map(|name| (Some(name), Uuid::ZERO));
     let stated = request.topics.into_iter().map(|t| (t.name, t.topic_id));
-    let mut asked: Vec<Asked> = named
-        .chain(stated)
-        .map(|(name, id)| {
-            let (found, missing) = match &name {
-                Some(_) if id != Uuid::ZERO => (None, ErrorCode::InvalidRequest),
-                Some(name) => (image.topic_named(name), ErrorCode::UnknownTopicOrPartition),
-                None => (image.topic(TopicId(id.0)), ErrorCode::UnknownTopicId),
-            };
-            match found {
-                Some(topic) => Asked { name: Some(topic.wire_name()), id: topic.uuid(), result: Ok(()) },
-                None => Asked { name, id, result: Err(Refused::new(missing, missing.message())) },
+    let all: Vec<(Option<Str>, Uuid)> = named.chain(stated).collect();
+    let mut asked: Vec<Asked> = Vec::with_capacity(all.len());
+    for (name, id) in &all {
+        let twice = all.iter().filter(|other| (&other.0, &other.1) == (name, id)).count() > 1;
+        if twice && asked.iter().any(|a| (&a.name, &a.id) == (name, id)) {
+            continue;
+        }
+        let wrong = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));
+        let missing = |error: ErrorCode| Err(Refused::new(error, error.message()));
+        let found = match (name, *id) {
+            (None, Uuid::ZERO) => wrong("Neither topic name nor id were specified."),
+            (Some(_), Uuid::ZERO) if twice => wrong("Duplicate topic name."),
+            (Some(name), Uuid::ZERO) => {
+                image.topic_named(name).ok_or(ErrorCode::UnknownTopicOrPartition).or_else(missing)
             }
-        })
-        .collect();
+            (Some(_), _) => wrong("You may not specify both topic name and topic id."),
+            (None, _) if twice => wrong("Duplicate topic id."),
+            (None, id) => image.topic(TopicId(id.0)).ok_or(ErrorCode::UnknownTopicId).or_else(missing),
+        };
+        asked.push(match found {
+            Ok(topic) => Asked { name: Some(topic.wire_name()), id: topic.uuid(), result: Ok(()) },
+            Err(refused) => Asked { name: name.clone(), id: *id, result: Err(refused) },
+        });
+    }
+    // the same topic by its name and by its id
+    let ids: Vec<Uuid> = asked.iter().filter(|a| a.result.is_ok()).map(|a| a.id).collect();
+    let twice = |id: &Uuid| ids.iter().filter(|other| *other == id).count() > 1;
+    let mut told = BTreeSet::new();
+    asked.retain(|a| a.result.is_err() || !twice(&a.id) || told.insert(a.id));
+    for asked in asked.iter_mut().filter(|a| a.result.is_ok() && twice(&a.id)) {
+        let message = "The provided topic name maps to an ID that was already supplied.";
+        asked.result = Err(Refused::new(ErrorCode::InvalidRequest, message));
+    }
+    if request.timeout_ms <= 0 {
+        let known = asked.iter_mut().filter(|a| !matches!(&a.result, Err(r) if r.code == ErrorCode::InvalidRequest));
+        known.for_each(|a| a.result = Err(super::out_of_time()));
+    }
     if !shard.config.broker().delete_topics {
         let code = if context.version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
         asked.iter_mut().for_each(|a| a.result = Err(Refused::new(code, "Topic deletion is disabled.")));

@@ -15,11 +15,14 @@ use crate::controller::names::check_name;
 use crate::kafka::request::RequestContext;
 use crate::shard::Shard;
 
+/// Kafka's resource type of client metrics subscriptions (KIP-714).
+const CLIENT_METRICS: i8 = 16;
+
 pub async fn handle(context: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let results = request.resources.iter().map(|resource| {
         let entries = describe(&context.shard, resource.resource_type, &resource.resource_name);
         let (error_code, error_message, configs) = match entries {
-            Ok(entries) => (0, None, entries),
+            Ok(entries) => (0, Some(Str::default()), entries),
             Err(refused) => (refused.code.code(), Some(refused.message.into()), Vec::new()),
         };
         let configs = configs
@@ -71,10 +74,17 @@ fn describe(shard: &Shard, kind: i8, name: &Str) -> Result<Vec<ConfigEntry>, Ref
                 Err(Refused::new(ErrorCode::InvalidRequest, message))
             }
         },
+        Some(ResourceType::Group) if name.is_empty() => {
+            Err(Refused::new(ErrorCode::InvalidRequest, "Group name must not be empty"))
+        }
         Some(ResourceType::Group) => {
             let overrides = image.config(ResourceType::Group, name).cloned().unwrap_or_default();
             shard.config.describe_group(&overrides)
         }
+        None if kind == CLIENT_METRICS && name.is_empty() => {
+            Err(Refused::new(ErrorCode::InvalidRequest, "Client metrics subscription name must not be empty"))
+        }
+        None if kind == CLIENT_METRICS => shard.config.describe_client_metrics(),
         None => Err(Refused::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {kind}"))),
     }
 }

@@ -10,6 +10,7 @@ use corelane_protocol::messages::describe_topic_partitions_response::{
 use corelane_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 
 use crate::controller::image::TopicImage;
+use crate::controller::names::check_name;
 use crate::kafka::leaders::Leaders;
 use crate::kafka::operations;
 use crate::kafka::request::RequestContext;
@@ -23,6 +24,12 @@ pub async fn handle(
     let image = shard.image();
     let most = shard.config.broker().describe_partitions_max;
     let mut left = request.response_partition_limit.clamp(1, most) as u32;
+    if let Some(cursor) = &request.cursor {
+        let known = request.topics.is_empty() || request.topics.iter().any(|t| t.name == cursor.topic_name);
+        if cursor.partition_index < 0 || !known {
+            return refuse(&request);
+        }
+    }
     let (from, mut first) = match &request.cursor {
         Some(cursor) => (cursor.topic_name.clone(), cursor.partition_index.max(0) as u32),
         None => ("".into(), 0),
@@ -41,10 +48,14 @@ pub async fn handle(
     for (name, topic) in asked {
         let start = if name == from.as_str() { std::mem::take(&mut first) } else { 0 };
         let Some(topic) = topic else {
+            let error = match check_name(&name) {
+                Ok(()) => ErrorCode::UnknownTopicOrPartition,
+                Err(_) => ErrorCode::InvalidTopicException,
+            };
             response.topics.push(DescribeTopicPartitionsResponseTopic {
-                error_code: ErrorCode::UnknownTopicOrPartition.code(),
+                error_code: error.code(),
                 name: Some(name.into()),
-                topic_authorized_operations: operations::UNKNOWN,
+                topic_authorized_operations: operations::TOPIC,
                 ..Default::default()
             });
             continue;
@@ -83,6 +94,17 @@ pub async fn handle(
         }
     }
     response
+}
+
+/// A cursor that points nowhere: every topic has the error.
+fn refuse(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let topics = request.topics.iter().map(|topic| DescribeTopicPartitionsResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: Some(topic.name.clone()),
+        topic_authorized_operations: operations::UNKNOWN,
+        ..Default::default()
+    });
+    DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() }
 }
 
 fn cursor(topic: &TopicImage, partition: u32) -> DescribeTopicPartitionsResponseCursor {

@@ -22,6 +22,7 @@ use crate::partition::{EpochCheck, FetchRead, FetchedRecords};
 
 /// First version whose clients can read zstd (KIP-110).
 const ZSTD_FROM: i16 = 10;
+const READ_COMMITTED: i8 = 1;
 /// What a watch reads at most for a request that waits: memory is only taken when it has come.
 const PUSHED_MAX: usize = 1 << 20;
 
@@ -34,12 +35,12 @@ pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResp
     match session {
         Context::Full { wanted } => {
             let fetched = fetch(&context, &request, &wanted).await;
-            respond(0, wanted.iter().zip(fetched))
+            respond(&request, 0, wanted.iter().zip(fetched))
         }
         Context::Opened { session } => {
             let wanted = session.partitions.borrow().clone();
             let fetched = fetch(&context, &request, &wanted).await;
-            let response = respond(session.id, wanted.iter().zip(fetched.iter().cloned()));
+            let response = respond(&request, session.id, wanted.iter().zip(fetched.iter().cloned()));
             remember(&mut session.partitions.borrow_mut(), &fetched);
             response
         }
@@ -47,7 +48,7 @@ pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResp
             let wanted = session.partitions.borrow().clone();
             let fetched = fetch(&context, &request, &wanted).await;
             let news = wanted.iter().zip(fetched.iter().cloned()).filter(|(wanted, fetched)| is_news(wanted, fetched));
-            let response = respond(session.id, news);
+            let response = respond(&request, session.id, news);
             remember(&mut session.partitions.borrow_mut(), &fetched);
             response
         }
@@ -198,7 +199,16 @@ fn keep_within(max_bytes: usize, fetched: &mut [FetchedRecords]) {
     }
 }
 
-fn respond<'a>(session_id: i32, partitions: impl Iterator<Item = (&'a Wanted, FetchedRecords)>) -> FetchResponse {
+fn respond<'a>(
+    request: &FetchRequest,
+    session_id: i32,
+    partitions: impl Iterator<Item = (&'a Wanted, FetchedRecords)>,
+) -> FetchResponse {
+    // Who reads what is not committed is told of no aborted transactions, and not that there are none.
+    let aborted = |error: ErrorCode| {
+        let unknown = matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
+        (unknown || request.isolation_level == READ_COMMITTED).then(Vec::new)
+    };
     let mut responses: Vec<FetchResponseFetchableTopicResponse> = Vec::new();
     for (wanted, fetched) in partitions {
         let TopicName { name, id } = &wanted.topic;
@@ -210,7 +220,9 @@ fn respond<'a>(session_id: i32, partitions: impl Iterator<Item = (&'a Wanted, Fe
             });
         }
         if let Some(topic) = responses.last_mut() {
-            topic.partitions.push(partition_data(wanted.partition, fetched));
+            let aborted_transactions = aborted(fetched.error);
+            let data = partition_data(wanted.partition, fetched);
+            topic.partitions.push(FetchResponsePartitionData { aborted_transactions, ..data });
         }
     }
     FetchResponse { session_id, responses, ..Default::default() }

@@ -9,6 +9,7 @@ use corelane_protocol::{ErrorCode, Str};
 
 use crate::controller::Refused;
 use crate::controller::image::ResourceType;
+use crate::controller::names::check_name;
 use crate::controller::requests::{ConfigChange, SetConfigs, ask};
 use crate::kafka::request::RequestContext;
 use crate::shard::Shard;
@@ -75,6 +76,10 @@ fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Refuse
         Some(ResourceType::Topic) if name.is_empty() => {
             Err(invalid("Default topic resources are not allowed.".to_owned()))
         }
+        Some(ResourceType::Topic) => match check_name(name) {
+            Ok(()) => Ok(ResourceType::Topic),
+            Err(message) => Err(Refused::new(ErrorCode::InvalidTopicException, message)),
+        },
         Some(kind) => Ok(kind),
         None => Err(invalid(format!("Unsupported resource type: {kind}"))),
     }

@@ -13,6 +13,10 @@ pub async fn handle(context: RequestContext, request: InitProducerIdRequest) -> 
         producer_epoch: -1,
         ..Default::default()
     };
+    let known = (request.producer_id != -1, request.producer_epoch != -1);
+    if request.transactional_id.as_ref().is_some_and(|id| id.is_empty()) || known.0 != known.1 {
+        return failed(ErrorCode::InvalidRequest);
+    }
     if request.transactional_id.is_some() {
         return failed(ErrorCode::TransactionalIdAuthorizationFailed);
     }

@@ -1,5 +1,7 @@
 //! ListConfigResources (KIP-1142): what has a configuration of its own.
 
+use std::collections::BTreeSet;
+
 use corelane_protocol::ErrorCode;
 use corelane_protocol::messages::list_config_resources_response::ListConfigResourcesResponseConfigResource;
 use corelane_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
@@ -18,6 +20,7 @@ pub async fn handle(context: RequestContext, request: ListConfigResourcesRequest
         (_, true) => vec![topic, broker, BROKER_LOGGER, CLIENT_METRICS, group],
         (_, false) => request.resource_types,
     };
+    let types: BTreeSet<i8> = types.into_iter().collect();
     if types.iter().any(|t| ![topic, broker, BROKER_LOGGER, CLIENT_METRICS, group].contains(t)) {
         return ListConfigResourcesResponse { error_code: ErrorCode::UnsupportedVersion.code(), ..Default::default() };
     }

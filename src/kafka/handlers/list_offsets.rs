@@ -1,10 +1,15 @@
 //! ListOffsets: every special timestamp, and look-up by time.
 
+use std::collections::BTreeMap;
+
+use corelane_protocol::messages::list_offsets_request::{
+    ListOffsetsRequestListOffsetsPartition, ListOffsetsRequestListOffsetsTopic,
+};
 use corelane_protocol::messages::list_offsets_response::{
     ListOffsetsResponseListOffsetsPartitionResponse, ListOffsetsResponseListOffsetsTopicResponse,
 };
 use corelane_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
-use corelane_protocol::{ErrorCode, Uuid};
+use corelane_protocol::{ErrorCode, Str, Uuid};
 
 use crate::kafka::each_partition::{each_partition, partition_of};
 use crate::kafka::request::RequestContext;
@@ -16,16 +21,15 @@ const EPOCHS_FROM: i16 = 4;
 
 pub async fn handle(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = context.shard.image();
+    let topics = each_once(request.topics);
     let mut asked = Vec::new();
-    for topic in &request.topics {
-        let found = find_topic(&image, false, &topic.name, Uuid::ZERO);
-        for (index, partition) in topic.partitions.iter().enumerate() {
-            // Kafka answers a partition that is named twice with INVALID_REQUEST.
-            let named_before = |p: i32| topic.partitions.iter().take(index).any(|other| other.partition_index == p);
-            asked.push(match named_before(partition.partition_index) {
+    for (name, partitions) in &topics {
+        let found = find_topic(&image, false, name, Uuid::ZERO);
+        for (partition, twice) in partitions {
+            asked.push(match twice {
                 true => Err(ErrorCode::InvalidRequest),
-                false => partition_of(&found, partition.partition_index).and_then(|key| {
-                    let spec = OffsetSpec::from_timestamp(partition.timestamp, context.version)?;
+                false => OffsetSpec::from_timestamp(partition.timestamp, context.version).and_then(|spec| {
+                    let key = partition_of(&found, partition.partition_index)?;
                     Ok((key, (spec, partition.current_leader_epoch)))
                 }),
             });
@@ -49,14 +53,39 @@ pub async fn handle(context: RequestContext, request: ListOffsetsRequest) -> Lis
             ..Default::default()
         },
     };
-    let topics = request
-        .topics
+    let topics = topics
         .into_iter()
-        .map(|topic| ListOffsetsResponseListOffsetsTopicResponse {
-            name: topic.name,
-            partitions: topic.partitions.iter().map(|p| respond(p.partition_index)).collect(),
+        .map(|(name, partitions)| ListOffsetsResponseListOffsetsTopicResponse {
+            name,
+            partitions: partitions.iter().map(|(p, _)| respond(p.partition_index)).collect(),
             ..Default::default()
         })
         .collect();
     ListOffsetsResponse { topics, ..Default::default() }
+}
+
+/// Topics with their partitions, and whether a partition was named twice: that one has one answer, an error.
+type Asked = Vec<(Str, Vec<(ListOffsetsRequestListOffsetsPartition, bool)>)>;
+
+fn each_once(topics: Vec<ListOffsetsRequestListOffsetsTopic>) -> Asked {
+    let mut out = Asked::new();
+    for topic in topics.into_iter().filter(|t| !t.partitions.is_empty()) {
+        let place = out.iter().position(|(name, _)| *name == topic.name).unwrap_or(out.len());
+        if place == out.len() {
+            out.push((topic.name, Vec::new()));
+        }
+        let Some((_, partitions)) = out.get_mut(place) else { continue };
+        let mut places: BTreeMap<i32, usize> =
+            partitions.iter().enumerate().map(|(i, (p, _))| (p.partition_index, i)).collect();
+        for partition in topic.partitions {
+            match places.get(&partition.partition_index).and_then(|i| partitions.get_mut(*i)) {
+                Some((_, twice)) => *twice = true,
+                None => {
+                    places.insert(partition.partition_index, partitions.len());
+                    partitions.push((partition, false));
+                }
+            }
+        }
+    }
+    out
 }

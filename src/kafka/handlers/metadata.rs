@@ -1,6 +1,6 @@
 //! Metadata: brokers, topics, leaders. Creates topics that a client names, where it and the broker allow that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub async fn handle(context: RequestContext, request: MetadataRequest) -> Metada
             .topics
             .into_iter()
             .flatten()
-            .map(|asked| refused(asked.name, asked.topic_id, ErrorCode::InvalidRequest));
+            .map(|asked| refused(Some(asked.name.unwrap_or_default()), asked.topic_id, ErrorCode::InvalidRequest));
         return MetadataResponse { topics: topics.collect(), ..Default::default() };
     }
     let asked = request.topics.filter(|topics| context.version > 0 || !topics.is_empty());
@@ -77,6 +77,7 @@ pub async fn handle(context: RequestContext, request: MetadataRequest) -> Metada
 
 async fn find(shard: &Rc<Shard>, topics: Vec<MetadataRequestTopic>, create: bool) -> Vec<Found> {
     let image = shard.image();
+    let topics = each_once(topics);
     let missing: Vec<Str> = topics
         .iter()
         .filter(|t| t.topic_id == Uuid::ZERO)
@@ -100,6 +101,16 @@ async fn find(shard: &Rc<Shard>, topics: Vec<MetadataRequestTopic>, create: bool
     }
     let image = shard.image();
     topics.into_iter().map(|topic| look_up(&image, topic, &refused)).collect()
+}
+
+/// Where one topic is asked for by its id, names do not count.
+fn each_once(mut topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic> {
+    let by_id = topics.iter().any(|t| t.topic_id != Uuid::ZERO);
+    let mut seen = BTreeSet::new();
+    topics.retain(|t| {
+        (by_id == (t.topic_id != Uuid::ZERO)) && seen.insert((t.topic_id, if by_id { None } else { t.name.clone() }))
+    });
+    topics
 }
 
 fn look_up(image: &ClusterImage, asked: MetadataRequestTopic, refused: &BTreeMap<Str, ErrorCode>) -> Found {

@@ -169,6 +169,11 @@ fn error_of<T>(answer: Option<Result<T, ErrorCode>>) -> ErrorCode {
     answer.and_then(Result::err).unwrap_or(ErrorCode::UnknownServerError)
 }
 
+/// A change of metadata whose time is over before it begins: Kafka's controller then does nothing.
+fn out_of_time() -> Refused {
+    Refused::new(ErrorCode::RequestTimedOut, "The request has no time left.")
+}
+
 /// Error code and message as responses carry them.
 fn outcome_of(result: Result<(), Refused>) -> (i16, Option<Str>) {
     match result {

@@ -54,12 +54,15 @@ pub async fn handle(context: RequestContext, mut request: OffsetCommitRequest) -
         }
     };
     let code = |name: &Str, id: Uuid, index: i32| -> i16 {
-        let known = seen.iter().position(|(n, i)| if by_id { *i == id } else { n == name });
-        let topic = known.and_then(|place| committed.topics.get(place));
-        let partition = topic.and_then(|t| t.partitions.iter().find(|p| p.partition_index == index));
+        let of_topic =
+            seen.iter().zip(&committed.topics).filter(|((n, i), _)| if by_id { *i == id } else { n == name });
+        let partition = of_topic.flat_map(|(_, t)| &t.partitions).find(|p| p.partition_index == index);
         partition.map_or(unknown.code(), |p| p.error_code)
     };
-    let topics = asked.iter().map(|(name, topic_id, indexes)| OffsetCommitResponseTopic {
+    // Kafka leaves a topic out that is there and of which nothing is committed.
+    let told = |name: &Str, id: Uuid| find_topic(&image, by_id, name, id).is_err();
+    let asked = asked.iter().filter(|(name, id, indexes)| !indexes.is_empty() || told(name, *id));
+    let topics = asked.map(|(name, topic_id, indexes)| OffsetCommitResponseTopic {
         name: name.clone(),
         topic_id: *topic_id,
         partitions: indexes

@@ -65,7 +65,38 @@ fn failed(response: &ProduceResponse) -> bool {
     response.responses.iter().flat_map(|t| &t.partition_responses).any(|p| p.error_code != 0)
 }
 
-type Outcome = Result<Appended, ProduceFailure>;
+type Outcome = Result<Appended, Failed>;
+
+struct Failed {
+    failure: ProduceFailure,
+    /// -1 where the failure is not one of the log (Kafka: `ReplicaManager.appendRecordsToLeader`).
+    log_start: i64,
+}
+
+impl From<ErrorCode> for Failed {
+    fn from(code: ErrorCode) -> Failed {
+        Failed { failure: code.into(), log_start: -1 }
+    }
+}
+
+impl Failed {
+    fn in_log(shard: &Shard, key: PartitionKey, failure: ProduceFailure) -> Failed {
+        let known = !matches!(
+            failure.code,
+            ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::NotLeaderOrFollower
+                | ErrorCode::MessageTooLarge
+                | ErrorCode::RecordListTooLarge
+                | ErrorCode::CorruptMessage
+                | ErrorCode::KafkaStorageError
+        );
+        let partition = shard.partitions.get(key).filter(|_| known);
+        Failed { failure, log_start: partition.map_or(-1, |p| p.bounds().log_start.0) }
+    }
+}
+
+/// A leader's own write is never late in Kafka: the timeout of a request is for its followers.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One batch and its place in the response.
 struct Batch {
@@ -90,13 +121,13 @@ impl ShardCall for ProduceCall {
         let shard = shard.clone();
         let enqueued: Vec<_> = batches
             .into_iter()
-            .map(|batch| (batch.place, shard.produce(batch.key, batch.records, acks == Acks::All, context)))
+            .map(|batch| (batch.place, batch.key, shard.produce(batch.key, batch.records, acks == Acks::All, context)))
             .collect();
         async move {
             let finish = async {
                 let mut outcomes = Vec::with_capacity(enqueued.len());
                 let mut late = enqueued.into_iter();
-                for (place, taken) in late.by_ref() {
+                for (place, key, taken) in late.by_ref() {
                     let produced = match taken {
                         Ok(taken) => taken.ordered().await,
                         Err(failure) => Err(failure),
@@ -107,7 +138,7 @@ impl ShardCall for ProduceCall {
                         (Ok(produced), Acks::Leader) => produced.flushed().await,
                         (Ok(produced), Acks::All) => produced.applied().await,
                     };
-                    outcomes.push((place, outcome));
+                    outcomes.push((place, outcome.map_err(|failure| Failed::in_log(&shard, key, failure))));
                 }
                 outcomes
             };
@@ -125,7 +156,9 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
     let shard = &context.shard;
     let image = shard.image();
     let acks = Acks::from_code(request.acks);
-    let transactional = request.transactional_id.is_some();
+    // Kafka decides for the whole request whether its transactional id may write; a null one may not.
+    let nobodys = request.transactional_id.is_none()
+        && request.topic_data.iter().flat_map(|t| &t.partition_data).any(|p| is_transactional(p.records.as_ref()));
     let admin = context.client.id().is_some_and(|id| &*id == ADMIN_CLIENT_ID);
     let mut places: Vec<Option<Outcome>> = Vec::new();
     let mut shape: Vec<(Str, Uuid, Vec<i32>)> = Vec::new();
@@ -136,11 +169,13 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
         for data in topic.partition_data {
             indexes.push(data.index);
             let checked = match (&found, acks) {
-                (_, None) => Err(ErrorCode::InvalidRequiredAcks),
+                _ if nobodys => Err(ErrorCode::TransactionalIdAuthorizationFailed),
                 (Err(error), _) => Err(*error),
+                (Ok(topic), _) if topic.partition(data.index).is_none() => Err(ErrorCode::UnknownTopicOrPartition),
+                (_, None) => Err(ErrorCode::InvalidRequiredAcks),
                 (Ok(topic), _) if topic.is_internal() && !admin => Err(ErrorCode::InvalidTopicException),
                 // Transactions are not served: InitProducerId hands no such producer out.
-                _ if transactional => Err(ErrorCode::InvalidTxnState),
+                _ if is_transactional(data.records.as_ref()) => Err(ErrorCode::InvalidTxnState),
                 (Ok(topic), _) => {
                     topic.partition(data.index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition)
                 }
@@ -155,10 +190,12 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
                 Err(error) => places.push(Some(Err(error.into()))),
             }
         }
-        shape.push((topic.name, topic.topic_id, indexes));
+        if !indexes.is_empty() {
+            shape.push((topic.name, topic.topic_id, indexes));
+        }
     }
     let produce = ProduceContext { allow_zstd: context.version >= 7 };
-    let limit = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let limit = Duration::from_millis(request.timeout_ms.max(0) as u64).max(LEAST_TIMEOUT);
     let calls: Vec<CallFuture<ProduceCall>> = by_shard
         .into_iter()
         .map(|(to, batches)| {
@@ -178,6 +215,15 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
     }
 }
 
+/// Says the first batch that it belongs to a transaction?
+fn is_transactional(records: Option<&Bytes>) -> bool {
+    const MAGIC_AT: usize = 16;
+    const ATTRIBUTES_AT: usize = 22;
+    const TRANSACTIONAL: u8 = 0x10;
+    let byte = |at: usize| records.and_then(|r| r.get(at)).copied().unwrap_or_default();
+    byte(MAGIC_AT) >= 2 && byte(ATTRIBUTES_AT) & TRANSACTIONAL != 0
+}
+
 fn respond(shape: Vec<(Str, Uuid, Vec<i32>)>, places: Vec<Option<Outcome>>) -> ProduceResponse {
     let mut outcomes = places.into_iter();
     let mut partition = |index: i32| {
@@ -191,12 +237,12 @@ fn respond(shape: Vec<(Str, Uuid, Vec<i32>)>, places: Vec<Option<Outcome>>) -> P
                 log_start_offset: appended.log_start.0,
                 ..Default::default()
             },
-            Err(failure) => ProduceResponsePartitionProduceResponse {
+            Err(Failed { failure, log_start }) => ProduceResponsePartitionProduceResponse {
                 index,
                 error_code: failure.code.code(),
                 base_offset: -1,
                 log_append_time_ms: -1,
-                log_start_offset: -1,
+                log_start_offset: log_start,
                 record_errors: failure
                     .records
                     .into_iter()

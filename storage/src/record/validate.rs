@@ -515,11 +515,15 @@ impl Walk {
             let record = RecordBody::read(&mut records)
                 .map_err(|what| invalid(format!("record {index} of the batch: {what}")))?;
             self.in_order &= record.offset_delta == index;
-            let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+            // As Kafka reads such a batch, whatever its records say.
+            let timestamp = match claims_append_time {
+                true => header.max_timestamp,
+                false => header.base_timestamp.wrapping_add(record.timestamp_delta),
+            };
             if ctx.compacted && record.key.is_none() {
                 let message = || "no key, on a compacted topic".into();
                 self.faults.add(index, RecordErrorCode::InvalidRecord, message);
-            } else if claims_append_time {
+            } else if claims_append_time && !check_time {
                 let message = || "only the broker may set LogAppendTime".into();
                 self.faults.add(index, RecordErrorCode::InvalidTimestamp, message);
             } else if check_time && (timestamp < earliest || timestamp > latest) && timestamp != NO_TIMESTAMP {

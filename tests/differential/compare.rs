@@ -1,0 +1,233 @@
+//! Two answers to one request: what differs, once that is set aside which has to differ.
+
+use crate::batch;
+use crate::value::show_tree;
+use corelane_protocol::{ApiKey, Tree};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// One field that is not the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldDifference {
+    pub path: String,
+    pub kafka: String,
+    pub corelane: String,
+}
+
+/// Names that each broker gives by itself: what one calls A the other may call B, but always B.
+#[derive(Default)]
+pub struct Identities {
+    kafka: BTreeMap<(&'static str, String), String>,
+    corelane: BTreeMap<(&'static str, String), String>,
+}
+
+impl Identities {
+    fn same(&mut self, class: &'static str, kafka: &str, corelane: &str) -> bool {
+        let (left, right) = ((class, kafka.to_owned()), (class, corelane.to_owned()));
+        match (self.kafka.get(&left), self.corelane.get(&right)) {
+            (None, None) => {
+                self.kafka.insert(left, corelane.to_owned());
+                self.corelane.insert(right, kafka.to_owned());
+                true
+            }
+            (Some(known), _) => known == corelane,
+            (None, Some(_)) => false,
+        }
+    }
+}
+
+/// How a field is compared.
+enum Rule {
+    Equal,
+    /// By [`Identities`], under this name; values below the number (or empty, or zero) mean themselves.
+    Identity(&'static str, i64),
+    /// A wording: there or not there.
+    Wording,
+    /// Bytes on a disk: some or none.
+    Size,
+    /// Equal, or both taken from the clock during the run.
+    Clock,
+}
+
+fn rule(api: ApiKey, field: &str) -> Rule {
+    use ApiKey::{DescribeGroups, DescribeLogDirs, Fetch, JoinGroup, LeaveGroup, Produce};
+    match (api, field) {
+        (_, "topic_id") => Rule::Identity("topic", 0),
+        (_, "member_id") => Rule::Identity("member", 0),
+        (JoinGroup, "leader") => Rule::Identity("member", 0),
+        (_, "producer_id") => Rule::Identity("producer", 0),
+        (_, "cluster_id") => Rule::Identity("cluster", 0),
+        (_, "session_id") => Rule::Identity("session", 1),
+        (_, "leader_epoch" | "current_leader_epoch") => Rule::Identity("leader epoch", 0),
+        (DescribeGroups | LeaveGroup, "client_host") => Rule::Identity("client host", 0),
+        (_, "host") => Rule::Identity("host", 0),
+        (_, "port") => Rule::Identity("port", 0),
+        (DescribeLogDirs, "log_dir") => Rule::Identity("log dir", 0),
+        (DescribeLogDirs, "partition_size" | "total_bytes" | "usable_bytes") => Rule::Size,
+        (_, "error_message" | "documentation") => Rule::Wording,
+        (Produce, "batch_index_error_message") => Rule::Wording,
+        (Fetch | Produce, "base_timestamp" | "max_timestamp" | "log_append_time_ms") => Rule::Clock,
+        (_, "timestamp") => Rule::Clock,
+        _ => Rule::Equal,
+    }
+}
+
+/// Lists in which Kafka gives no order (they come out of hash maps and sets), and what names an element. In Fetch and the
+/// classic groups the order is that of its work, and clients read no meaning in it.
+fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
+    use ApiKey::{
+        AlterConfigs, ApiVersions, CreatePartitions, CreateTopics, DeleteRecords, DeleteTopics, DescribeConfigs,
+        DescribeGroups, DescribeLogDirs, DescribeTopicPartitions, Fetch, IncrementalAlterConfigs, JoinGroup,
+        ListConfigResources, ListGroups, ListOffsets, Metadata, OffsetDelete, OffsetFetch, Produce,
+    };
+    Some(match (api, list) {
+        (Metadata, "topics") => &["name"],
+        (Metadata | DescribeTopicPartitions, "partitions") => &["partition_index"],
+        (DescribeConfigs | CreateTopics, "configs") => &["name"],
+        (DescribeConfigs, "results") => &["resource_type", "resource_name"],
+        (AlterConfigs | IncrementalAlterConfigs, "responses") => &["resource_type", "resource_name"],
+        (ListConfigResources, "config_resources") => &["resource_type", "resource_name"],
+        (ListGroups | DescribeGroups, "groups") => &["group_id"],
+        (DescribeGroups | JoinGroup, "members") => &["member_id"],
+        (ApiVersions, "api_keys") => &["api_key"],
+        (ApiVersions, "supported_features" | "finalized_features") => &["name"],
+        (CreateTopics | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets | DescribeLogDirs, "topics") => {
+            &["name"]
+        }
+        (CreatePartitions, "results") => &["name"],
+        (DeleteTopics, "responses") => &["name", "topic_id"],
+        (DescribeLogDirs | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets, "partitions") => {
+            &["partition_index"]
+        }
+        (Produce | Fetch, "responses") => &["name", "topic", "topic_id"],
+        (Produce, "partition_responses") => &["index"],
+        (Fetch, "partitions") => &["partition_index"],
+        _ => return None,
+    })
+}
+
+pub struct Comparison<'a> {
+    pub api: ApiKey,
+    pub identities: &'a mut Identities,
+    /// Milliseconds since 1970 that count as "now".
+    pub now: RangeInclusive<i64>,
+    pub found: Vec<FieldDifference>,
+}
+
+impl Comparison<'_> {
+    fn differ(&mut self, path: &str, kafka: &str, corelane: &str) {
+        let path = path.trim_start_matches('.').to_owned();
+        self.found.push(FieldDifference { path, kafka: kafka.to_owned(), corelane: corelane.to_owned() });
+    }
+
+    /// `path` is where the two values stand, `field` the name of the innermost field.
+    pub fn values(&mut self, path: &str, field: &str, kafka: &Tree, corelane: &Tree) {
+        match (kafka, corelane) {
+            (Tree::Struct(left), Tree::Struct(_)) => {
+                for (name, value) in left {
+                    let other = corelane.field(name).unwrap_or(&Tree::Null);
+                    self.values(&format!("{path}.{name}"), name, value, other);
+                }
+                if let (None, Some(more)) =
+                    (kafka.field("unknown_tagged_fields"), corelane.field("unknown_tagged_fields"))
+                {
+                    self.differ(&format!("{path}.unknown_tagged_fields"), "absent", &show_tree(more));
+                }
+            }
+            (Tree::List(left), Tree::List(right)) => match key(self.api, field) {
+                Some(key) => {
+                    let (left, right) = (self.named(left, key, true), self.named(right, key, false));
+                    self.by_name(path, field, &left, &right);
+                }
+                None => {
+                    // An answer may end after any batch: what comes at once depends on what is in memory, and Kafka cuts the
+                    // last one where the limit is. The first must be there.
+                    let batches = field == "batches" && !left.is_empty() && !right.is_empty();
+                    let count = if batches { left.len().min(right.len()) } else { left.len().max(right.len()) };
+                    for i in 0..count {
+                        self.elements(&format!("{path}[{i}]"), field, left.get(i), right.get(i));
+                    }
+                }
+            },
+            (Tree::Bytes(left), Tree::Bytes(right)) if self.api == ApiKey::Fetch && field == "records" => {
+                self.values(path, "batches", &batch::show(left), &batch::show(right));
+            }
+            _ => self.leaves(path, field, kafka, corelane),
+        }
+    }
+
+    /// Elements by name; the second of a name is told apart by its place. What each broker names by itself is called as
+    /// Corelane calls it.
+    fn named<'t>(&self, list: &'t [Tree], key: &[&str], of_kafka: bool) -> BTreeMap<String, &'t Tree> {
+        let mut out = BTreeMap::new();
+        for element in list {
+            let part = |field: &&str| {
+                let value = element.field(field)?;
+                let shown = show_tree(value);
+                let known = match rule(self.api, field) {
+                    Rule::Identity(class, _) if of_kafka => self.identities.kafka.get(&(class, shown.clone())),
+                    _ => None,
+                };
+                Some(known.cloned().unwrap_or(shown).trim_matches('"').to_owned())
+            };
+            let name = key.iter().filter_map(part).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",");
+            let again = (2..).map(|n| format!("{name}#{n}")).find(|n| !out.contains_key(n));
+            let name = if out.contains_key(&name) { again.unwrap_or_default() } else { name };
+            out.insert(name, element);
+        }
+        out
+    }
+
+    fn by_name(&mut self, path: &str, field: &str, left: &BTreeMap<String, &Tree>, right: &BTreeMap<String, &Tree>) {
+        let names: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+        for name in names {
+            self.elements(&format!("{path}[{name}]"), field, left.get(name).copied(), right.get(name).copied());
+        }
+    }
+
+    fn elements(&mut self, path: &str, field: &str, left: Option<&Tree>, right: Option<&Tree>) {
+        match (left, right) {
+            (Some(left), Some(right)) => self.values(path, field, left, right),
+            (left, right) => {
+                let shown = |tree: Option<&Tree>| tree.map_or("absent".into(), show_tree);
+                self.differ(path, &shown(left), &shown(right));
+            }
+        }
+    }
+
+    fn leaves(&mut self, path: &str, field: &str, kafka: &Tree, corelane: &Tree) {
+        let same = kafka == corelane
+            || match rule(self.api, field) {
+                Rule::Equal => false,
+                Rule::Wording => matches!((kafka, corelane), (Tree::Text(_), Tree::Text(_))),
+                Rule::Size => matches!((kafka, corelane), (Tree::Int(1..), Tree::Int(1..))),
+                Rule::Clock => match (kafka, corelane) {
+                    (Tree::Int(left), Tree::Int(right)) => self.now.contains(left) && self.now.contains(right),
+                    _ => false,
+                },
+                Rule::Identity(..) => false,
+            };
+        let same = match rule(self.api, field) {
+            Rule::Identity(class, from) => {
+                let own = |tree: &Tree| match tree {
+                    Tree::Int(n) => *n >= from,
+                    Tree::Text(text) => !text.is_empty(),
+                    Tree::Uuid(id) => !id.is_zero(),
+                    _ => false,
+                };
+                // (a producer's id may also be a client's invention)
+                if class == "producer" && kafka == corelane {
+                    true
+                } else if own(kafka) && own(corelane) {
+                    self.identities.same(class, &show_tree(kafka), &show_tree(corelane))
+                } else {
+                    kafka == corelane
+                }
+            }
+            _ => same,
+        };
+        if !same {
+            self.differ(path, &show_tree(kafka), &show_tree(corelane));
+        }
+    }
+}

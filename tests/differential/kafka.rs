@@ -1,0 +1,52 @@
+//! Apache Kafka beside the broker under test: run by `benches/kafka.sh`, ended with this process.
+
+use corelane_tests::broker::PROPERTIES;
+use corelane_tests::connection::Connection;
+use corelane_tests::java::repository;
+use corelane_tests::{ports, process, scratch, wait};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+/// One core for the JVM, and no waiting for its second compiler: the run is short.
+const HEAP: &str = "-Xmx768M -Xms128M -XX:TieredStopAtLevel=1 -Xshare:auto";
+
+pub struct Kafka {
+    child: Child,
+    folder: PathBuf,
+    pub bootstrap: String,
+}
+
+impl Kafka {
+    /// Starts without waiting. `more`: properties after those that every test broker has.
+    pub fn start(more: &[(&str, &str)]) -> Kafka {
+        let folder = scratch::folder("apache-kafka");
+        let port = ports::free(2);
+        let properties: Vec<String> = PROPERTIES.iter().chain(more).map(|(k, v)| format!("{k}={v}")).collect();
+        // the script's own lines come first, and the last of two counts
+        let mut command = process::command(repository().join("benches/kafka.sh"));
+        command.arg("run").env("KAFKA_RUN", &folder).env("KAFKA_PORT", port.to_string());
+        command.env("KAFKA_EXTRA", properties.join(" ")).env("HEAP", HEAP).stdin(Stdio::null());
+        let child = process::spawn(command).expect("benches/kafka.sh");
+        Kafka { child, folder, bootstrap: format!("127.0.0.1:{port}") }
+    }
+
+    pub fn wait_ready(&self) {
+        let log = || std::fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
+        let ready = wait::within(Duration::from_secs(60), || {
+            let metadata = Connection::open(&self.bootstrap).and_then(|mut c| c.metadata("none")).ok()?;
+            (!metadata.brokers.is_empty()).then_some(())
+        });
+        assert!(ready.is_some(), "Apache Kafka does not start:\n{}", log());
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}

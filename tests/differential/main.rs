@@ -1,0 +1,192 @@
+//! The same requests to Corelane and to Apache Kafka 4.3.1, and what differs in the answers.
+//!
+//! | environment | meaning |
+//! |---|---|
+//! | `CORELANE_DIFF_SCRIPT` | run this file instead of `scripts/*.txt` |
+//! | `CORELANE_DIFF_AT` | `file.txt:line`: run only the section that the line is in, up to that line |
+//! | `CORELANE_TEST_SEED` | the first series of random requests (1) |
+//! | `CORELANE_DIFF_SECONDS` | further series until so much time has passed (0) |
+//! | `CORELANE_LONG` | an accepted difference that is not met fails |
+
+mod accepted;
+mod batch;
+mod compare;
+mod kafka;
+mod random;
+mod run;
+mod script;
+mod side;
+mod value;
+
+use corelane_tests::api_versions::advertised;
+use corelane_tests::broker::{Broker, BrokerOptions};
+use corelane_tests::java::repository;
+use corelane_tests::scratch;
+use kafka::Kafka;
+use run::{Difference, Report, Runner};
+use script::Script;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Requests of one random series.
+const SERIES: usize = 300;
+
+/// What both brokers are started with, after what all test brokers have.
+const SETTINGS: [(&str, &str); 5] = [
+    ("offsets.topic.num.partitions", "4"),
+    ("fetch.max.bytes", "1048576"),
+    // what benches/kafka.sh has
+    ("log.segment.bytes", "1073741824"),
+    ("log.retention.hours", "168"),
+    ("log.retention.check.interval.ms", "300000"),
+];
+
+fn folder() -> PathBuf {
+    repository().join("tests/differential")
+}
+
+fn scripts() -> Vec<Script> {
+    let mut paths: Vec<PathBuf> = match std::env::var_os("CORELANE_DIFF_SCRIPT") {
+        Some(path) => vec![path.into()],
+        None => fs::read_dir(folder().join("scripts")).expect("scripts").flatten().map(|e| e.path()).collect(),
+    };
+    paths.sort();
+    let script = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        script::parse(&name, &text).unwrap_or_else(|e| panic!("{e}"))
+    };
+    paths.iter().map(script).collect()
+}
+
+fn print(report: &Report) {
+    let mut section = "";
+    let mut rest = report.differences.as_slice();
+    while let Some(first) = rest.first() {
+        // one line of a script at several versions, all with the same outcome
+        let alike = |d: &&Difference| d.place == first.place && d.api == first.api && d.fields == first.fields;
+        let count = rest.iter().take_while(alike).count();
+        if section != first.section {
+            section = &first.section;
+            println!("\n== {section}");
+        }
+        println!("{} {}", first.place, first.request);
+        if count > 1 {
+            println!("    and the same {} times more, up to version {}", count - 1, rest[count - 1].version);
+        }
+        for field in &first.fields {
+            println!("    {}\n        kafka:    {}\n        corelane: {}", field.path, field.kafka, field.corelane);
+        }
+        rest = &rest[count..];
+    }
+    if let Some(first) = report.differences.first() {
+        println!("\nto run one again: CORELANE_DIFF_AT={} scripts/differential", first.place);
+    }
+    for (api, requests) in &report.by_api {
+        println!("{requests:6} {api}");
+    }
+    let (compared, accepted, differences) = (report.compared, report.accepted, report.differences.len());
+    println!(
+        "{compared} requests compared, {accepted} fields differ with a reason, {differences} requests without one"
+    );
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+}
+
+/// The short form has one seed, so that it is the same every time; the long form goes on with others for a while.
+fn random(runner: &mut Runner<'_>, scripts: &[Script]) {
+    let generator = random::Generator::new(scripts);
+    let (first, end) = (number("CORELANE_TEST_SEED"), number("CORELANE_DIFF_SECONDS"));
+    let end = Instant::now() + Duration::from_secs(end.unwrap_or(0));
+    let kept = scratch::target_dir().join("differential");
+    fs::create_dir_all(&kept).expect("target/differential");
+    for seed in first.unwrap_or(1).. {
+        let (script, text) = generator.script(seed, SERIES);
+        fs::write(kept.join(&script.name), text).expect("target/differential");
+        let before = runner.report.differences.len();
+        if let Err(why) = runner.script(&script) {
+            print(&runner.report);
+            panic!("{why}");
+        }
+        if runner.report.differences.len() > before {
+            let name = &script.name;
+            println!("CORELANE_TEST_SEED={seed} differs; as a script: CORELANE_DIFF_SCRIPT=target/differential/{name}");
+        } else {
+            let _ = fs::remove_file(kept.join(&script.name));
+        }
+        if Instant::now() >= end {
+            return;
+        }
+    }
+}
+
+#[test]
+fn scripts_and_random_series_are_read_as_they_are_written() {
+    let scripts = scripts();
+    let generator = random::Generator::new(&scripts);
+    for seed in 0..20 {
+        let (script, text) = generator.script(seed, 50);
+        assert_eq!(text, generator.script(seed, 50).1, "seed {seed}");
+        assert_eq!(script.sections[0].steps.len() + 1, text.lines().count(), "seed {seed}");
+    }
+}
+
+#[test]
+fn every_message_survives_its_tree() {
+    let mut random = corelane_protocol::Random::new(1);
+    for schema in corelane_protocol::SCHEMAS {
+        for version in schema.min_version..=schema.max_version {
+            let (bytes, _) = (schema.random)(&mut random, version);
+            let tree =
+                (schema.tree)(bytes.clone(), version).unwrap_or_else(|e| panic!("{} {version}: {e}", schema.name));
+            let again = (schema.write)(&tree, version).unwrap_or_else(|e| panic!("{} {version}: {e}", schema.name));
+            assert_eq!(again, Ok(bytes), "{} version {version}", schema.name);
+        }
+    }
+}
+
+#[test]
+fn answers_are_those_of_apache_kafka() {
+    let accepted = fs::read_to_string(folder().join("accepted.txt")).expect("accepted.txt");
+    let accepted = accepted::parse(&accepted).unwrap_or_else(|e| panic!("accepted.txt: {e}"));
+    let scripts = scripts();
+    let started = Instant::now();
+    let kafka = Kafka::start(&[SETTINGS.as_slice(), &[("controller.quorum.append.linger.ms", "0")]].concat());
+    let options = SETTINGS.iter().fold(BrokerOptions::default(), |o, (k, v)| o.set(k, v));
+    let corelane = Broker::start(BrokerOptions { advertise: "node".into(), ..options });
+    kafka.wait_ready();
+    println!("both brokers stand after {:?}", started.elapsed());
+    let served = advertised(corelane.bootstrap());
+    let mut runner = Runner::new(&kafka.bootstrap, corelane.bootstrap(), served, &accepted);
+    runner.prepare().unwrap_or_else(|e| panic!("{e}"));
+    let at = std::env::var("CORELANE_DIFF_AT").ok();
+    for script in &scripts {
+        let result = match &at {
+            Some(place) => {
+                let (name, line) = place.rsplit_once(':').expect("CORELANE_DIFF_AT=file:line");
+                let line = line.parse().expect("a line");
+                let section = script.sections.iter().rfind(|s| s.steps.first().is_some_and(|s| s.line <= line));
+                section.filter(|_| name == script.name).map_or(Ok(()), |section| runner.section(script, section, line))
+            }
+            None => runner.script(script),
+        };
+        println!("{}: {:?}", script.name, started.elapsed());
+        if let Err(why) = result {
+            print(&runner.report);
+            panic!("{why}");
+        }
+    }
+    if at.is_none() && std::env::var_os("CORELANE_DIFF_SCRIPT").is_none() {
+        random(&mut runner, &scripts);
+    }
+    print(&runner.report);
+    println!("{:?}", started.elapsed());
+    assert!(runner.report.differences.is_empty(), "{} requests differ", runner.report.differences.len());
+    if std::env::var_os("CORELANE_LONG").is_some() {
+        let unused: Vec<String> = accepted.iter().filter(|a| a.used.get() == 0).map(|a| a.name()).collect();
+        assert!(unused.is_empty(), "accepted differences that were not met:\n{}", unused.join("\n"));
+    }
+}
