@@ -304,6 +304,9 @@ impl Sender {
             }
             if !finished && due(j) > t {
                 wake = wake.min(due(j) + self.load.linger);
+            } else if !finished && !blocked {
+                // What is due could not be taken because its lane was full, which has been sent by now.
+                continue;
             }
             if blocked {
                 waiting.store(true, SeqCst);
