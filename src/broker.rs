@@ -72,6 +72,7 @@ pub fn run(config: BrokerConfig, banner: Banner) -> Result<(), BrokerError> {
     for shard in (0..cores.len() as u16).map(ShardId) {
         predecessor::outlast(|| probe(&node, shard), BrokerError::may_pass)?;
     }
+    corelane_raft::prepare();
     let (events, heard) = mpsc::channel();
     signals::watch(events.clone()).map_err(|e| BrokerError::Start(format!("signal handlers: {e}")))?;
     let config = Arc::new(config);

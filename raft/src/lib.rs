@@ -37,7 +37,7 @@ mod state_machine;
 mod type_config;
 
 pub use group::{Group, Leadership};
-pub use groups::{Groups, GroupsOptions};
+pub use groups::{Groups, GroupsOptions, prepare};
 pub use membership::{Membership, MembershipError};
 pub use proposal::{Progress, Proposal, ProposeError, Reached};
 pub use registry::GroupsStats;
