@@ -245,7 +245,12 @@ pub async fn yield_after(us: u64) {
 /// True if the calling task has run for so long that it should yield, which [`yield_if_needed`] does. For work that is done
 /// at once while it is short and left to a task of its own otherwise.
 pub fn is_long_running() -> bool {
-    lane::current().running_ticks() > LONG_RUN_US * clock::ticks_per_us()
+    has_run_for_us(LONG_RUN_US)
+}
+
+/// True if the calling task has run for more than so many microseconds since it was polled.
+pub fn has_run_for_us(us: u64) -> bool {
+    lane::current().running_ticks() > us * clock::ticks_per_us()
 }
 
 #[cfg(test)]

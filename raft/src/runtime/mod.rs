@@ -9,9 +9,12 @@
 //!   runtime that polls the new task at once would dead-lock or panic.
 //! - A panic in a task ends that task only, and fences the group the task belongs to ([`scope`]).
 //! - Tasks are counted per openraft instance, so that dropping an instance can wait until none is left.
+//!
+//! All these tasks of a shard are one task of it ([`crew`]).
 
 mod channel;
 mod clock;
+mod crew;
 mod mutex;
 pub(crate) mod scope;
 
@@ -21,7 +24,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use core_pinning::task::Task;
+use core_pinning::sync::oneshot;
 use openraft_rt::{AsyncRuntime, OptionalSend};
 
 pub(crate) use channel::{LocalMpsc, LocalOneshot, LocalWatch};
@@ -39,15 +42,14 @@ impl fmt::Debug for ShardRuntime {
 }
 
 /// Waits for a spawned task; dropping it leaves the task running.
-pub(crate) struct JoinHandle<T>(Task<Result<T, TaskPanic>>);
-
-impl<T> Unpin for JoinHandle<T> {}
+pub(crate) struct JoinHandle<T>(oneshot::Receiver<Result<T, TaskPanic>>);
 
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, TaskPanic>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx)
+        // A task that is dropped before its end has no output: its shard ends.
+        Pin::new(&mut self.0).poll(cx).map(|output| output.unwrap_or_else(|_| Err(TaskPanic("dropped".into()))))
     }
 }
 
@@ -69,7 +71,7 @@ impl AsyncRuntime for ShardRuntime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        JoinHandle(core_pinning::task::spawn_here("raft", scope::inherit(future)))
+        JoinHandle(scope::spawn(future))
     }
 
     fn sleep(duration: Duration) -> Sleep {

@@ -14,7 +14,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use core_pinning::sync::oneshot;
 use pin_project_lite::pin_project;
+
+use super::crew;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Scope>>> = const { RefCell::new(None) };
@@ -80,10 +83,21 @@ impl Scope {
     }
 }
 
-/// `future` as a task of the current scope, counted.
-pub(super) fn inherit<F: Future>(future: F) -> Scoped<F> {
+/// Schedules `future` as a task of the current scope, counted; returns where its output comes.
+pub(super) fn spawn<F>(future: F) -> oneshot::Receiver<Result<F::Output, TaskPanic>>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
     let scope = CURRENT.with_borrow(Clone::clone);
-    Scoped { future, counted: Some(Counted::new(scope.clone())), scope }
+    let scoped = Scoped { future, counted: Some(Counted::new(scope.clone())), scope };
+    let (sender, receiver) = oneshot::channel();
+    crew::add(Box::pin(async move {
+        let output = scoped.await;
+        // Nobody may care.
+        let _ = sender.send(output);
+    }));
+    receiver
 }
 
 struct Counted(Option<Rc<Scope>>);
