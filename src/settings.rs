@@ -20,6 +20,10 @@ use crate::controller::Refused;
 use crate::controller::image::{ClusterImage, ResourceType, TopicImage};
 use crate::node::Node;
 
+/// Bytes a second that compaction of one core reads and writes where nothing is set: at the disk's pace those who produce would
+/// notice (`scripts/bench-compaction`).
+const COMPACTION_RATE: f64 = 50e6;
+
 pub struct Settings {
     broker: Arc<BrokerConfig>,
     /// Broker ids of this process, as AlterConfigs names them.
@@ -106,7 +110,7 @@ impl Settings {
         cleaner.enabled.then(|| CleanerOptions {
             dedupe_bytes: usize::try_from(cleaner.dedupe_bytes).unwrap_or(0) / share,
             load_factor: f64::from(cleaner.load_ppm) / 1e6,
-            bytes_per_second: cleaner.bytes_per_second.map_or(f64::MAX, |bytes| bytes as f64 / share as f64),
+            bytes_per_second: cleaner.bytes_per_second.map_or(COMPACTION_RATE, |bytes| bytes as f64 / share as f64),
         })
     }
 
