@@ -37,17 +37,11 @@ pub(crate) struct Swap {
 pub(super) async fn give_up(log: &Rc<LogInner>, boundary: Offset) -> Result<(), StorageError> {
     let moved = || StorageError::refused("the log changed before it was compacted");
     let previous = log.load_start(boundary).await?.ok_or_else(moved)?.previous;
-    let unsynced: Vec<Offset> = {
-        let state = log.state.borrow();
-        let before = state.segments.iter().map(|s| s.base_offset).take_while(|base| *base < boundary);
-        before.filter(|base| *base >= state.synced.0).collect()
-    };
-    for base in &unsynced {
-        let file = log.open_segment(*base, false).await?;
-        file.sync_data().await.doing("sync", file.path())?;
-    }
-    if !unsynced.is_empty() {
-        fs::sync_dir(&log.dir).await.doing("sync", &log.dir)?;
+    if log.state.borrow().synced < (boundary, 0) {
+        // The journal's records of these segments are dropped from here on: files and their names, and the directory's own.
+        log.sync_files().await?;
+        let root = layout::partitions_root(&log.shared.options.data_dir);
+        fs::sync_dir(&root).await.doing("sync", &root)?;
     }
     let (sender, receiver) = core_pinning::sync::oneshot::channel();
     {
@@ -123,6 +117,10 @@ impl LogInner {
         else {
             return Ok(());
         };
+        if let Some(error) = &self.state.borrow().fenced {
+            // The directory may be gone, or another log's of the same key.
+            return Err(error.clone());
+        }
         let between: Vec<Offset> = {
             let swap = self.compaction.swap.borrow();
             swap.iter().flat_map(|s| s.bases.iter().copied().skip(1)).collect()

@@ -24,7 +24,9 @@ pub(crate) async fn retire(dir: &Path, files: &[FileId]) -> Result<(), StorageEr
         return Ok(());
     }
     let mut all = files.to_vec();
-    // Those that were retired before, too: their renames may still be undone, and then nothing else says so any more.
+    // A file that became a spare while the store was open, and is not named here, must not come back as the only one.
+    fs::sync_dir(dir).await.doing("sync", dir)?;
+    // Those that look as if they had not been retired: nothing else says so any more.
     for entry in fs::read_dir(dir).await.doing("list", dir)? {
         let Some(number) = entry.name.to_str().and_then(parse_file_name) else { continue };
         let path = dir.join(&entry.name);

@@ -74,6 +74,11 @@ impl LogInner {
 
     /// Puts the log's state into the journal. All that was appended to the log before is durable when it is.
     pub(crate) fn journal_state(self: &Rc<Self>, state: &mut LogState, cut: bool, done: Option<Done>) {
+        if let Some(error @ StorageError::Deleted(_)) = &state.fenced {
+            // Behind the record of its deletion it would bring the log back.
+            done.into_iter().for_each(|done| done(Err(error.clone())));
+            return;
+        }
         let payload = state_record(&self.persisted(state, false, cut));
         self.record(state, RecordKind::State, payload, done);
     }

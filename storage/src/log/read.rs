@@ -201,9 +201,14 @@ impl LogInner {
     /// Reads one stretch of a segment file. False if the reading is complete.
     async fn read_disk(self: &Rc<Self>, reading: &mut Reading, plan: DiskPlan) -> Result<bool, ReadError> {
         let generation = self.state.borrow().generation;
+        // The segment may have been cut, compacted, trimmed off or deleted: then the positions may be of another file.
+        let changed = || {
+            let state = self.state.borrow();
+            state.generation != generation || state.segment_at(plan.segment).is_none() || state.fenced.is_some()
+        };
         let seek = Seek::Offset(u32::try_from(reading.at - plan.segment).unwrap_or(u32::MAX));
         let floor = self.seek(plan.segment, seek).await;
-        if self.state.borrow().generation != generation {
+        if changed() {
             return Ok(true);
         }
         let Some(floor) = floor? else { return Ok(true) };
@@ -213,8 +218,7 @@ impl LogInner {
             return Ok(true);
         }
         let file = self.open_segment(plan.segment, false).await;
-        if self.state.borrow().generation != generation {
-            // The positions may be of another file.
+        if changed() {
             return Ok(true);
         }
         let file = file?;
@@ -240,11 +244,7 @@ impl LogInner {
                     return Ok(true);
                 }
                 Err(error) => {
-                    // What is read may have been cut off, or its segment deleted, meanwhile.
-                    let state = self.state.borrow();
-                    let (cut, gone) = (state.generation != generation, state.segment_at(plan.segment).is_none());
-                    drop(state);
-                    if cut || gone {
+                    if changed() {
                         return Ok(true);
                     }
                     return self.scanned(plan.segment, Err(error)).map_err(ReadError::from);

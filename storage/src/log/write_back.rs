@@ -293,13 +293,19 @@ impl LogInner {
 
     /// Gives a sealed segment's file its exact size and its index.
     async fn finish_segment(self: &Rc<Self>, base: Offset) -> Result<(), StorageError> {
+        let generation = self.state.borrow().generation;
         self.complete_index(base, true).await?;
-        let (size, generation, index, snapshot) = {
+        let (size, index, snapshot) = {
             let state = self.state.borrow();
             let Some(segment) = state.segment_at(base) else { return Ok(()) };
+            if state.generation != generation {
+                // The log was cut, and the segment may be the one that goes on: it is not finished, nor is its file to be
+                // cut before the journal says so.
+                return Ok(());
+            }
             let next = state.segments.iter().find(|s| s.base_offset > base);
             let snapshot = next.and_then(|s| Some((s.base_offset, s.tail.as_ref()?.snapshot.clone()?)));
-            (segment.size, state.generation, self.index_file(&state, segment), snapshot)
+            (segment.size, self.index_file(&state, segment), snapshot)
         };
         let file = self.open_segment(base, false).await?;
         file.set_len(size.into()).await.doing("cut", file.path())?;

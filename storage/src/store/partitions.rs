@@ -138,6 +138,8 @@ impl Store {
         // So that it can be created again.
         self.0.named_elsewhere.borrow_mut().remove(&key);
         shared.write_back.finished(log).await;
+        // Whoever changes its segments goes on until it looks at the log again.
+        let _alone = log.compaction.alone().await;
         shared.files.forget_partition(key);
         log.drop_memory();
         shared.warm_logs.borrow_mut().retain(|other| !Rc::ptr_eq(other, log));
