@@ -2,10 +2,10 @@
 //!
 //! | environment | meaning |
 //! |---|---|
-//! | `CORELANE_DIFF_SCRIPT` | run this file instead of `scripts/*.txt` |
-//! | `CORELANE_DIFF_AT` | `file.txt:line`: run only the section that the line is in, up to that line |
+//! | `CORELANE_TEST_DIFF_SCRIPT` | run this file instead of `scripts/*.txt` |
+//! | `CORELANE_TEST_DIFF_AT` | `file.txt:line`: run only the section that the line is in, up to that line |
 //! | `CORELANE_TEST_SEED` | the first series of random requests (1) |
-//! | `CORELANE_DIFF_SECONDS` | further series until so much time has passed (0) |
+//! | `CORELANE_TEST_DIFF_SECONDS` | further series until so much time has passed (0) |
 //! | `CORELANE_LONG` | an accepted difference that is not met fails |
 
 mod accepted;
@@ -47,7 +47,7 @@ fn folder() -> PathBuf {
 }
 
 fn scripts() -> Vec<Script> {
-    let mut paths: Vec<PathBuf> = match std::env::var_os("CORELANE_DIFF_SCRIPT") {
+    let mut paths: Vec<PathBuf> = match std::env::var_os("CORELANE_TEST_DIFF_SCRIPT") {
         Some(path) => vec![path.into()],
         None => fs::read_dir(folder().join("scripts")).expect("scripts").flatten().map(|e| e.path()).collect(),
     };
@@ -81,7 +81,7 @@ fn print(report: &Report) {
         rest = &rest[count..];
     }
     if let Some(first) = report.differences.first() {
-        println!("\nto run one again: CORELANE_DIFF_AT={} scripts/differential", first.place);
+        println!("\nto run one again: CORELANE_TEST_DIFF_AT={} scripts/differential", first.place);
     }
     for (api, requests) in &report.by_api {
         println!("{requests:6} {api}");
@@ -99,7 +99,7 @@ fn number(name: &str) -> Option<u64> {
 /// The short form has one seed, so that it is the same every time; the long form goes on with others for a while.
 fn random(runner: &mut Runner<'_>, scripts: &[Script]) {
     let generator = random::Generator::new(scripts);
-    let (first, end) = (number("CORELANE_TEST_SEED"), number("CORELANE_DIFF_SECONDS"));
+    let (first, end) = (number("CORELANE_TEST_SEED"), number("CORELANE_TEST_DIFF_SECONDS"));
     let end = Instant::now() + Duration::from_secs(end.unwrap_or(0));
     let kept = scratch::target_dir().join("differential");
     fs::create_dir_all(&kept).expect("target/differential");
@@ -113,7 +113,9 @@ fn random(runner: &mut Runner<'_>, scripts: &[Script]) {
         }
         if runner.report.differences.len() > before {
             let name = &script.name;
-            println!("CORELANE_TEST_SEED={seed} differs; as a script: CORELANE_DIFF_SCRIPT=target/differential/{name}");
+            println!(
+                "CORELANE_TEST_SEED={seed} differs; as a script: CORELANE_TEST_DIFF_SCRIPT=target/differential/{name}"
+            );
         } else {
             let _ = fs::remove_file(kept.join(&script.name));
         }
@@ -162,11 +164,11 @@ fn answers_are_those_of_apache_kafka() {
     let served = advertised(corelane.bootstrap());
     let mut runner = Runner::new(&kafka.bootstrap, corelane.bootstrap(), served, &accepted);
     runner.prepare().unwrap_or_else(|e| panic!("{e}"));
-    let at = std::env::var("CORELANE_DIFF_AT").ok();
+    let at = std::env::var("CORELANE_TEST_DIFF_AT").ok();
     for script in &scripts {
         let result = match &at {
             Some(place) => {
-                let (name, line) = place.rsplit_once(':').expect("CORELANE_DIFF_AT=file:line");
+                let (name, line) = place.rsplit_once(':').expect("CORELANE_TEST_DIFF_AT=file:line");
                 let line = line.parse().expect("a line");
                 let section = script.sections.iter().rfind(|s| s.steps.first().is_some_and(|s| s.line <= line));
                 section.filter(|_| name == script.name).map_or(Ok(()), |section| runner.section(script, section, line))
@@ -179,7 +181,7 @@ fn answers_are_those_of_apache_kafka() {
             panic!("{why}");
         }
     }
-    if at.is_none() && std::env::var_os("CORELANE_DIFF_SCRIPT").is_none() {
+    if at.is_none() && std::env::var_os("CORELANE_TEST_DIFF_SCRIPT").is_none() {
         random(&mut runner, &scripts);
     }
     print(&runner.report);
