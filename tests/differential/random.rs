@@ -100,6 +100,8 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
     let keep = |(name, value): (String, Expr)| {
         let value = match (api, name.as_str()) {
             (ApiKey::Fetch, "max_wait_ms") => Expr::Literal(Tree::Int(20)),
+            // a limit that is set runs out now and then, in either broker
+            (_, "timeout_ms") => Expr::Literal(Tree::Int(30_000)),
             (ApiKey::JoinGroup, "session_timeout_ms" | "rebalance_timeout_ms") => Expr::Literal(Tree::Int(30_000)),
             // small numbers may be those of sessions
             (ApiKey::Fetch, "session_id") => match value {
