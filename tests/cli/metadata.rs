@@ -36,7 +36,8 @@ fn churn(connection: &mut Connection, from: usize, to: usize) {
         let created = connection.call(5, &CreateTopicsRequest { topics: vec![topic], ..Default::default() });
         assert_eq!(created.topics[0].error_code, 0, "{name}");
         if i % 10 != 0 {
-            let gone = DeleteTopicsRequest { topic_names: vec![name.clone()], ..Default::default() };
+            let gone =
+                DeleteTopicsRequest { topic_names: vec![name.clone()], timeout_ms: 30_000, ..Default::default() };
             assert_eq!(connection.call(5, &gone).responses[0].error_code, 0, "{name}");
         }
     }
