@@ -172,7 +172,9 @@ pub(crate) fn find_proof(bytes: &[u8], from: usize, seed: u32, sequence: u64) ->
         let rest = bytes.get(*at..).unwrap_or_default();
         let found = u64::from_le_bytes(array(rest, 8));
         let near = found > sequence && found - sequence < 1 << 32;
-        near && matches!(decode(rest, seed), Decoded::Record(r) if r.settled > sequence)
+        // Looked at before the checksum, which may be that of megabytes.
+        let tells = settled(found, array(rest, KIND_AT)) > sequence;
+        near && tells && matches!(decode(rest, seed), Decoded::Record(_))
     })
 }
 
@@ -194,16 +196,20 @@ pub(crate) fn decode(bytes: &[u8], seed: u32) -> Decoded<'_> {
     if crc != u32::from_le_bytes(array(head, 0)) {
         return Decoded::Nothing;
     }
-    let [byte, waiting @ ..] = array::<4>(head, KIND_AT);
+    let tail @ [byte, ..] = array::<4>(head, KIND_AT);
     match RecordKind::from_byte(byte) {
         Some(kind) => {
             let sequence = u64::from_le_bytes(array(head, 8));
-            let waiting = waiting.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
-            let settled = if waiting == 0 { 0 } else { (sequence + 1).saturating_sub(waiting) };
-            Decoded::Record(Found { sequence, settled, kind, payload })
+            Decoded::Record(Found { sequence, settled: settled(sequence, tail), kind, payload })
         }
         None => Decoded::UnknownKind(byte),
     }
+}
+
+/// Up to where a record says that all was durable, from its sequence and the four bytes that begin with its kind.
+fn settled(sequence: u64, [_, waiting @ ..]: [u8; 4]) -> u64 {
+    let waiting = waiting.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+    if waiting == 0 { 0 } else { sequence.saturating_add(1).saturating_sub(waiting) }
 }
 
 /// The key at the front of a payload, and the rest.
