@@ -58,7 +58,19 @@ impl AlignedBuf {
     /// The buffer, and whether it may hold old bytes.
     fn take(cap: usize) -> (AlignedBuf, bool) {
         let memory = pool::take(cap);
-        (AlignedBuf { ptr: memory.ptr, cap: memory.cap, len: 0 }, memory.used)
+        let buf = AlignedBuf { ptr: memory.ptr, cap: memory.cap, len: 0 };
+        #[cfg(sim)]
+        let buf = buf.filled_alike();
+        (buf, memory.used || cfg!(sim))
+    }
+
+    /// What a recycled buffer holds must not depend on what ran before, nor look like what it should hold.
+    #[cfg(sim)]
+    fn filled_alike(mut self) -> AlignedBuf {
+        self.len = self.cap;
+        self.as_mut_slice().fill(0xa5);
+        self.len = 0;
+        self
     }
 
     pub fn len(&self) -> usize {

@@ -5,9 +5,18 @@
 
 use std::sync::OnceLock;
 
-/// Cycle counter now; only differences on one thread mean anything.
+/// Cycle counter now; only differences on one thread mean anything. In a simulation: the machine's nanoseconds.
 #[inline]
 pub(crate) fn ticks() -> u64 {
+    #[cfg(sim)]
+    if let Some(now) = crate::sim::world::with(|w| w.look_at_clock()) {
+        return now;
+    }
+    hardware_ticks()
+}
+
+#[inline]
+fn hardware_ticks() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: rdtsc is available on every x86_64.
     unsafe {
@@ -27,6 +36,10 @@ pub(crate) fn ticks() -> u64 {
 /// Nanoseconds of CLOCK_MONOTONIC.
 #[inline]
 pub(crate) fn monotonic_ns() -> u64 {
+    #[cfg(sim)]
+    if let Some(now) = crate::sim::world::with(|w| w.look_at_clock()) {
+        return now;
+    }
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `t` is a valid timespec; CLOCK_MONOTONIC cannot fail on Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
@@ -35,6 +48,10 @@ pub(crate) fn monotonic_ns() -> u64 {
 
 /// Ticks per microsecond, measured once per process over half a millisecond.
 pub(crate) fn ticks_per_us() -> u64 {
+    #[cfg(sim)]
+    if crate::sim::world::with(|_| ()).is_some() {
+        return 1000;
+    }
     static RATE: OnceLock<u64> = OnceLock::new();
     *RATE.get_or_init(|| {
         let (t0, n0) = (ticks(), monotonic_ns());

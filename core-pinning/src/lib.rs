@@ -9,10 +9,17 @@
 //! its parking and its preempt timer play no part, nor do their traps: it parks with runnable tasks if its timer fires
 //! at the wrong moment, and a busy executor looks at its rings only when that timer fires.
 //!
+//! `--cfg sim` puts a simulated machine in the place of all that (`sim/`): the same code then runs by a seed, with a clock,
+//! a disk and a network that are the seed's too. What runs on both is tested on both (`tests/conformance/`).
+//!
 //! Deliberately absent: work stealing, cross-shard futures, and any way to block a shard.
+
+// what only the ring needs stands idle in a simulation
+#![cfg_attr(sim, allow(dead_code))]
 
 pub mod budget;
 pub mod buf;
+#[cfg(not(sim))]
 pub mod checks;
 mod clock;
 pub mod disk;
@@ -22,11 +29,15 @@ mod iobuf;
 pub mod memory;
 pub mod mesh;
 pub mod metrics;
+#[cfg(not(sim))]
 pub mod net;
 mod reactor;
 mod ready;
+pub mod rng;
 mod rt;
 pub mod shard;
+#[cfg(sim)]
+pub mod sim;
 mod slab;
 pub mod stall;
 pub mod sync;
@@ -43,4 +54,6 @@ pub use reactor::{ReactorStats, reactor_stats};
 pub use shard::{
     Inbox, InboxReceiver, ShardContext, ShardId, ShardPanic, ShardPool, ShardPoolOptions, current_shard, run_local,
 };
+#[cfg(sim)]
+pub use sim::net;
 pub use task::{Queue, Task, spawn, spawn_here, yield_after, yield_if_needed, yield_now};

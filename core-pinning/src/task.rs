@@ -237,7 +237,7 @@ pub async fn yield_if_needed() {
 
 /// Yields if the calling task has run for more than `us` microseconds: for work that others must not notice.
 pub async fn yield_after(us: u64) {
-    if lane::current().running_ticks() > us * clock::ticks_per_us() {
+    if has_run_for_us(us) {
         rt::yield_queue().await
     }
 }
@@ -250,7 +250,7 @@ pub fn is_long_running() -> bool {
 
 /// True if the calling task has run for more than so many microseconds since it was polled.
 pub fn has_run_for_us(us: u64) -> bool {
-    lane::current().running_ticks() > us * clock::ticks_per_us()
+    lane::current().running_ticks() > us * clock::ticks_per_us() || rt::wants_yield()
 }
 
 #[cfg(test)]

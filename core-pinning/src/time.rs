@@ -24,6 +24,10 @@ pub fn now() -> Instant {
 
 /// Milliseconds since 1970 by the wall clock, which may jump; what Kafka calls a timestamp.
 pub fn wall_ms() -> i64 {
+    #[cfg(sim)]
+    if let Some(ms) = crate::sim::world::with(|w| w.wall_ms()) {
+        return ms;
+    }
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(d) => i64::try_from(d.as_millis()).unwrap_or(i64::MAX),
         Err(e) => -i64::try_from(e.duration().as_millis()).unwrap_or(i64::MAX),

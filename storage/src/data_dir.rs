@@ -114,6 +114,10 @@ pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str, new: NewDirect
         NewDirectory::Refused if path.is_dir() => {}
         NewDirectory::Refused => return Err(DataDirError::NotThere { path: path.to_owned() }),
     }
+    let path = &path.canonicalize().map_err(failed(path))?;
+    // It may just have been made.
+    let parent = path.parent().unwrap_or(path);
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed(parent))?;
     let lock_path = path.join(LOCK);
     let lock = File::options().create(true).write(true).truncate(false).open(&lock_path).map_err(failed(&lock_path))?;
     let held = match lock.try_lock() {

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use core_pinning::disk::fs;
 use core_pinning::sync::Semaphore;
-use hashbrown::HashSet;
 
 use crate::error::{Doing, StorageError};
 use crate::layout;
+use crate::map::HashSet;
 use crate::model::{PartitionKey, TopicId};
 use crate::sealed::{self, SealError};
 
@@ -62,7 +62,7 @@ impl LedgerState {
         let mut number = || Ok(u64::from_be_bytes(f.array()?));
         let journal = OpenJournal { oldest: number()?, newest: number()?, settled: number()? };
         let count = u32::from_be_bytes(f.array()?) as usize;
-        let mut partitions = HashSet::with_capacity(count.min(f.room_for(20)));
+        let mut partitions = HashSet::with_capacity_and_hasher(count.min(f.room_for(20)), Default::default());
         for _ in 0..count {
             partitions.insert(PartitionKey { topic: TopicId(f.array()?), partition: u32::from_be_bytes(f.array()?) });
         }
@@ -106,7 +106,7 @@ pub(crate) async fn shards(data_dir: &Path) -> Result<Vec<u16>, StorageError> {
 
 /// The partitions that any ledger names.
 pub(crate) async fn all_partitions(data_dir: &Path) -> Result<HashSet<PartitionKey>, StorageError> {
-    let mut all = HashSet::new();
+    let mut all = HashSet::default();
     for shard in shards(data_dir).await? {
         if let Some(Ok(ledger)) = read(data_dir, shard).await? {
             all.extend(ledger.partitions);
@@ -129,7 +129,7 @@ impl Ledger {
     pub(crate) async fn open(data_dir: &Path, shard: u16) -> Result<Ledger, StorageError> {
         let partitions = match read(data_dir, shard).await? {
             Some(Ok(left)) => left.partitions,
-            _ => HashSet::new(),
+            _ => HashSet::default(),
         };
         let state = RefCell::new(LedgerState { journal: None, partitions });
         Ok(Ledger { data_dir: data_dir.to_owned(), shard, state, turn: Semaphore::new(1) })

@@ -16,6 +16,7 @@ mod journal;
 mod layout;
 mod ledger;
 mod log;
+mod map;
 pub mod model;
 mod options;
 mod point;

@@ -8,8 +8,7 @@
 
 mod snapshot;
 
-use hashbrown::HashMap;
-
+use crate::map::HashMap;
 use crate::model::{Offset, ProducerEpoch, ProducerId, Sequence};
 use crate::record::BatchHeader;
 

@@ -1,7 +1,7 @@
 //! An open file.
 #![allow(unsafe_code)]
 
-use super::{c_path, reactor, whole_fault};
+use super::{blocking, c_path, reactor, whole_fault};
 use crate::{
     buf::{AlignedBuf, BLOCK},
     fault::{self, DiskOp, Effect},
@@ -97,13 +97,21 @@ impl FileInner {
     pub fn is_direct(&self) -> bool {
         self.direct
     }
+
+    pub fn reactor(&self) -> &Rc<Reactor> {
+        &self.reactor
+    }
+
+    #[cfg(sim)]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for FileInner {
     fn drop(&mut self) {
         if self.reactor.has_ended() {
-            // SAFETY: we own the descriptor and this is its last use.
-            unsafe { libc::close(self.fd) };
+            blocking::close(self.fd);
         } else {
             self.reactor.start_detached(Work::Close { fd: self.fd });
         }
@@ -216,19 +224,7 @@ impl File {
     /// Cuts the file or extends it with a hole.
     pub async fn set_len(&self, len: u64) -> io::Result<()> {
         whole_fault(DiskOp::SetLen, &self.0.path)?;
-        let len = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-        // A duplicate, so that dropping this future cannot close what the helper thread works on.
-        // SAFETY: the descriptor is open for as long as `self`.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0.fd) }.try_clone_to_owned()?;
-        let truncated = self.0.reactor.offload(move || {
-            use std::os::fd::AsRawFd;
-            // SAFETY: plain ftruncate of a descriptor we own.
-            match unsafe { libc::ftruncate(fd.as_raw_fd(), len) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        });
-        truncated.await
+        blocking::set_len(&self.0, len).await
     }
 
     /// syncfs: all that was written and named in the file system that holds the file, by anybody, is on the device. An error
@@ -236,18 +232,7 @@ impl File {
     /// hundreds.
     pub async fn sync_filesystem(&self) -> io::Result<()> {
         whole_fault(DiskOp::Sync, &self.0.path)?;
-        // A duplicate, as in `set_len`.
-        // SAFETY: the descriptor is open for as long as `self`.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0.fd) }.try_clone_to_owned()?;
-        let synced = self.0.reactor.offload(move || {
-            use std::os::fd::AsRawFd;
-            // SAFETY: plain syncfs of a descriptor we own.
-            match unsafe { libc::syncfs(fd.as_raw_fd()) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        });
-        synced.await
+        blocking::sync_filesystem(&self.0).await
     }
 
     /// The file's size now.

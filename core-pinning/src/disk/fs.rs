@@ -93,22 +93,7 @@ pub async fn sync_dir(path: &Path) -> io::Result<()> {
 /// What is in a directory, sorted by name. Names that vanish meanwhile are left out.
 pub async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     whole_fault(DiskOp::ReadDir, path)?;
-    let path = path.to_owned();
-    let reactor = reactor();
-    let listed = reactor.offload(move || {
-        let mut entries = Vec::new();
-        for e in std::fs::read_dir(path)? {
-            let e = e?;
-            match e.metadata() {
-                Ok(m) => entries.push(DirEntry { name: e.file_name(), is_dir: m.is_dir(), len: m.len() }),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
-    });
-    listed.await
+    super::blocking::read_dir(path).await
 }
 
 /// Follows symbolic links.
@@ -149,16 +134,10 @@ pub(super) async fn stat(
 
 /// Space of the file system that holds `path`.
 pub async fn free_space(path: &Path) -> io::Result<Space> {
-    let path = c_path(path)?;
-    let reactor = reactor();
-    let looked = reactor.offload(move || {
-        // SAFETY: a statvfs of zeroes is valid, and `path` ends with a zero byte.
-        let mut s: libc::statvfs = unsafe { std::mem::zeroed() };
-        // SAFETY: as above.
-        match unsafe { libc::statvfs(path.as_ptr(), &mut s) } {
-            0 => Ok(Space { total: s.f_blocks * s.f_frsize, available: s.f_bavail * s.f_frsize }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    });
-    looked.await
+    super::blocking::space(path).await
+}
+
+/// True if there is something at `path`, for a caller that cannot wait. Takes a few microseconds of the shard.
+pub fn is_there(path: &Path) -> bool {
+    super::blocking::is_there(path)
 }

@@ -1,7 +1,11 @@
 //! Files of one shard, through its ring.
 
+#[cfg(not(sim))]
+mod blocking;
 mod file;
 pub mod fs;
+#[cfg(sim)]
+use crate::sim::blocking;
 
 pub use crate::iobuf::IoBuf;
 pub(crate) use file::FileInner;
@@ -14,11 +18,11 @@ use crate::{
 };
 use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::Path, rc::Rc};
 
-fn reactor() -> Rc<Reactor> {
+pub(crate) fn reactor() -> Rc<Reactor> {
     lane::current().reactor.clone()
 }
 
-fn c_path(path: &Path) -> io::Result<CString> {
+pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path contains a zero byte"))
 }

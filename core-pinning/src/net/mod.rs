@@ -8,12 +8,14 @@ mod address;
 mod area;
 mod conn;
 mod listener;
+mod options;
 mod recv;
 mod send;
 
 pub(crate) use area::Area;
 pub use conn::{Conn, connect};
 pub use listener::{Listener, listen};
+pub use options::{NetOptions, NetStats};
 pub use recv::RecvBuf;
 
 use crate::{
@@ -25,25 +27,6 @@ use conn::Slot;
 use listener::Acceptor;
 use send::Batch;
 use std::{io, rc::Rc, task::Waker};
-
-/// How a shard's sockets use memory. Set once, before the shard's first socket, with [`configure`].
-#[derive(Clone, Debug)]
-pub struct NetOptions {
-    /// Receive memory of the shard: this many buffers (a power of two) of `receive_buffer_bytes`.
-    pub receive_buffers: u16,
-    pub receive_buffer_bytes: usize,
-    /// Let the kernel put several receives into one buffer, where it can (Linux 6.12).
-    pub incremental: bool,
-    /// Received bytes a connection may queue before its receive is stopped until its task catches up. The kernel may
-    /// deliver more until it sees that: such pieces are copied out, so that nobody else starves.
-    pub rx_limit: usize,
-}
-
-impl Default for NetOptions {
-    fn default() -> Self {
-        NetOptions { receive_buffers: 16, receive_buffer_bytes: 256 << 10, incremental: true, rx_limit: 256 << 10 }
-    }
-}
 
 /// Pieces a connection may queue, whatever their size.
 const RX_PIECES: usize = 64;
@@ -60,15 +43,6 @@ pub(crate) struct NetState {
     /// Boxed: the kernel holds a pointer to a batch's header between the queueing and the enter.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Batch>>,
-}
-
-/// What a shard's sockets hold now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NetStats {
-    pub connections: usize,
-    /// Receive buffers in all, and those the kernel can receive into.
-    pub receive_buffers: u16,
-    pub receive_buffers_free: u16,
 }
 
 /// Sets the calling shard's options. Fails once the shard has had a socket.

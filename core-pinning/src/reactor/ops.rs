@@ -2,13 +2,16 @@
 //! nobody waits for it any more.
 #![allow(unsafe_code)]
 
-use super::{Kind, Reactor, tag};
+use super::Reactor;
+#[cfg(not(sim))]
+use super::{Kind, tag};
 use crate::{
     buf::{AlignedBuf, BLOCK},
     disk::FileInner,
     iobuf::IoBuf,
     slab::Slab,
 };
+#[cfg(not(sim))]
 use io_uring::{
     opcode, squeue,
     types::{self, Fd, FsyncFlags},
@@ -17,13 +20,17 @@ use std::{
     ffi::CString,
     future::Future,
     io,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::RawFd,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
+#[cfg(not(sim))]
+use std::os::fd::{AsRawFd, OwnedFd};
+
 /// The largest single read or write the kernel takes, kept block aligned.
+#[cfg(not(sim))]
 const MAX_IO: usize = 1 << 30;
 
 pub(crate) enum Work {
@@ -78,9 +85,24 @@ pub(crate) enum Work {
         path: CString,
         found: Box<libc::statx>,
     },
+    #[cfg(not(sim))]
     Connect {
         socket: OwnedFd,
         address: Box<(libc::sockaddr_storage, u32)>,
+    },
+    #[cfg(sim)]
+    SetLen {
+        file: Rc<FileInner>,
+        len: u64,
+    },
+    #[cfg(sim)]
+    SyncAll {
+        file: Rc<FileInner>,
+    },
+    #[cfg(sim)]
+    ReadDir {
+        path: CString,
+        found: Vec<crate::disk::fs::DirEntry>,
     },
 }
 
@@ -90,7 +112,8 @@ enum Next {
 }
 
 impl Work {
-    fn entry(&self) -> squeue::Entry {
+    #[cfg(not(sim))]
+    pub(super) fn entry(&self) -> squeue::Entry {
         let at = Fd(libc::AT_FDCWD);
         match self {
             Work::Read { file, buf, pos, upto } => {
@@ -188,6 +211,11 @@ impl Ops {
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
+
+    #[cfg(sim)]
+    pub fn work(&mut self, i: u32) -> Option<&mut Work> {
+        self.slots.get_mut(i).map(|s| &mut s.work)
+    }
 }
 
 impl Reactor {
@@ -202,24 +230,22 @@ impl Reactor {
     }
 
     fn start_slot(&self, work: Work, state: State) -> u32 {
-        let entry = work.entry();
         let mut ops = self.ops.borrow_mut();
         let i = ops.slots.insert(Slot { work, state });
         ops.in_flight += 1;
-        drop(ops);
-        self.submit(entry.user_data(tag(Kind::Op, i)));
+        if let Some(slot) = ops.slots.get(i) {
+            self.submit_op(i, &slot.work);
+        }
         i
     }
 
     /// The kernel answered operation `i`.
-    pub(super) fn op_completed(&self, i: u32, result: i32, wake: &mut Vec<Waker>) {
+    pub(crate) fn op_completed(&self, i: u32, result: i32, wake: &mut Vec<Waker>) {
         let mut ops = self.ops.borrow_mut();
         let Some(slot) = ops.slots.get_mut(i) else { return };
         match slot.work.completed(result) {
             Next::Again => {
-                let entry = slot.work.entry();
-                drop(ops);
-                self.submit(entry.user_data(tag(Kind::Op, i)));
+                self.submit_op(i, &slot.work);
             }
             Next::Done(result) => {
                 let state = std::mem::replace(&mut slot.state, State::Abandoned);
@@ -286,9 +312,11 @@ impl Drop for Pending {
         let Some(slot) = ops.slots.get_mut(self.i) else { return };
         if let State::Waiting(_) = slot.state {
             let waker = std::mem::replace(&mut slot.state, State::Abandoned);
+            #[cfg(not(sim))]
             let may_take_minutes = matches!(slot.work, Work::Connect { .. });
             drop(ops);
             drop(waker);
+            #[cfg(not(sim))]
             if may_take_minutes {
                 let cancel = opcode::AsyncCancel::new(tag(Kind::Op, self.i)).build();
                 self.reactor.submit(cancel.user_data(tag(Kind::Ignored, 0)));

@@ -2,9 +2,10 @@
 #![allow(unsafe_code)]
 
 use crate::ready::WakeCell;
+#[cfg(not(sim))]
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering, fence},
@@ -31,23 +32,26 @@ pub(crate) mod mail {
 pub(crate) struct Remote {
     bits: AtomicU32,
     sleeping: AtomicBool,
+    /// In a simulation nobody sleeps so deep, and lost processes would keep theirs.
+    #[cfg(not(sim))]
     wake_fd: OwnedFd,
     woken: Mutex<Vec<Arc<WakeCell>>>,
 }
 
 impl Remote {
     pub fn new() -> io::Result<Remote> {
-        // SAFETY: makes a fresh descriptor, owned from here on.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just made, and nobody else has it.
-        let wake_fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Remote { bits: AtomicU32::new(0), sleeping: AtomicBool::new(false), wake_fd, woken: Mutex::default() })
+        Ok(Remote {
+            bits: AtomicU32::new(0),
+            sleeping: AtomicBool::new(false),
+            #[cfg(not(sim))]
+            wake_fd: eventfd()?,
+            woken: Mutex::default(),
+        })
     }
 
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    #[cfg(not(sim))]
+    pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        use std::os::fd::AsFd;
         self.wake_fd.as_fd()
     }
 
@@ -62,12 +66,14 @@ impl Remote {
             return;
         }
         self.bits.fetch_or(kinds, Ordering::SeqCst);
+        #[cfg(not(sim))]
         if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
             self.signal();
         }
     }
 
     /// Completes the ring's wait for the eventfd.
+    #[cfg(not(sim))]
     fn signal(&self) {
         // SAFETY: writes eight bytes from a live buffer to our descriptor.
         unsafe {
@@ -97,12 +103,20 @@ impl Remote {
     }
 
     /// The shard, before it sleeps: true if it must not, because there is mail.
+    #[cfg(not(sim))]
     pub fn going_to_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         self.bits.load(Ordering::SeqCst) != 0
     }
 
+    /// True if somebody wants the shard to look.
+    #[cfg(sim)]
+    pub fn has_mail(&self) -> bool {
+        self.bits.load(Ordering::SeqCst) != 0
+    }
+
+    #[cfg(not(sim))]
     pub fn awake(&self) {
         self.sleeping.store(false, Ordering::SeqCst);
         crate::stall::shard_awake();
@@ -112,4 +126,15 @@ impl Remote {
     pub fn is_sleeping(&self) -> bool {
         self.sleeping.load(Ordering::Relaxed)
     }
+}
+
+#[cfg(not(sim))]
+fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: makes a fresh descriptor, owned from here on.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

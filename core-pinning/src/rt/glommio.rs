@@ -41,11 +41,12 @@ impl Executor {
         })
     }
 
-    /// Runs the executor until `main` completes. Tasks left over are not polled again.
-    pub fn run<T>(&self, main: impl Future<Output = T>) -> T {
+    /// Runs the executor until `main` completes. Tasks left over are not polled again. `None` if the machine was lost
+    /// first, as simulated ones are.
+    pub fn run<T>(&self, main: impl Future<Output = T>) -> Option<T> {
         let result = self.0.run(main);
         QUEUES.set(None);
-        result
+        Some(result)
     }
 }
 
@@ -87,4 +88,9 @@ pub(crate) fn preempt_soon() {
     let ex = executor();
     let yielding = pin!(ex.yield_task_queue_now());
     let _ = yielding.poll(&mut Context::from_waker(Waker::noop()));
+}
+
+/// The running task shall yield where it can. Here the time that it has had says so.
+pub(crate) fn wants_yield() -> bool {
+    false
 }

@@ -1,8 +1,14 @@
 //! The executor under a shard: the only folder that names glommio.
 //!
-//! The seam is small on purpose, so that a seeded simulation can stand in for it: an [`Executor`] to run, `spawn` that
-//! only schedules, `spawn_pump`, `yield_queue`, and `preempt_soon`. Waking, sleeping, time and I/O are not in it.
+//! The seam is small on purpose, so that the seeded simulation can stand in for it: an [`Executor`] to run, `spawn` that
+//! only schedules, `yield_queue`, and hints for when to give way. Waking, sleeping, time and I/O are not in it.
 
+#[cfg(not(sim))]
 mod glommio;
+#[cfg(sim)]
+mod sim;
 
-pub(crate) use self::glommio::{Executor, create_queues, preempt_soon, spawn, spawn_pump, yield_queue};
+#[cfg(not(sim))]
+pub(crate) use self::glommio::{Executor, create_queues, preempt_soon, spawn, spawn_pump, wants_yield, yield_queue};
+#[cfg(sim)]
+pub(crate) use self::sim::{Executor, create_queues, preempt_soon, spawn, wants_yield, yield_queue};

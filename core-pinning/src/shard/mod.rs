@@ -5,6 +5,8 @@ pub(crate) mod lane;
 mod pool;
 
 pub use inbox::{Inbox, InboxReceiver};
+#[cfg(sim)]
+pub(crate) use pool::run_alone;
 pub use pool::{ShardContext, ShardPool, ShardPoolOptions, on_panic, run_local, try_run_local};
 
 use std::fmt;

@@ -95,6 +95,10 @@ impl<M: Send + 'static> ShardPool<M> {
         let remotes = o.cores.iter().map(|_| Remote::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
         let mut meshes = mesh::build(&remotes, o.mesh_messages.max(1)).into_iter();
         let common = Arc::new(Common { remotes, failed: AtomicBool::new(false) });
+        #[cfg(sim)]
+        let world = crate::sim::world::current_or_new();
+        #[cfg(sim)]
+        world.turns.begin(&common.remotes);
         let (mut inboxes, mut threads, mut gos) = (Vec::new(), Vec::new(), Vec::new());
         let (ready_tx, ready) = mpsc::channel();
         for ((i, &core), mesh) in o.cores.iter().enumerate().zip(&mut meshes) {
@@ -112,7 +116,14 @@ impl<M: Send + 'static> ShardPool<M> {
             };
             let main = main.clone();
             let name = seat.name.clone();
-            threads.push(thread::Builder::new().name(name).spawn(move || seat.run(main))?);
+            #[cfg(sim)]
+            let world = world.clone();
+            let run = move || {
+                #[cfg(sim)]
+                crate::sim::sit_down(world, i);
+                seat.run(main)
+            };
+            threads.push(thread::Builder::new().name(name).spawn(run)?);
             inboxes.push(inbox);
             gos.push(go_tx);
         }
@@ -244,7 +255,7 @@ impl Shard {
         drop(self.executor);
         lane::install(None);
         stall::deregister(&lane.published);
-        result
+        result.unwrap_or(Ok(None))
     }
 }
 
@@ -256,14 +267,18 @@ pub fn run_local<T>(f: impl AsyncFnOnce() -> T) -> T {
 
 /// [`run_local`] where setting the shard up may fail.
 pub fn try_run_local<T>(f: impl AsyncFnOnce() -> T) -> io::Result<T> {
+    match run_alone(f)? {
+        Some(v) => Ok(v),
+        None => unreachable!("nobody stops a local shard but a panic"),
+    }
+}
+
+/// A shard by itself; `None` if its machine was lost.
+pub(crate) fn run_alone<T>(f: impl AsyncFnOnce() -> T) -> io::Result<Option<T>> {
     assert!(lane::try_current().is_none(), "run_local inside a shard");
     install_panic_hook();
     let shard = Shard::new(ShardId(0), "local", Arc::new(Remote::new()?))?;
-    match shard.run(|| false, f) {
-        Ok(Some(v)) => Ok(v),
-        Ok(None) => unreachable!("nobody stops a local shard but a panic"),
-        Err(panic) => panic!("{panic}"),
-    }
+    Ok(shard.run(|| false, f).unwrap_or_else(|panic| panic!("{panic}")))
 }
 
 type PanicHook = Box<dyn Fn(&ShardPanic) + Send + Sync>;

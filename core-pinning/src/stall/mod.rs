@@ -6,6 +6,7 @@
 mod capture;
 mod detector;
 
+#[cfg(not(sim))]
 pub(crate) use detector::shard_awake;
 pub use detector::{Detector, StallOptions, StallReport};
 

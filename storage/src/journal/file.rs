@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use core_pinning::disk::fs;
@@ -44,11 +43,6 @@ pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
 
 pub(crate) fn parse_spare(name: &str) -> Option<u64> {
     name.strip_prefix("spare-")?.parse().ok()
-}
-
-/// A number that no earlier use of a file had.
-fn fresh_epoch() -> u64 {
-    RandomState::new().hash_one(core_pinning::time::wall_ms())
 }
 
 impl JournalFiles {
@@ -118,7 +112,7 @@ impl JournalFiles {
             Some(spare) => spare,
             None => self.write_zeroed(if in_a_hurry { FIRST_ZEROS } else { LATER_ZEROS }).await?,
         };
-        let id = FileId { number, epoch: fresh_epoch() };
+        let id = FileId { number, epoch: core_pinning::rng::u64() };
         let mut header = AlignedBuf::zeroed(BLOCK);
         id.write_header(self.shard, header.as_mut_slice());
         debug_assert_eq!(header.len(), RECORDS_START);

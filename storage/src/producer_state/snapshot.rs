@@ -1,8 +1,7 @@
 //! The producer table as bytes, for the snapshot beside each segment.
 
-use hashbrown::HashMap;
-
 use super::{BATCHES_KEPT, Entry, KeptBatch, ProducerTable};
+use crate::map::HashMap;
 use crate::model::{Offset, ProducerEpoch, ProducerId};
 use crate::sealed::{self, SealError};
 
@@ -64,7 +63,7 @@ impl ProducerTable {
         if count > fields.room_for(ENTRY_BYTES) {
             return Err(SealError::Contents);
         }
-        let mut entries = HashMap::with_capacity(count);
+        let mut entries = HashMap::with_capacity_and_hasher(count, Default::default());
         for _ in 0..count {
             let id = ProducerId(i64::from_be_bytes(fields.array()?));
             let mut entry = Entry::new(ProducerEpoch(i16::from_be_bytes(fields.array()?)));

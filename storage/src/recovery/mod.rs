@@ -29,12 +29,12 @@ use std::path::Path;
 
 use core_pinning::disk::fs;
 use core_pinning::{File, OpenOptions, ShardId};
-use hashbrown::HashMap;
 
 use crate::error::{Doing, StorageError};
 use crate::journal::{retire, scan};
 use crate::layout;
 use crate::ledger::{self, LedgerState};
+use crate::map::HashMap;
 use crate::model::PartitionKey;
 use crate::sealed;
 use crate::store::partitions::remove_dir_all;

@@ -1,13 +1,12 @@
 //! What a journal says of each partition, taken together.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use hashbrown::HashMap;
-
 use crate::entry::VoteRecord;
 use crate::error::StorageError;
 use crate::journal::record::{DATA_HEADER_BYTES, Found, RecordKind, split_data, split_key, split_placed};
 use crate::log::load::decode_state;
 use crate::log::state::{PartitionState, read_vote};
+use crate::map::HashMap;
 use crate::model::{Offset, PartitionKey};
 
 /// Bytes of a segment that stand in a journal file.

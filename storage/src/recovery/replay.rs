@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use core_pinning::disk::fs;
 use core_pinning::{File, OpenOptions};
 use futures::StreamExt;
-use hashbrown::HashMap;
 
 use super::decision::replay::{self as table, Decision, Records, StateFile, Synced};
 use super::plan::{Extent, Plan, Plans};
@@ -19,6 +18,7 @@ use crate::journal::scan;
 use crate::layout;
 use crate::log::load::decode_state;
 use crate::log::state::PartitionState;
+use crate::map::HashMap;
 use crate::model::{Offset, PartitionKey};
 use crate::store::partitions::remove_partition_dir;
 

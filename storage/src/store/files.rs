@@ -5,10 +5,10 @@ use std::path::Path;
 
 use core_pinning::time::{self, Instant};
 use core_pinning::{File, OpenOptions};
-use hashbrown::HashMap;
 
 use crate::error::{Doing, StorageError};
 use crate::layout;
+use crate::map::HashMap;
 use crate::model::{Offset, PartitionKey};
 
 pub(crate) struct Files {

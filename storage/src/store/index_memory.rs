@@ -3,9 +3,8 @@
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
-use hashbrown::HashMap;
-
 use crate::log::LogInner;
+use crate::map::HashMap;
 use crate::model::{Offset, PartitionKey};
 use crate::segment::index::{IndexEntry, IndexPage};
 

@@ -25,13 +25,13 @@ use std::rc::Rc;
 use core_pinning::disk::fs;
 use core_pinning::{Queue, Task, spawn};
 use futures::StreamExt;
-use hashbrown::{HashMap, HashSet};
 
 use crate::error::{Doing, StorageError};
 use crate::journal::{Journal, JournalOptions};
 use crate::layout;
 use crate::ledger::{self, Ledger};
 use crate::log::{Log, LogInner};
+use crate::map::{HashMap, HashSet};
 use crate::model::PartitionKey;
 use crate::options::StoreOptions;
 use budgets::Dirty;

@@ -23,7 +23,7 @@ impl Store {
     /// True if the partition can be loaded, or is. Looks at the directory: a few microseconds.
     pub fn exists(&self, spec: &PartitionSpec) -> bool {
         let loaded = self.0.logs.borrow().contains_key(&spec.key);
-        loaded || self.partition_dir(&spec.topic, spec.key).join(layout::STATE_FILE).exists()
+        loaded || fs::is_there(&self.partition_dir(&spec.topic, spec.key).join(layout::STATE_FILE))
     }
 
     /// Opens a partition, or makes it with its first state where it has never been.
