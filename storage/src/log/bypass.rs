@@ -15,6 +15,7 @@
 //! | a run whose write, or one before it, failed         | its bytes go to the journal, write-back tries again   |
 //! | a run that is large enough, write-back being due    | waits: no two writes touch a block                    |
 //! | a run that is too small, or far ahead of the file   | its bytes go to the journal                           |
+//! | a run of a log that the journal does not know yet   | waits: the journal is told first                      |
 //! | another record of the log                           | goes to the journal                                   |
 //!
 //! - No write begins in a block that another in flight holds: a run's last block, if it is not full, is in the journal only, until
@@ -31,6 +32,7 @@ use core_pinning::time::{self, Instant};
 use core_pinning::{Queue, spawn};
 use futures::StreamExt;
 
+use super::state::vote_record;
 use super::{LogInner, LogState};
 use crate::chunk::{ChunkSlice, align_down};
 use crate::error::{Doing, StorageError};
@@ -174,6 +176,9 @@ impl LogInner {
 
     fn queue(self: &Rc<Self>, state: &mut LogState, step: Step) {
         if state.bypass.is_empty() {
+            if !self.marks.known.get() {
+                self.tell_of_use(state);
+            }
             self.shared.bypassing.borrow_mut().push(self.clone());
         }
         state.bypass.steps.push_back(step);
@@ -217,9 +222,11 @@ impl LogInner {
             || self.shared.write_back.disk_full().is_some()
             || bypass.paused_until.is_some_and(|until| time::now() < until);
         // Write-back does nothing for a log that is going, so its runs cannot wait for it.
-        let going = state.fenced.is_some() || state.truncating > 0;
+        let going = state.fenced.is_some() || state.truncating > 0 || self.shared.journal.failure().is_some();
+        // Then nothing can tell the journal of the log, see `tell_of_use`.
+        let untold = !self.marks.known.get() && state.vote.is_none();
         // Writes that failed have their runs in front of this one.
-        large && !troubled && !going && state.plan_pieces(run).is_some()
+        large && !troubled && !going && !untold && state.plan_pieces(run).is_some()
     }
 
     /// Begins the write of the next run that is due.
@@ -231,7 +238,13 @@ impl LogInner {
             || (bypass.writing < WRITES_OF_A_LOG && self.shared.bypass_writes.get() < WRITES_OF_ALL);
         let unsettled = self.marks.unsettled.get() > 0;
         let failing = bypass.failed_before > 0 && unsettled;
-        if !room || failing || self.marks.busy.get() || self.marks.forced.get() || !self.waits(state, run) {
+        if !room
+            || failing
+            || !self.marks.known.get()
+            || self.marks.busy.get()
+            || self.marks.forced.get()
+            || !self.waits(state, run)
+        {
             return false;
         }
         if !unsettled && state.has_full_chunk() {
@@ -271,6 +284,19 @@ impl LogInner {
         let write = Write { id, segment, pieces, grow, create, name };
         spawn(Queue::Serve, "bypass", self.clone().write_run(write)).detach();
         true
+    }
+
+    /// Before the first large append: bytes in the files of a log of which nothing else says that it was created, or used since it
+    /// was closed, would be taken for damage. So its vote goes to the journal once more, and the append waits for that. Nothing else
+    /// of the log waits in front of the journal, so the vote is still the last one there.
+    fn tell_of_use(self: &Rc<Self>, state: &LogState) {
+        let Some(vote) = state.vote.filter(|_| !self.marks.telling.replace(true)) else { return };
+        let log = self.clone();
+        let told: Done = Box::new(move |result| {
+            log.marks.known.set(result.is_ok());
+            log.advance(&mut log.state.borrow_mut());
+        });
+        self.shared.journal.append_meta(Some(self), RecordKind::Vote, vote_record(self.key, vote), Some(told));
     }
 
     async fn write_run(self: Rc<Self>, write: Write) {

@@ -91,6 +91,7 @@ impl Cursor {
         upto: (Offset, u32),
         ahead: usize,
     ) -> Result<Option<(Cursor, Floor)>, StorageError> {
+        let mut distrusted = None;
         loop {
             let generation = log.state.borrow().generation;
             let Some(floor) = log.seek(base, seek).await? else { return Ok(None) };
@@ -100,7 +101,12 @@ impl Cursor {
             cursor.read_bytes = (Some(floor.window() + ahead), None);
             match cursor.step_on().await {
                 Ok(batch) => cursor.peeked = batch,
+                Err(Stop::Index) if distrusted == Some(generation) && log.same_generation(generation).is_ok() => {
+                    // The index was made anew, and is not true of the file either.
+                    return log.scanned(base, Err(ScanError::Index));
+                }
                 Err(Stop::Index) => {
+                    distrusted = Some(generation);
                     log.drop_index(base).await?;
                     continue;
                 }

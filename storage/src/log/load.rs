@@ -127,6 +127,7 @@ impl LogInner {
         };
         let unclean = unclean || !stored.clean;
         let log = LogInner::new(spec.key, spec.topic, dir.to_owned(), shared, state, table, unclean);
+        log.marks.known.set(!stored.clean);
         let from = [stored.applied, stored.end, table_at].into_iter().min_by_key(Point::place).unwrap_or(stored.end);
         log.walk(&stored, found, from, table_at.next_index).await?;
         log.state.borrow().check();

@@ -89,6 +89,8 @@ pub(crate) struct LogInner {
 pub(crate) struct Marks {
     /// In the queue of write-back.
     pub(crate) queued: Cell<bool>,
+    /// One failed, and is tried again after a while.
+    pub(crate) pausing: Cell<bool>,
     /// A write-back job of the log runs. There is at most one: no two writes touch one block.
     pub(crate) busy: Cell<bool>,
     /// Write-back writes a last block that is not full, too, until it has got to `forced_to`.
@@ -99,6 +101,10 @@ pub(crate) struct Marks {
     pub(crate) warm: Cell<bool>,
     /// Writes past the journal that it has not heard of, or not durably: write-back rests meanwhile.
     pub(crate) unsettled: Cell<usize>,
+    /// A start after a crash looks at the log: the journal has a record of it, or its state file says that it was in use.
+    pub(crate) known: Cell<bool>,
+    /// It is being told, for the first large append.
+    pub(crate) telling: Cell<bool>,
     /// Bytes written past the journal since it was told of the log's state.
     pub(crate) untold: Cell<usize>,
     /// Which segment's index was last written, and how much of it that covers.
@@ -301,6 +307,7 @@ impl Owner for Rc<LogInner> {
     }
 
     fn flushed(&self, point: Point) {
+        self.marks.known.set(true);
         let ready = {
             let state = &mut *self.state.borrow_mut();
             // A truncation may have cut the log below what was on its way. Nothing new is appended until that is all there.

@@ -46,6 +46,8 @@ struct Reading {
     at: Offset,
     limit: ReadLimit,
     out: ReadSlices,
+    /// The segment whose index was not true of it. If the one made anew is not either, the file is damaged.
+    distrusted: Option<Offset>,
 }
 
 impl Reading {
@@ -76,7 +78,7 @@ impl Log {
     /// partition is then fenced.
     pub async fn read(&self, from: Offset, limit: ReadLimit) -> Result<ReadSlices, ReadError> {
         let out = ReadSlices { first_offset: from, next_offset: from, ..Default::default() };
-        let mut reading = Reading { at: from, limit, out };
+        let mut reading = Reading { at: from, limit, out, distrusted: None };
         loop {
             match self.0.read_step(&mut reading)? {
                 Step::Done => return Ok(reading.out),
@@ -239,7 +241,8 @@ impl LogInner {
                     break;
                 }
                 Ok(None) => break,
-                Err(ScanError::Index) => {
+                Err(ScanError::Index) if !changed() && reading.distrusted != Some(plan.segment) => {
+                    reading.distrusted = Some(plan.segment);
                     self.drop_index(plan.segment).await?;
                     return Ok(true);
                 }

@@ -205,9 +205,10 @@ impl LogInner {
     }
 
     pub(crate) async fn open_segment(&self, segment: Offset, create: bool) -> Result<File, StorageError> {
+        let first = self.shared.files.len() == 0;
         let file = self.shared.files.open(self.key, segment, &self.dir, create).await;
-        if self.shared.files.len() == 1 {
-            // Somebody has to close it.
+        if first && self.shared.files.len() > 0 {
+            // Somebody has to close it. Only then: who looks after dirty logs would wake itself, on a full disk for ever.
             self.shared.warm_signal.notify();
         }
         if self.is_deleted() {

@@ -40,7 +40,9 @@ impl WriteBack {
     /// Has the log's next jobs run, if there are any. The log may be borrowed.
     pub(crate) fn enqueue(&self, log: &Rc<LogInner>) {
         // While something passes by the journal there is nothing to do; when it is settled the log asks again.
-        if log.marks.unsettled.get() == 0 && !log.marks.queued.replace(true) {
+        // Nor between a failure and the next try, however many ask.
+        let rests = log.marks.unsettled.get() > 0 || log.marks.pausing.get();
+        if !rests && !log.marks.queued.replace(true) {
             self.queue.borrow_mut().push_back(log.clone());
             self.wake.notify();
         }
@@ -141,9 +143,11 @@ async fn run_job(shared: Rc<Shared>, log: Rc<LogInner>) {
                 }
             }
             // Nothing is lost: it is in the journal, which keeps it until this has worked.
+            log.marks.pausing.set(true);
             let (shared, log) = (shared.clone(), log.clone());
             let retry = async move {
                 time::sleep(RETRY).await;
+                log.marks.pausing.set(false);
                 shared.write_back.enqueue(&log);
             };
             spawn(Queue::Background, "write-back retry", retry).detach();
