@@ -140,6 +140,10 @@ impl LogInner {
     /// A sync that failed is not tried again: the kernel may have forgotten what it could not write. So the journal ends with it.
     pub(crate) async fn sync_files(self: &Rc<Self>) -> Result<(), StorageError> {
         let _turn = self.marks.syncing.0.acquire(1).await;
+        if let Some(failure) = self.shared.journal.failure() {
+            // The one before may have failed, with what this one is for.
+            return Err(failure);
+        }
         self.sync_what_is_written().await.map_err(|error| {
             if self.is_deleted() {
                 return error; // its files went away meanwhile

@@ -235,6 +235,10 @@ impl Store {
             task.await;
         }
         shared.write_back.all_finished().await;
+        if let Some(failure) = shared.journal.failure() {
+            // A sync may have failed, of a checkpoint that was under way.
+            return Err(failure);
+        }
         close::close_logs(shared, &logs).await?;
         let partitions = layout::partitions_root(&shared.options.data_dir);
         fs::sync_dir(&partitions).await.doing("sync", &partitions)?;

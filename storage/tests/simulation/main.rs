@@ -87,9 +87,12 @@ fn whatever_happens_what_was_acknowledged_is_there() {
 /// | 23605        | a compaction that outlived its partition                                                               |
 /// | 1846         | a read of a partition that was deleted meanwhile failed as if the disk had                             |
 /// | 5617         | a full disk: all goes on once there is room                                                            |
+/// | 456670       | a close in order, behind a sync that had failed under a checkpoint: the journal was given up           |
 #[test]
 fn seeds_that_failed_once() {
-    for seed in [1333, 1485, 9036, 101240, 14440, 17192, 12747, 100092, 106631, 128224, 222825, 23605, 1846, 5617] {
+    for seed in
+        [1333, 1485, 9036, 101240, 14440, 17192, 12747, 100092, 106631, 128224, 222825, 23605, 1846, 5617, 456670]
+    {
         seed::run(seed, false);
     }
 }
