@@ -70,7 +70,7 @@ impl Group {
         self.0.replica.set_on_applied(Rc::new(hook));
     }
 
-    /// Builds the group's instance now, if it has none. A proposal does the same; this is for one who wants to wait.
+    /// Builds the group's openraft instance now, if it has none; without peers nothing else does.
     pub async fn wake(&self) -> Result<(), ProposeError> {
         self.0.wake().await
     }

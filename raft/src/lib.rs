@@ -3,10 +3,13 @@
 //! ```text
 //! Groups   all groups of a shard
 //!   Group    a partition's group: propose, leadership, high watermark
-//!     Slot     Cold -> Building -> Hot -> Dropping -> Cold: an openraft instance exists only while there is work
+//!     Slot     Cold -> Building -> Hot -> Dropping -> Cold: an openraft instance exists only while it is needed
 //!       Replica    log, term, applied, membership: what survives without an instance
 //!       Instance   openraft, over LogStore + StateMachine (both on the Replica) and the shard's runtime
 //! ```
+//!
+//! **A group without peers** needs no instance: its proposals go straight into the log (`slot/alone.rs`, which says why), and
+//! an instance is built only where [`Group::wake`] asks for one. Terms, order and errors are the same both ways.
 //!
 //! A batch travels without a copy: `propose` passes the `Bytes` to openraft, which orders them and hands them to the log.
 //! Records never pass through openraft's state machine; applying moves the high watermark.

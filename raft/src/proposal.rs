@@ -250,7 +250,11 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if self.ticket.is_some() {
+        if self.slot.is_appending() {
+            // The log refused the batch: whoever asked it says so.
+            self.ticket = None;
+            self.slot.proposal_ends();
+        } else if self.ticket.is_some() {
             let error = if std::thread::panicking() {
                 // The panic's own message reaches the group when the unwinding is over.
                 ProposeError::Panicked("while it handled this proposal".into())

@@ -108,11 +108,18 @@ impl Replica {
     ///
     /// A single voter needs nobody's consent for a higher term; its own vote on its own disk is the quorum.
     pub async fn claim_term(&self) -> Result<(), StorageError> {
-        let claim = VoteRecord { term: self.term(), node: self.node, committed: true };
-        if self.log.vote() != Some(claim) {
-            self.save_vote(claim).await?;
+        if !self.has_claimed_term() {
+            self.save_vote(self.claim()).await?;
         }
         Ok(())
+    }
+
+    pub fn has_claimed_term(&self) -> bool {
+        self.log.vote() == Some(self.claim())
+    }
+
+    fn claim(&self) -> VoteRecord {
+        VoteRecord { term: self.term(), node: self.node, committed: true }
     }
 
     /// Returns once `vote` is on disk.

@@ -32,7 +32,7 @@ fn a_thousand_wakes_leave_nothing_behind() {
             ..StoreOptions::new(dir.path(), ShardId(0), 16 << 20, 1 << 20)
         };
         let (store, _) = Store::open(options).await.unwrap();
-        // Room for one instance: each write drops the other group's.
+        // Room for one instance: each wake drops the other group's.
         let groups = Groups::new(GroupsOptions { hot_max: 1, ..GroupsOptions::new(NODE) });
         let mut both = vec![];
         for partition in 0..2 {
@@ -44,6 +44,7 @@ fn a_thousand_wakes_leave_nothing_behind() {
         let mut before = 0;
         for cycle in 1..=1000 {
             for group in &both {
+                group.wake().await.unwrap();
                 // The term stays, and no entry is spent on the change.
                 assert_eq!(write(group).await, LogId::new(Term(1), RaftIndex(cycle)));
             }

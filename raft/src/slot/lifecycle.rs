@@ -29,6 +29,8 @@ impl Slot {
 
     async fn build(self: Rc<Self>) {
         self.registry.room().await;
+        // The instance finds a log all of which is committed.
+        self.changed.wait_for(|| self.alone.get() == 0).await;
         let group: Weak<Slot> = Rc::downgrade(&self);
         let scope = Scope::new(move |panic: &TaskPanic| {
             if let Some(group) = group.upgrade() {
@@ -63,7 +65,7 @@ impl Slot {
         self.changed.notify_all();
     }
 
-    fn next_waiting(&self) -> Option<(Produce, Answer)> {
+    pub(super) fn next_waiting(&self) -> Option<(Produce, Answer)> {
         self.waiting.borrow_mut().pop_front()
     }
 
@@ -74,6 +76,7 @@ impl Slot {
             self.refused(&error);
             return None;
         }
+        self.claimed.set(true);
         let raft = Raft::build(
             self.replica.node.0,
             self.registry.config.clone(),
@@ -128,9 +131,7 @@ impl Slot {
         self.registry.vacate(&self);
         self.phase.replace(Phase::Cold);
         self.forget_fault();
-        if !self.waiting.borrow().is_empty() {
-            self.start();
-        }
+        self.go_on_alone();
         self.changed.notify_all();
     }
 

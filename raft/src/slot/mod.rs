@@ -7,10 +7,10 @@
 //!    | +-----------------------+                          v
 //!    +------------------------------------------------ Dropping
 //! ```
-//! Proposals that come while there is no instance wait in `waiting`, in order, and go to the next one; so nothing is lost
-//! and nothing overtakes when a proposal meets a build or a drop. An instance is dropped only when nothing is in flight
-//! (or the group is fenced), and the next is built only when the last task of the one before has ended: two never write
-//! to one log.
+//! A cold group without peers appends by itself (`alone`), once it has claimed its term, which counts as building. Proposals
+//! that come while it builds or drops wait in `waiting`, in order; so nothing is lost and nothing overtakes. An instance is
+//! dropped only when nothing is in flight (or the group is fenced), and the next is built only when the last task of the one
+//! before has ended: two never write to one log.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -31,6 +31,7 @@ use crate::replica::Replica;
 use crate::runtime::scope::Scope;
 use crate::type_config::Raft;
 
+mod alone;
 mod fault;
 mod lifecycle;
 mod usage;
@@ -49,6 +50,12 @@ pub(crate) struct Slot {
     next: Cell<Offset>,
     /// Proposals not answered yet, waiting ones included.
     in_flight: Cell<usize>,
+    /// Those of them that went straight into the log.
+    alone: Cell<usize>,
+    /// The vote on disk is the one this node leads with.
+    claimed: Cell<bool>,
+    /// The log is being asked to append: what it calls back now must not move anything.
+    appending: Cell<bool>,
     /// Control operations that use the instance or edit a cold replica.
     users: Cell<usize>,
     /// One of them changes the replica and wants to be the only one that does.
@@ -86,10 +93,23 @@ impl Instance {
     }
 }
 
+/// Where a proposal went, or goes.
+enum Way {
+    /// To the instance, if it took it.
+    Sent(bool),
+    Alone(Produce, Answer),
+    Waits {
+        cold: bool,
+    },
+}
+
 impl Slot {
     pub fn new(replica: Replica, registry: Rc<Registry>) -> Rc<Slot> {
         Rc::new(Slot {
             next: Cell::new(replica.log.bounds().log_end),
+            claimed: Cell::new(replica.has_claimed_term()),
+            alone: Cell::new(0),
+            appending: Cell::new(false),
             replica,
             registry,
             phase: RefCell::new(Phase::Cold),
@@ -121,18 +141,19 @@ impl Slot {
         let ticket = Rc::new(Ticket::default());
         let produce = Produce { batch, ticket: Some(ticket.clone()) };
         let answer = Answer::new(self.clone(), ticket.clone());
-        let (sent, cold) = match &*self.phase.borrow() {
-            Phase::Hot(instance) => (instance.send(produce, answer), false),
+        let way = match &*self.phase.borrow() {
+            Phase::Hot(instance) => Way::Sent(instance.send(produce, answer)),
+            Phase::Cold if self.claimed.get() => Way::Alone(produce, answer),
             phase => {
                 self.waiting.borrow_mut().push_back((produce, answer));
-                (true, matches!(phase, Phase::Cold))
+                Way::Waits { cold: matches!(phase, Phase::Cold) }
             }
         };
-        if !sent {
-            return Err(self.not_sent());
-        }
-        if cold {
-            self.start();
+        match way {
+            Way::Sent(true) | Way::Waits { cold: false } => {}
+            Way::Sent(false) => return Err(self.not_sent()),
+            Way::Alone(produce, answer) => self.append_alone(produce, answer)?,
+            Way::Waits { cold: true } => self.claim(),
         }
         self.next.set(last.next());
         Ok(ticket.proposal())

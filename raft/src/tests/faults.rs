@@ -71,6 +71,7 @@ fn a_panic_in_openraft_fences_the_group_only() {
         let shard = Shard::start().await;
         let group = shard.open(0).await;
         let other = shard.open(1).await;
+        group.wake().await.unwrap();
         group.on_applied(|_| panic!("injected"));
         let producer = Producer::new(&group);
         let all: Vec<_> = (0..3).map(|_| producer.propose().unwrap()).collect();
@@ -86,29 +87,51 @@ fn a_panic_in_openraft_fences_the_group_only() {
 
 #[test]
 fn a_full_disk_is_refused_and_forgotten() {
-    run_local(async || {
-        let shard = Shard::start().await;
-        let group = shard.open(0).await;
-        let producer = Producer::new(&group);
-        let before = producer.write().await.unwrap();
-        // Write-back finds no room; the store takes nothing more until it does.
-        fault::set(FaultPlan::new().every(DiskOp::Write, ".log", Effect::Error(ENOSPC)));
-        let _ = shard.store.write_back().await;
-        let full = |e: ProposeError| matches!(e, ProposeError::Storage(StorageError::DiskFull { .. }));
+    for hot in [false, true] {
+        run_local(async || full_disk(hot).await);
+    }
+}
+
+async fn full_disk(hot: bool) {
+    let shard = Shard::start().await;
+    let group = shard.open(0).await;
+    let producer = Producer::new(&group);
+    if hot {
+        group.wake().await.unwrap();
+    }
+    let before = producer.write().await.unwrap();
+    // Write-back finds no room; the store takes nothing more until it does.
+    fault::set(FaultPlan::new().every(DiskOp::Write, ".log", Effect::Error(ENOSPC)));
+    let _ = shard.store.write_back().await;
+    let full = |e: ProposeError| matches!(e, ProposeError::Storage(StorageError::DiskFull { .. }));
+    if hot {
+        // These meet the end of the instance, and the full disk after it.
+        let dropped = group.0.drop_instance();
         let all: Vec<_> = (0..3).map(|_| producer.propose().unwrap()).collect();
+        dropped.await;
         for p in &all {
             assert!(full(p.appended().await.unwrap_err()));
             assert!(full(p.applied().await.unwrap_err()));
         }
-        assert!(group.leadership().is_self && group.fenced().is_none());
-        fault::clear();
-        while shard.store.refusal().is_some() || shard.groups.stats().hot > 0 {
-            time::sleep(Duration::from_millis(10)).await;
+        group.wake().await.unwrap();
+    }
+    for _ in 0..3 {
+        match producer.propose() {
+            Ok(p) => {
+                assert!(full(p.appended().await.unwrap_err()));
+                assert!(full(p.applied().await.unwrap_err()));
+            }
+            Err(error) => assert!(full(error)),
         }
-        // The refused proposals left nothing: the next one has the next index and offset, in the same term.
-        let after = producer.write().await.unwrap();
-        assert_eq!(after, LogId::new(before.term, before.index.next()));
-        assert_eq!(group.high_watermark(), Offset(2));
-        shard.close().await;
-    });
+    }
+    assert!(group.leadership().is_self && group.fenced().is_none());
+    fault::clear();
+    while shard.store.refusal().is_some() || shard.groups.stats().hot > 0 {
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    // The refused proposals left nothing: the next one has the next index and offset, in the same term.
+    let after = producer.write().await.unwrap();
+    assert_eq!(after, LogId::new(before.term, before.index.next()));
+    assert_eq!((group.high_watermark(), group.in_flight()), (Offset(2), 0));
+    shard.close().await;
 }

@@ -49,6 +49,9 @@ fn busy_beyond_the_bound() {
         let shard = Shard::start().await;
         let group = shard.open(0).await;
         for hot in [false, true] {
+            if hot {
+                group.wake().await.unwrap();
+            }
             let producer = Producer::new(&group);
             let all: Vec<_> = (0..PROPOSALS_MAX).map(|_| producer.propose().unwrap()).collect();
             assert!(matches!(producer.propose(), Err(ProposeError::Busy)), "hot: {hot}");
@@ -84,7 +87,7 @@ fn shutdown_waits_for_what_is_in_flight() {
             assert!(matches!(producer.propose(), Err(ProposeError::Shutdown)));
             assert!(!producer.0.leadership().is_self);
         }
-        assert_eq!(shard.groups.stats(), GroupsStats { builds: 3, drops: 3, ..Default::default() });
+        assert_eq!(shard.groups.stats(), GroupsStats { builds: 2, drops: 2, ..Default::default() });
         assert!(matches!(shard.groups.open(shard.log(9).await), Err(OpenError::Shutdown)));
         shard.close().await;
     });
@@ -99,11 +102,36 @@ fn the_high_watermark_moves_before_the_answer() {
         let hook = seen.clone();
         group.on_applied(move |offset| hook.set(offset));
         let producer = Producer::new(&group);
-        for i in 1..=100 {
+        for i in 1..=200 {
+            if i == 101 {
+                group.wake().await.unwrap();
+            }
             let proposal = producer.propose().unwrap();
             assert_eq!(proposal.appended().await.unwrap(), proposal.flushed().await.unwrap());
             proposal.applied().await.unwrap();
             assert_eq!((seen.get(), group.high_watermark()), (Offset(i), Offset(i)));
+        }
+        shard.close().await;
+    });
+}
+
+#[test]
+fn with_write_caching_nothing_is_applied_before_its_proposal_is_known() {
+    run_local(async || {
+        let shard = Shard::start().await;
+        let log = shard.log_with(0, LogConfig { write_caching: true, ..LogConfig::default() }).await;
+        let group = shard.groups.open(log).unwrap();
+        let seen = Rc::new(Cell::new(Offset(0)));
+        let hook = seen.clone();
+        group.on_applied(move |offset| hook.set(offset));
+        let producer = Producer::new(&group);
+        for i in 0..100 {
+            let all: Vec<_> = (0..3).map(|_| producer.propose().unwrap()).collect();
+            assert_eq!(seen.get(), Offset(3 * i));
+            for p in &all {
+                p.applied().await.unwrap();
+            }
+            assert_eq!((seen.get(), group.in_flight()), (Offset(3 * i + 3), 0));
         }
         shard.close().await;
     });
@@ -129,6 +157,9 @@ fn a_batch_out_of_order_is_refused() {
         let group = shard.open(0).await;
         let producer = Producer::new(&group);
         for hot in [false, true] {
+            if hot {
+                group.wake().await.unwrap();
+            }
             let next = group.next_offset();
             for base in [next + 1, next + -1] {
                 let refused = group.propose(batch(Term(1), base), base, base);

@@ -10,6 +10,7 @@ fn purges_hot_and_cold_alike() {
         let shard = Shard::start().await;
         let group = shard.open(0).await;
         let producer = Producer::new(&group);
+        group.wake().await.unwrap();
         for _ in 0..20 {
             producer.write().await.unwrap();
         }
@@ -25,6 +26,7 @@ fn purges_hot_and_cold_alike() {
         // Up to what is applied, not beyond, and the log goes on after a purge of everything.
         assert_eq!(group.purge(RaftIndex(1000)).await.unwrap(), Some(id(21)));
         assert_eq!(producer.write().await.unwrap(), id(22));
+        group.wake().await.unwrap();
         assert_eq!(group.purge(RaftIndex(22)).await.unwrap(), Some(id(22)));
         producer.write().await.unwrap();
         group.0.drop_instance().await;
@@ -35,7 +37,7 @@ fn purges_hot_and_cold_alike() {
 }
 
 #[test]
-fn a_purge_of_a_cold_replica_lets_proposals_wait() {
+fn a_purge_of_a_cold_replica_and_a_proposal_go_together() {
     run_local(async || {
         let shard = Shard::start().await;
         let group = shard.open(0).await;
@@ -43,7 +45,6 @@ fn a_purge_of_a_cold_replica_lets_proposals_wait() {
         for _ in 0..3 {
             producer.write().await.unwrap();
         }
-        group.0.drop_instance().await;
         let (purged, written) = futures::join!(group.purge(RaftIndex(2)), producer.write());
         assert_eq!(purged.unwrap().unwrap().index, RaftIndex(2));
         assert_eq!(written.unwrap().index, RaftIndex(4));
@@ -73,7 +74,9 @@ fn retention_goes_on_under_a_group_that_is_hot_or_wakes() {
                     group.0.drop_instance().await;
                 }
                 // A build meets retention.
-                let (freed, written) = futures::join!(log.apply_retention(time::wall_ms()), producer.write());
+                let (freed, woken, written) =
+                    futures::join!(log.apply_retention(time::wall_ms()), group.wake(), producer.write());
+                woken.unwrap();
                 index += 1;
                 assert_eq!(written.unwrap(), id(index));
                 freed.unwrap();

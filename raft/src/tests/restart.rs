@@ -25,25 +25,30 @@ fn a_clean_restart_keeps_the_term() {
 
 #[test]
 fn after_an_unclean_stop_the_term_is_one_up_from_the_start() {
-    let dir = TempDir::new().unwrap();
-    for round in 0..4 {
-        life(&dir, async |shard| {
-            let group = shard.open(0).await;
-            let term = Term(1 + round);
-            assert_eq!(group.leadership().term, term);
-            assert_eq!(group.high_watermark(), Offset(2 * round as i64));
-            let before = group.log().last_log_id().unwrap().index;
-            // The blank entry of a new term comes first, and takes no offset.
-            let skip = if round == 0 { 1 } else { 2 };
-            let producer = Producer::new(&group);
-            assert_eq!(producer.write().await.unwrap(), LogId::new(term, before + skip));
-            assert_eq!((group.leadership().term, group.log().vote().unwrap().term), (term, term));
-            assert_eq!(group.high_watermark(), Offset(2 * round as i64 + 1));
-            // A drop and a build in the same process keep it.
-            group.0.drop_instance().await;
-            assert_eq!(producer.write().await.unwrap(), LogId::new(term, before + skip + 1));
-            shard.stop().await;
-        });
+    for hot in [false, true] {
+        let dir = TempDir::new().unwrap();
+        for round in 0..4 {
+            life(&dir, async |shard| {
+                let group = shard.open(0).await;
+                let term = Term(1 + round);
+                assert_eq!(group.leadership().term, term);
+                assert_eq!(group.high_watermark(), Offset(2 * round as i64));
+                let before = group.log().last_log_id().unwrap().index;
+                if hot {
+                    group.wake().await.unwrap();
+                }
+                // openraft's blank entry of a new term comes first, and takes no offset.
+                let skip = if round == 0 || !hot { 1 } else { 2 };
+                let producer = Producer::new(&group);
+                assert_eq!(producer.write().await.unwrap(), LogId::new(term, before + skip));
+                assert_eq!((group.leadership().term, group.log().vote().unwrap().term), (term, term));
+                assert_eq!(group.high_watermark(), Offset(2 * round as i64 + 1));
+                // A drop in the same process keeps it.
+                group.0.drop_instance().await;
+                assert_eq!(producer.write().await.unwrap(), LogId::new(term, before + skip + 1));
+                shard.stop().await;
+            });
+        }
     }
 }
 
