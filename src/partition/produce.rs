@@ -10,7 +10,7 @@ use corelane_protocol::ErrorCode;
 use corelane_raft::{Proposal, ProposeError};
 use corelane_storage::StorageError;
 use corelane_storage::model::Offset;
-use corelane_storage::producer_state::{Checked, ProducerError};
+use corelane_storage::producer_state::{Checked, Coming, ProducerError, Verification};
 use corelane_storage::record::{
     BatchBuilder, BatchHeader, RecordErrors, Validated, Validation, ValidationContext, max_decompressed_bytes,
 };
@@ -183,8 +183,11 @@ impl Partition {
         let log_end = self.bounds().log_end;
         let proposed = self.proposed.borrow();
         let ahead = proposed.iter().filter(|p| p.last >= log_end && !p.proposal.is_failed());
-        let ahead = ahead.filter_map(|p| Some((p.header.as_ref()?, p.base)));
-        self.log.producers().borrow().check_behind(header, ahead)
+        let ahead =
+            ahead.filter_map(|p| Some(Coming { header: p.header.as_ref()?, base_offset: p.base, marker: None }));
+        let table = self.log.producers().borrow();
+        let behind = table.behind(header.producer_id, ahead);
+        behind.as_ref().unwrap_or(&table).check_verified(header, Verification::Missing)
     }
 
     fn propose(

@@ -12,6 +12,7 @@
 //!     state                                      what is not in the segments (log::state)
 //!     <base offset, 20 digits>.log               segment: a run of record batches
 //!     <base offset>.idx  <offset>.snap           sparse index; producers as of an offset
+//!     <base offset>.txnindex                     aborted transactions (log::aborted)
 //!     indexes                                    heads of the .idx files (segment::index_heads)
 //!     *.deleted                                  on its way out
 //!     <base offset>.cleaned                      compaction is writing it
@@ -37,6 +38,7 @@ pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 pub(crate) const CLEANED_SUFFIX: &str = ".cleaned";
 /// Ends the name of a segment that is about to replace others.
 pub(crate) const SWAP_SUFFIX: &str = ".swap";
+pub(crate) const TXN_INDEX_SUFFIX: &str = ".txnindex";
 pub(crate) const CLEANER_FILE: &str = "cleaner";
 pub(crate) const STATE_FILE: &str = "state";
 pub(crate) const INDEXES_FILE: &str = "indexes";
@@ -97,6 +99,11 @@ pub(crate) fn segment_name(base: Offset) -> String {
 
 pub(crate) fn index_name(base: Offset) -> String {
     format!("{:020}.idx", base.0)
+}
+
+/// As Kafka names it.
+pub(crate) fn txn_index_name(base: Offset) -> String {
+    format!("{:020}{TXN_INDEX_SUFFIX}", base.0)
 }
 
 pub(crate) fn snapshot_name(offset: Offset) -> String {

@@ -7,13 +7,41 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod snapshot;
+mod transactions;
 
 use crate::map::HashMap;
 use crate::model::{Offset, ProducerEpoch, ProducerId, Sequence};
-use crate::record::BatchHeader;
+use crate::record::{BatchHeader, EndMarker};
+
+pub use transactions::AbortedTransaction;
+use transactions::Transactions;
 
 /// Batches remembered of each producer: clients keep at most as many in flight.
 pub const BATCHES_KEPT: usize = 5;
+
+/// What the transaction coordinator has said of a batch's transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verification {
+    /// Nobody has to ask it (`transaction.partition.verification.enable` is off, or the broker itself writes).
+    NotRequired,
+    /// Nothing: only a transaction that is open here may go on.
+    Missing,
+    Verified {
+        /// The producer's transactions each have an epoch of their own, which begins at sequence 0 (KIP-890).
+        epoch_bump: bool,
+        /// The smallest sequence that waited for the answer: none that is larger comes before it.
+        lowest: Sequence,
+    },
+}
+
+/// A batch that is on its way into the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Coming<'a> {
+    pub header: &'a BatchHeader,
+    pub base_offset: Offset,
+    /// Of a transaction marker.
+    pub marker: Option<EndMarker>,
+}
 
 /// What `check` found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +66,12 @@ pub enum ProducerError {
     /// Kafka's INVALID_PRODUCER_EPOCH (47).
     #[error("epoch {got} of {producer} is smaller than the last seen, {current}")]
     InvalidProducerEpoch { producer: ProducerId, got: ProducerEpoch, current: ProducerEpoch },
+    /// Kafka's INVALID_TXN_STATE (48).
+    #[error("a batch of {producer} at epoch {epoch}: {reason}")]
+    InvalidTxnState { producer: ProducerId, epoch: ProducerEpoch, reason: &'static str },
+    /// Kafka's TRANSACTION_COORDINATOR_FENCED (52).
+    #[error("coordinator epoch {got} of a marker of {producer} is older than {current}")]
+    TransactionCoordinatorFenced { producer: ProducerId, got: i32, current: i32 },
 }
 
 impl ProducerError {
@@ -46,6 +80,8 @@ impl ProducerError {
         match self {
             ProducerError::OutOfOrderSequence { .. } => 45,
             ProducerError::InvalidProducerEpoch { .. } => 47,
+            ProducerError::InvalidTxnState { .. } => 48,
+            ProducerError::TransactionCoordinatorFenced { .. } => 52,
         }
     }
 }
@@ -69,7 +105,7 @@ impl KeptBatch {
 struct Entry {
     /// The max timestamp of the last batch, by which the entry expires, ms.
     last_timestamp: i64,
-    /// First offset of the open transaction; -1 while transactions do not write here.
+    /// First offset of the open transaction; -1 without.
     txn_first_offset: i64,
     coordinator_epoch: i32,
     epoch: ProducerEpoch,
@@ -88,6 +124,24 @@ impl Entry {
             kept: 0,
             batches: [KeptBatch::default(); BATCHES_KEPT],
         }
+    }
+
+    /// Goes on with `epoch`.
+    fn begin(&mut self, epoch: ProducerEpoch) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.kept = 0;
+        }
+    }
+
+    /// The batch, if it is in the log already.
+    fn duplicate(&self, header: &BatchHeader) -> Option<Checked> {
+        let (first, last) = (header.base_sequence, header.last_sequence());
+        let same = |b: &&KeptBatch| b.first_sequence() == first && Sequence(b.last_sequence) == last;
+        let found = self.batches().iter().filter(|_| header.producer_epoch == self.epoch).find(same)?;
+        let last = Offset(found.last_offset);
+        let base = last + -i64::from(found.delta);
+        Some(Checked::Duplicate { base, last, timestamp: found.timestamp })
     }
 
     fn batches(&self) -> &[KeptBatch] {
@@ -139,6 +193,7 @@ pub struct ProducerInfo {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ProducerTable {
     entries: HashMap<ProducerId, Entry>,
+    transactions: Transactions,
 }
 
 impl ProducerTable {
@@ -151,66 +206,86 @@ impl ProducerTable {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.transactions.is_empty()
+    }
+
+    /// Says whether a client's validated batch may be appended now, as far as that is not a matter of its transaction's
+    /// verification.
+    pub fn check(&self, header: &BatchHeader) -> Result<Checked, ProducerError> {
+        self.check_verified(header, Verification::NotRequired)
     }
 
     /// Says whether a client's validated batch may be appended now. Batches without a producer are always fresh, and so is
-    /// the first of a producer nothing is known of, whatever its sequence.
-    pub fn check(&self, header: &BatchHeader) -> Result<Checked, ProducerError> {
+    /// the first of a producer nothing is known of, whatever its sequence (but for [`Verification::Verified`]).
+    pub fn check_verified(&self, header: &BatchHeader, verification: Verification) -> Result<Checked, ProducerError> {
         if !header.has_producer() {
             return Ok(Checked::Fresh);
         }
-        let Some(entry) = self.entries.get(&header.producer_id) else { return Ok(Checked::Fresh) };
         let (producer, epoch, first) = (header.producer_id, header.producer_epoch, header.base_sequence);
-        if epoch == entry.epoch {
-            let same =
-                |b: &&KeptBatch| b.first_sequence() == first && Sequence(b.last_sequence) == header.last_sequence();
-            if let Some(found) = entry.batches().iter().find(same) {
-                let last = Offset(found.last_offset);
-                let base = last + -i64::from(found.delta);
-                return Ok(Checked::Duplicate { base, last, timestamp: found.timestamp });
-            }
+        let entry = self.entries.get(&header.producer_id);
+        if let Some(duplicate) = entry.and_then(|entry| entry.duplicate(header)) {
+            return Ok(duplicate);
         }
-        if epoch < entry.epoch {
+        if let Some(entry) = entry.filter(|entry| epoch < entry.epoch) {
             return Err(ProducerError::InvalidProducerEpoch { producer, got: epoch, current: entry.epoch });
         }
+        let state = |reason| Err(ProducerError::InvalidTxnState { producer, epoch, reason });
+        if header.is_transactional() && verification == Verification::Missing && !self.is_ongoing(producer, epoch) {
+            return state("it was not part of an ongoing transaction");
+        }
+        let order = |last| Err(ProducerError::OutOfOrderSequence { producer, epoch, got: first, last });
+        if let Verification::Verified { epoch_bump, lowest } = verification
+            && !self.is_ongoing(producer, epoch)
+        {
+            let nothing = entry.is_none_or(|entry| entry.kept == 0);
+            if (epoch_bump && nothing && first != Sequence(0)) || first.0 > lowest.0 {
+                return order(Sequence::NONE);
+            }
+        }
+        let Some(entry) = entry else { return Ok(Checked::Fresh) };
         let last = if epoch == entry.epoch { entry.last_sequence() } else { Sequence::NONE };
         // After NONE (-1) comes 0: a new epoch, or one known only from a transaction marker, starts there.
-        if first == last.next() {
-            Ok(Checked::Fresh)
-        } else {
-            Err(ProducerError::OutOfOrderSequence { producer, epoch, got: first, last })
+        if first != last.next() {
+            return order(last);
+        }
+        if entry.txn_first_offset >= 0 && !header.is_transactional() {
+            return state("a write without its open transaction");
+        }
+        Ok(Checked::Fresh)
+    }
+
+    /// What will be known of one producer when what is on its way is in the log; `None` if nothing of it is.
+    pub fn behind<'a>(&self, producer: ProducerId, ahead: impl Iterator<Item = Coming<'a>>) -> Option<ProducerTable> {
+        let mut ahead = ahead.filter(|coming| coming.header.producer_id == producer).peekable();
+        ahead.peek()?;
+        let entry = self.entries.get(&producer).map(|entry| (producer, entry.clone()));
+        let mut own = ProducerTable { entries: entry.into_iter().collect(), transactions: Transactions::default() };
+        own.transactions.reopen(&own.entries);
+        ahead.for_each(|coming| own.take(coming));
+        Some(own)
+    }
+
+    /// Takes note of a batch that is being appended, or that is read back from the log. Checks nothing.
+    pub fn take(&mut self, coming: Coming<'_>) {
+        match coming.marker {
+            Some(marker) => self.end_transaction(coming.header, coming.base_offset, marker),
+            None => self.update(coming.header, coming.base_offset),
         }
     }
 
-    /// As [`check`](Self::check), with the batches counted in that are on their way into the log: `ahead`, in their order,
-    /// each with its base offset.
-    pub fn check_behind<'a>(
-        &self,
-        header: &BatchHeader,
-        ahead: impl Iterator<Item = (&'a BatchHeader, Offset)>,
-    ) -> Result<Checked, ProducerError> {
-        let mut ahead = ahead.filter(|(batch, _)| batch.producer_id == header.producer_id).peekable();
-        if !header.has_producer() || ahead.peek().is_none() {
-            return self.check(header);
-        }
-        let entry = self.entries.get(&header.producer_id).map(|entry| (header.producer_id, entry.clone()));
-        let mut own = ProducerTable { entries: entry.into_iter().collect() };
-        ahead.for_each(|(batch, base_offset)| own.update(batch, base_offset));
-        own.check(header)
+    /// As [`take`](Self::take), of the bytes of a batch.
+    pub fn see(&mut self, header: &BatchHeader, base_offset: Offset, batch: &[u8]) {
+        self.take(Coming { header, base_offset, marker: EndMarker::of(header, batch) });
     }
 
-    /// Takes note of a batch that is being appended at `base_offset`, or that is read back from the log. Checks nothing.
+    /// As [`take`](Self::take), of a batch that is no transaction marker.
     pub fn update(&mut self, header: &BatchHeader, base_offset: Offset) {
         if !header.has_producer() || header.is_internal() {
             return;
         }
         let epoch = header.producer_epoch;
         let entry = self.entries.entry(header.producer_id).or_insert_with(|| Entry::new(epoch));
-        if entry.epoch != epoch {
-            entry.epoch = epoch;
-            entry.kept = 0;
-        }
+        entry.begin(epoch);
         entry.last_timestamp = header.max_timestamp;
         // A transaction marker has no sequence: it only moves the epoch. Compaction keeps a producer's last batch, empty.
         if let (false, Ok(delta)) = (header.is_control(), u32::try_from(header.last_offset_delta)) {
@@ -220,6 +295,11 @@ impl ProducerTable {
                 last_sequence: header.last_sequence().0,
                 delta,
             });
+            // What compaction has left of an old batch, without records, is of a transaction that has ended.
+            if header.is_transactional() && header.count > 0 && entry.txn_first_offset < 0 {
+                entry.txn_first_offset = base_offset.0;
+                self.transactions.begin(base_offset, header.producer_id);
+            }
         }
     }
 

@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use common::*;
 use core_pinning::run_local;
 use corelane_storage::model::{Offset, ProducerEpoch, ProducerId, Sequence};
-use corelane_storage::producer_state::Checked;
+use corelane_storage::producer_state::{AbortedTransaction, Checked};
 use corelane_storage::record::{BatchBuilder, BatchHeader, Batches, Codec, RecordIter, TransactionMarker};
 use corelane_storage::{
     Cleaned, Cleaner, CleanerOptions, CleanupPolicy, Log, LogConfig, PartitionSpec, ReadLimit, Store,
@@ -158,6 +158,38 @@ impl Account {
                 Some(Outcome::Aborted) => assert!(!there, "{record:?} was aborted"),
                 _ if replaced => assert!(!there, "{record:?} has a later one"),
                 _ => assert!(there || record.value.is_none(), "{record:?} is lost"),
+            }
+        }
+        let last_stable = log.last_stable_offset().0;
+        let is_committed =
+            |offset: &i64| *offset < last_stable && self.outcome(written[offset]) != Some(Outcome::Aborted);
+        let expected: Vec<i64> = found.keys().copied().filter(is_committed).collect();
+        assert_eq!(committed(log).await, expected, "what a reader of what is committed gets");
+    }
+}
+
+/// Offsets of the records that a consumer delivers of what is committed (`CompletedFetch` of Kafka's clients).
+async fn committed(log: &Log) -> Vec<i64> {
+    let (mut at, mut delivered) = (log.bounds().log_start, Vec::new());
+    loop {
+        let limit = ReadLimit { max_bytes: 3000, at_least_one: true, upto: log.last_stable_offset() };
+        let read = log.read(at, limit).await.unwrap();
+        if read.slices.is_empty() {
+            return delivered;
+        }
+        let mut aborted = log.aborted_transactions(at, read.next_offset).await.unwrap();
+        let mut producers = BTreeSet::new();
+        at = read.next_offset;
+        for batch in read.slices.into_iter().flat_map(Batches::new) {
+            let (header, batch) = batch.unwrap();
+            let begun = |a: &mut AbortedTransaction| a.first_offset <= header.last_offset();
+            producers.extend(aborted.extract_if(.., begun).map(|a| a.producer));
+            let left_out = header.is_transactional() && producers.contains(&header.producer_id);
+            if TransactionMarker::of(&header, &batch) == Some(TransactionMarker::Abort) {
+                producers.remove(&header.producer_id);
+            } else if !header.is_control() && !left_out {
+                let records = RecordIter::new(&batch, 1 << 20).unwrap();
+                delivered.extend(records.map(|record| record.unwrap().offset.0));
             }
         }
     }

@@ -136,6 +136,8 @@ impl Cleaner {
             log.compaction.note_stuck(plan);
             return Ok(None);
         }
+        // What is given up is no longer looked at for the transactions that were aborted.
+        log.index_aborted(1).await?;
         swap::give_up(log, boundary).await?;
         let config = log.state.borrow().config.clone();
         let mut filter = Filter::new(&map, &outcomes, now_ms, config.delete_retention_ms);

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::map::HashSet;
 use bytes::Bytes;
 use core_pinning::disk::fs;
 use core_pinning::{AlignedBuf, BLOCK, File, OpenOptions};
@@ -16,7 +17,7 @@ use crate::layout;
 use crate::log::LogInner;
 use crate::model::Offset;
 use crate::record::internal::{self, SEGMENT_FORMAT_COMPACTED, SegmentHeader};
-use crate::record::{BatchHeader, RecordsError};
+use crate::record::{BatchHeader, RecordsError, TransactionMarker};
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::index_file::{Covers, Fingerprint, IndexFile};
 use crate::segment::{SegmentStart, Times};
@@ -27,6 +28,8 @@ pub(super) struct NewSegment {
     pub(super) size: u32,
     pub(super) start: SegmentStart,
     pub(super) index: IndexFile,
+    /// Markers of aborted transactions that are left.
+    pub(super) aborts: HashSet<Offset>,
 }
 
 /// Writes what is left of the segments into `<base>.cleaned`.
@@ -134,6 +137,7 @@ struct Output {
     times: Times,
     ordinal: u32,
     last_batch: Fingerprint,
+    aborts: HashSet<Offset>,
 }
 
 impl Output {
@@ -156,6 +160,7 @@ impl Output {
             times: Times::NONE,
             ordinal: 0,
             last_batch: Fingerprint { position: 0, base_offset: header.base_offset, leader_epoch, crc },
+            aborts: HashSet::default(),
         })
     }
 
@@ -171,6 +176,9 @@ impl Output {
         self.index.add(self.interval, entry);
         if header.count > 0 {
             self.times.see(header.max_timestamp, position);
+        }
+        if TransactionMarker::of(header, batch) == Some(TransactionMarker::Abort) {
+            self.aborts.insert(base_offset);
         }
         self.ordinal += 1;
         self.last_batch = Fingerprint { position, base_offset, leader_epoch: header.leader_epoch, crc: header.crc };
@@ -213,6 +221,6 @@ impl Output {
             last_batch: self.last_batch,
         };
         let index = IndexFile { covers, index: self.index.ended(self.interval, size) };
-        Ok(NewSegment { path: self.path, size, start: self.start, index })
+        Ok(NewSegment { path: self.path, size, start: self.start, index, aborts: self.aborts })
     }
 }

@@ -3,8 +3,9 @@
 //! | step                                                    | a crash after it leaves           | the next opening                     |
 //! |---------------------------------------------------------|-----------------------------------|--------------------------------------|
 //! | write and sync `<base>.cleaned`                         | the old segments, a stray file    | removes `*.cleaned`                  |
+//! | `<base>.txnindex`: of all of them, those with a marker left | entries that are there twice, or of which no record is left | nothing |
 //! | rename it to `<base>.<end>.swap`, sync the directory    | both: the new one counts          | goes on below                        |
-//! | remove `.log`, `.idx`, `.snap` of those in between, and the first one's `.idx`; sync | the first and the new one | goes on below |
+//! | remove `.log`, `.idx`, `.snap`, `.txnindex` of those in between, and the first one's `.idx`; sync | the first and the new one | goes on below |
 //! | rename `.swap` to `<base>.log`, sync                    | the new segment                   | nothing                              |
 //!
 //! The range stands in the name, so a swap can be finished without looking into any file. An error on the way leaves the log
@@ -23,6 +24,7 @@ use crate::error::{Doing, StorageError};
 use crate::layout::{self, CLEANED_SUFFIX};
 use crate::log::LogInner;
 use crate::model::Offset;
+use crate::producer_state::AbortedTransaction;
 use crate::segment::{Segment, index_heads};
 
 /// A swap from its second step on.
@@ -30,6 +32,7 @@ pub(crate) struct Swap {
     bases: Vec<Offset>,
     end: Offset,
     new: NewSegment,
+    aborted: Rc<[AbortedTransaction]>,
 }
 
 /// Purges the entries before the segment at `boundary` for Raft and for recovery; returns when that is durable. From then
@@ -70,7 +73,7 @@ pub(super) async fn give_up(log: &Rc<LogInner>, boundary: Offset) -> Result<(), 
         let done = Box::new(move |result| {
             let _ = sender.send(result);
         });
-        log.journal_state(state, false, Some(done));
+        log.journal_state(state, Some(done));
     }
     log.keep_warm();
     receiver.await.unwrap_or(Err(StorageError::Closed))
@@ -92,6 +95,7 @@ pub(super) async fn swap(log: &Rc<LogInner>, group: &[Source], new: NewSegment) 
         fs::remove_file(&new.path).await.doing("remove", &new.path)?;
         return Ok(false);
     }
+    let aborted = keep_aborted(log, group, &new).await?;
     let mut files = Vec::with_capacity(group.len());
     for source in group {
         files.push((source.base, log.open_segment(source.base, false).await?));
@@ -105,9 +109,29 @@ pub(super) async fn swap(log: &Rc<LogInner>, group: &[Source], new: NewSegment) 
         let _ = fs::remove_file(&new.path).await;
         return Err(StorageError::io("rename", &new.path, &error));
     }
-    log.compaction.swap.replace(Some(Swap { bases, end: last.end, new }));
+    log.compaction.swap.replace(Some(Swap { bases, end: last.end, new, aborted }));
     log.finish_swap().await?;
     Ok(true)
+}
+
+/// Writes the first segment's file of aborted transactions as it will be. Readers of the old segments miss nothing: where a
+/// marker goes, all records of its transaction went before.
+async fn keep_aborted(
+    log: &Rc<LogInner>,
+    group: &[Source],
+    new: &NewSegment,
+) -> Result<Rc<[AbortedTransaction]>, StorageError> {
+    let (mut kept, mut files) = (Vec::new(), false);
+    for source in group {
+        if let Some(entries) = log.aborted_in(source.base).await? {
+            files = true;
+            kept.extend(entries.iter().filter(|entry| new.aborts.contains(&entry.last_offset)));
+        }
+    }
+    if let Some(first) = group.first().filter(|_| files) {
+        log.write_aborted(first.base, &kept).await?;
+    }
+    Ok(kept.into())
 }
 
 impl LogInner {
@@ -152,6 +176,7 @@ impl LogInner {
             let at = state.segments.partition_point(|s| s.base_offset < base);
             state.segments.insert(at, segment);
             state.unsynced.retain(|b| !swap.bases.contains(b));
+            state.aborted.replace(&swap.bases, swap.aborted);
             state.generation += 1;
             state.check();
         }
@@ -166,7 +191,8 @@ impl LogInner {
 async fn replace_files(dir: &Path, base: Offset, end: Offset, between: &[Offset]) -> Result<(), StorageError> {
     // The new one has its name before any of the old ones goes.
     fs::sync_dir(dir).await.doing("sync", dir)?;
-    for name in between.iter().flat_map(|b| [layout::segment_name(*b), layout::snapshot_name(*b)]) {
+    let names = |b: &Offset| [layout::segment_name, layout::snapshot_name, layout::txn_index_name].map(|name| name(*b));
+    for name in between.iter().flat_map(names) {
         remove(&dir.join(name)).await?;
     }
     fs::sync_dir(dir).await.doing("sync", dir)?;
@@ -195,7 +221,9 @@ pub(crate) async fn recover(dir: &Path, entries: &[fs::DirEntry]) -> Result<bool
             found = true;
         }
         let Some((base, end)) = layout::parse_swap(&entry.name) else { continue };
-        let offset = |name: &OsStr| [".log", ".idx", ".snap"].iter().find_map(|s| layout::parse_offset(name, s));
+        let offset = |name: &OsStr| {
+            [".log", ".idx", ".snap", layout::TXN_INDEX_SUFFIX].iter().find_map(|s| layout::parse_offset(name, s))
+        };
         let offsets = entries.iter().filter_map(|e| offset(&e.name));
         let between: Vec<Offset> = offsets.filter(|b| *b > base && *b < end).collect();
         tracing::info!(dir = %dir.display(), base = base.0, end = end.0, "a compacted segment takes its place");

@@ -112,7 +112,7 @@ impl LogInner {
         let position = state.active().size;
         match kind {
             EntryKind::Membership => state.memberships.push((id, bytes)),
-            EntryKind::Data => self.producers.borrow_mut().update(&header, header.base_offset),
+            EntryKind::Data => self.producers.borrow_mut().see(&header, header.base_offset, &batch),
             EntryKind::Blank => {}
         }
         state.unapplied.push_back(EntryHeader {
@@ -249,7 +249,9 @@ impl LogInner {
         self.begin_segment(state, start, term);
         let mut snapshot = Vec::new();
         // The broker may be in the middle of an update; then an earlier snapshot has to do.
-        if let Ok(producers) = self.producers.try_borrow() {
+        if let Ok(producers) = self.producers.try_borrow()
+            && !state.producers_ahead
+        {
             producers.encode_before(state.log_end, &mut snapshot);
             state.active_mut().tail_mut().snapshot = Some(snapshot);
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use core_pinning::disk::fs;
 use core_pinning::time;
 
+use super::aborted::AbortedFiles;
 use super::cursor::{Cursor, CursorBatch};
 use super::entries::{entry_header, entry_kind};
 use super::state::{PartitionState, Producers};
@@ -79,7 +80,7 @@ impl LogInner {
                     ledger.add(key);
                 }
             });
-            log.journal_state(state, false, Some(durable));
+            log.journal_state(state, Some(durable));
             state.segments.clear();
             log.begin_segment(state, start, first.vote.term);
         }
@@ -99,7 +100,7 @@ impl LogInner {
         let path = dir.join(layout::STATE_FILE);
         let Some(bytes) = crate::durable::read(&path).await? else { return Err(StorageError::NotFound(spec.key)) };
         let mut stored = decode_state(spec.key, &path, &bytes)?;
-        let (segments, found) = find_segments(&spec, dir, &stored).await?;
+        let (segments, found, aborted) = find_segments(&spec, dir, &stored).await?;
         let first = segments.front().map_or(Offset::ZERO, |s| s.base_offset);
         begin_at(&mut stored, first);
         let (table, table_at) = load_producers(&stored, dir, &segments).await?;
@@ -116,6 +117,7 @@ impl LogInner {
             vote: stored.vote,
             epochs: stored.epochs.clone(),
             terms: stored.terms.clone(),
+            aborted,
             producer_snapshot: match stored.producers {
                 Producers::Snapshot(point) => Some(point),
                 _ => None,
@@ -188,6 +190,9 @@ impl LogInner {
             state.applied_id = Some(e.id);
             state.applied = Point { segment: e.segment, position, next_offset: e.next_offset(), next_index };
         }
+        let mut producers = self.producers.borrow_mut();
+        producers.forget_aborted(state.aborted_known());
+        producers.applied(state.applied.next_offset);
         Ok(())
     }
 
@@ -241,7 +246,7 @@ impl LogInner {
             }
             at.point.position = batch.position + size;
             at.point.next_offset = header.next_offset();
-            self.producers.borrow_mut().update(header, header.base_offset);
+            self.producers.borrow_mut().see(header, header.base_offset, &batch.bytes);
             return Ok(());
         }
         if batch.segment != at.point.segment || header.base_offset != at.point.next_offset {
@@ -268,7 +273,7 @@ impl LogInner {
             state.unapplied.push_back(entry);
         }
         if entry.id.index >= table_at {
-            self.producers.borrow_mut().update(header, header.base_offset);
+            self.producers.borrow_mut().see(header, header.base_offset, &batch.bytes);
         }
         if entry.id.index >= stored.end.next_index {
             if state.last.is_some_and(|last| last.term > entry.id.term) {
@@ -319,6 +324,7 @@ impl LogState {
             vote: None,
             epochs: EpochCache::new(),
             terms: TermStarts::default(),
+            aborted: AbortedFiles::default(),
             next_chunk: super::append::CHUNK_BYTES_MIN,
             chunk_begun: time::now(),
             last_append: time::now(),
@@ -328,6 +334,7 @@ impl LogState {
             truncating: 0,
             generation: 0,
             heads_loaded: false,
+            producers_ahead: false,
             producer_snapshot: None,
             state_file_current: false,
             fenced: None,
@@ -354,9 +361,9 @@ async fn find_segments(
     spec: &PartitionSpec,
     dir: &Path,
     stored: &PartitionState,
-) -> Result<(VecDeque<Segment>, Found), StorageError> {
+) -> Result<(VecDeque<Segment>, Found, AbortedFiles), StorageError> {
     let (last, durable) = stored.durable;
-    let (mut segments, mut stale) = (VecDeque::new(), Vec::new());
+    let (mut segments, mut stale, mut aborted) = (VecDeque::new(), Vec::new(), Vec::new());
     // What does not fit the state: which segment, its length, and how.
     let (mut short, mut long) = (None, None);
     let mut entries = fs::read_dir(dir).await.doing("list", dir)?;
@@ -366,7 +373,8 @@ async fn find_segments(
     for entry in entries {
         let name = entry.name.to_string_lossy();
         let offset = |suffix: &str| layout::parse_offset(&entry.name, suffix);
-        let is_stale = match (offset(".log"), offset(".idx"), offset(".snap")) {
+        let index = offset(".idx").or(offset(layout::TXN_INDEX_SUFFIX));
+        let is_stale = match (offset(".log"), index, offset(".snap")) {
             (Some(base), _, _) | (_, Some(base), _) => base < stored.first_segment || base > last,
             (_, _, Some(at)) => match stored.producers {
                 // Between segments: only the one that the state names.
@@ -392,6 +400,8 @@ async fn find_segments(
             let mut segment = Segment::on_disk(base, size);
             segment.allocated = len;
             segments.push_back(segment);
+        } else if let Some(base) = offset(layout::TXN_INDEX_SUFFIX) {
+            aborted.push(base);
         }
     }
     let missing = |base: Offset| Some((base, 0, "the segment file is missing".to_owned()));
@@ -425,7 +435,12 @@ async fn find_segments(
         // Nothing may follow that they could come back in the middle of.
         fs::sync_dir(dir).await.doing("sync", dir)?;
     }
-    Ok((segments, found))
+    let end = |base: Offset| {
+        let next = segments.partition_point(|s: &Segment| s.base_offset <= base);
+        segments.get(next).map_or(Offset::MAX, |s| s.base_offset)
+    };
+    let aborted = AbortedFiles::found(stored.aborted_indexed, aborted.into_iter().map(|base| (base, end(base))));
+    Ok((segments, found, aborted))
 }
 
 /// Moves what the state says of places before the first segment to its beginning: they have been trimmed off.
@@ -471,9 +486,13 @@ async fn load_producers(
         }
         Producers::Rebuild => {}
     }
-    // The last snapshot at a segment's beginning; without any, the whole log.
+    // The last snapshot at a segment's beginning; without any, the whole log. One of what is not applied may be of a time when
+    // that was: it does not know the markers that are applied again.
     for segment in segments.iter().rev() {
         let first = segments.front().map(|s| s.base_offset) == Some(segment.base_offset);
+        if !first && segment.base_offset > stored.applied.next_offset {
+            continue;
+        }
         let table = read(segment.base_offset).await?;
         if table.is_none() && !first {
             continue;

@@ -13,6 +13,7 @@
 //!   have kept.
 //! - A journal file is freed only when `synced` of each log in it is past its records there.
 
+pub(crate) mod aborted;
 mod age;
 mod append;
 pub(crate) mod bypass;
@@ -55,6 +56,7 @@ use crate::producer_state::ProducerTable;
 use crate::segment::Segment;
 use crate::store::shared::Shared;
 use crate::term_starts::TermStarts;
+use aborted::AbortedFiles;
 use bypass::Bypass;
 use state::Place;
 
@@ -113,6 +115,8 @@ pub(crate) struct Marks {
     pub(crate) aging: Cell<bool>,
     /// Held while its files are synced: who comes second has to wait for what the first one took upon itself.
     pub(crate) syncing: Turn,
+    /// Held while aborted transactions are written to their files.
+    pub(crate) indexing: Turn,
     /// The log is deleted, and so are its files.
     pub(crate) removed: Cell<bool>,
     /// Since when write-back of the log has failed, for another reason than a full disk.
@@ -161,6 +165,7 @@ pub(crate) struct LogState {
     pub(crate) vote: Option<VoteRecord>,
     pub(crate) epochs: EpochCache,
     pub(crate) terms: TermStarts,
+    pub(crate) aborted: AbortedFiles,
     /// Capacity of the next chunk, by how fast the last one was filled.
     pub(crate) next_chunk: usize,
     pub(crate) chunk_begun: Instant,
@@ -176,6 +181,8 @@ pub(crate) struct LogState {
     pub(crate) generation: u64,
     /// The heads of the sealed segments' indexes have been read from their file.
     pub(crate) heads_loaded: bool,
+    /// The log was cut and the producer table not made again yet: it knows what is gone.
+    pub(crate) producers_ahead: bool,
     /// The producer table is in the `.snap` file of this point.
     pub(crate) producer_snapshot: Option<Point>,
     /// The state file says what is, and that the log is clean.
@@ -430,6 +437,7 @@ impl Log {
             };
             let known = state.memberships.partition_point(|(id, _)| id.index <= index);
             state.memberships.drain(..known.saturating_sub(1));
+            self.0.producers.borrow_mut().applied(state.applied.next_offset);
             state.check();
         }
         self.0.advanced();

@@ -14,12 +14,12 @@ use crate::layout;
 use crate::point::Point;
 use crate::segment::Times;
 
-/// A producer's encoded size at most.
-const PRODUCER_BYTES: usize = 151;
 /// A table up to this size goes into the state; a larger one into a file of its own.
 const INLINE_BYTES: usize = 8 << 10;
 /// Which is written again after so many bytes of log.
 const SNAPSHOT_EVERY: u64 = 32 << 20;
+/// As many aborted transactions go into their files at a checkpoint; fewer stay in the state.
+const ABORTED_MANY: usize = 64;
 /// The index of an active segment is written after so many bytes, or when a quarter of it is new.
 const INDEX_EVERY: u32 = 32 << 20;
 /// Bytes of a shard's logs that were written past the journal without a state in it that knows of them, about: opening the logs
@@ -29,14 +29,14 @@ const UNTOLD_OF_SHARD: usize = 64 << 20;
 const UNTOLD_OF_LOG: usize = 1 << 20;
 
 impl LogInner {
-    /// The log as it is now. `cut`: the producer table is ahead of it.
-    fn persisted(&self, state: &LogState, clean: bool, cut: bool) -> PartitionState {
+    /// The log as it is now.
+    fn persisted(&self, state: &LogState, clean: bool) -> PartitionState {
         let end = state.end();
         let active = state.active();
         let producers = self.producers.borrow();
-        let producers = match producers.len() * PRODUCER_BYTES {
-            _ if cut => Producers::Rebuild,
-            0 => Producers::Empty,
+        let producers = match producers.encoded_bytes() {
+            _ if state.producers_ahead => Producers::Rebuild,
+            _ if producers.is_empty() => Producers::Empty,
             size if size <= INLINE_BYTES => {
                 let mut table = Vec::new();
                 producers.encode_before(end.next_offset, &mut table);
@@ -68,18 +68,19 @@ impl LogInner {
             memberships: state.memberships.clone(),
             producers,
             epochs: state.epochs.clone(),
+            aborted_indexed: state.aborted.indexed,
             terms: state.terms.clone(),
         }
     }
 
     /// Puts the log's state into the journal. All that was appended to the log before is durable when it is.
-    pub(crate) fn journal_state(self: &Rc<Self>, state: &mut LogState, cut: bool, done: Option<Done>) {
+    pub(crate) fn journal_state(self: &Rc<Self>, state: &mut LogState, done: Option<Done>) {
         if let Some(error @ StorageError::Deleted(_)) = &state.fenced {
             // Behind the record of its deletion it would bring the log back.
             done.into_iter().for_each(|done| done(Err(error.clone())));
             return;
         }
-        let payload = state_record(&self.persisted(state, false, cut));
+        let payload = state_record(&self.persisted(state, false));
         self.record(state, RecordKind::State, payload, done);
     }
 
@@ -101,7 +102,7 @@ impl LogInner {
             log.snapshot_index().await;
             let state = &mut *log.state.borrow_mut();
             if state.fenced.is_none() && state.truncating == 0 && !log.shared.closing.get() {
-                log.journal_state(state, false, None);
+                log.journal_state(state, None);
             }
         };
         spawn(Queue::Background, "log state", tell).detach();
@@ -112,7 +113,7 @@ impl LogInner {
         let mut bytes = Vec::new();
         {
             let state = &mut *self.state.borrow_mut();
-            self.persisted(state, clean, false).encode(&mut bytes);
+            self.persisted(state, clean).encode(&mut bytes);
             // Whatever changes from here on says so itself.
             state.state_file_current = clean;
         }
@@ -131,7 +132,7 @@ impl LogInner {
     /// The contents of the state file of a log that is closed.
     pub(crate) fn clean_state(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.persisted(&self.state.borrow(), true, false).encode(&mut bytes);
+        self.persisted(&self.state.borrow(), true).encode(&mut bytes);
         bytes
     }
 
@@ -180,15 +181,22 @@ impl LogInner {
 
     /// Writes a large producer table to a file of its own, when the last one is old. The table and the point agree.
     pub(crate) async fn snapshot_producers(self: &Rc<Self>) -> Result<(), StorageError> {
+        if self.state.borrow().producers_ahead {
+            return Ok(());
+        }
+        self.index_aborted(ABORTED_MANY).await?;
         let (point, generation, table) = {
             let state = self.state.borrow();
             let producers = self.producers.borrow();
+            if state.producers_ahead {
+                return Ok(());
+            }
             let point = state.end();
             let since = state.producer_snapshot.map(|p| {
                 let whole = state.segments.iter().filter(|s| s.base_offset >= p.segment).map(|s| u64::from(s.size));
                 whole.sum::<u64>().saturating_sub(p.position.into())
             });
-            if producers.len() * PRODUCER_BYTES <= INLINE_BYTES || since.is_some_and(|bytes| bytes < SNAPSHOT_EVERY) {
+            if producers.encoded_bytes() <= INLINE_BYTES || since.is_some_and(|bytes| bytes < SNAPSHOT_EVERY) {
                 return Ok(());
             }
             let mut table = Vec::new();

@@ -21,7 +21,8 @@ use crate::segment::{SegmentStart, Times};
 use crate::term_starts::TermStarts;
 
 const MAGIC: [u8; 4] = *b"CLPS";
-const VERSION: u16 = 1;
+/// Version 1 knew no files of aborted transactions.
+const VERSION: u16 = 2;
 
 /// Place of a byte: base offset of its segment, position.
 pub(crate) type Place = (Offset, u32);
@@ -66,6 +67,8 @@ pub(crate) struct PartitionState {
     pub(crate) producers: Producers,
     pub(crate) epochs: EpochCache,
     pub(crate) terms: TermStarts,
+    /// The `.txnindex` files count for markers before it.
+    pub(crate) aborted_indexed: Offset,
 }
 
 impl PartitionState {
@@ -110,6 +113,7 @@ impl PartitionState {
             }
             Producers::Rebuild => p.push(3),
         }
+        p.extend_from_slice(&self.aborted_indexed.0.to_be_bytes());
         self.terms.encode(&mut p);
         self.epochs.encode(&mut p);
         sealed::seal(MAGIC, VERSION, &p, out);
@@ -117,7 +121,7 @@ impl PartitionState {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<PartitionState, SealError> {
         let mut rest = bytes;
-        let (_, mut fields) = sealed::open(MAGIC, VERSION, &mut rest)?;
+        let (version, mut fields) = sealed::open(MAGIC, VERSION, &mut rest)?;
         let f = &mut fields;
         let key = PartitionKey { topic: TopicId(f.array()?), partition: u32::from_be_bytes(f.array()?) };
         let topic_len = u16::from_be_bytes(f.array()?);
@@ -154,6 +158,7 @@ impl PartitionState {
             [3] => Producers::Rebuild,
             _ => return Err(SealError::Contents),
         };
+        let aborted_indexed = if version >= 2 { get_offset(f)? } else { Offset::ZERO };
         let terms = TermStarts::decode(f)?;
         let epochs = EpochCache::decode(f.rest())?;
         f.end()?;
@@ -179,6 +184,7 @@ impl PartitionState {
             producers,
             epochs,
             terms,
+            aborted_indexed,
         })
     }
 }
@@ -312,6 +318,7 @@ mod tests {
                 producers,
                 epochs: epochs.clone(),
                 terms: terms.clone(),
+                aborted_indexed: Offset(6),
             };
             let mut bytes = Vec::new();
             state.encode(&mut bytes);

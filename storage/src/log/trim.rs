@@ -169,6 +169,8 @@ impl LogInner {
                     *point = at;
                 }
             }
+            state.aborted.trim(first_segment);
+            self.producers.borrow_mut().forget_aborted(first_segment);
             state.synced = state.synced.max(at.place());
             state.unsynced.retain(|base| *base >= first_segment);
             state.producer_snapshot = state.producer_snapshot.filter(|p| p.segment >= first_segment);
@@ -178,7 +180,7 @@ impl LogInner {
             let done = Box::new(move |result| {
                 let _ = sender.send(result);
             });
-            self.journal_state(state, false, Some(done));
+            self.journal_state(state, Some(done));
             (gone, freed)
         };
         receiver.await.unwrap_or(Err(StorageError::Closed))?;
@@ -198,7 +200,8 @@ impl LogInner {
         let mut renamed = Vec::new();
         for base in gone {
             self.shared.files.forget(self.key, *base);
-            for name in [layout::segment_name(*base), layout::index_name(*base), layout::snapshot_name(*base)] {
+            let names = [layout::segment_name, layout::index_name, layout::snapshot_name, layout::txn_index_name];
+            for name in names.map(|name| name(*base)) {
                 let path = self.dir.join(&name);
                 let result = if at_once || delay == 0 || self.shared.thrift.is_on() {
                     fs::remove_file(&path).await

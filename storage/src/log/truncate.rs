@@ -153,6 +153,7 @@ impl LogInner {
         state.memberships.retain(|(id, _)| id.index < end.next_index);
         state.terms.truncate(end.next_index);
         state.epochs.truncate_end(end.next_offset);
+        state.aborted.cut(end.next_offset);
         // A term that has only entries without offsets begins at the log end.
         if let Some(last) = last.filter(|last| state.epochs.latest().is_none_or(|(term, _)| term < last.term)) {
             state.epochs.assign(last.term, end.next_offset);
@@ -170,20 +171,23 @@ impl LogInner {
         let done = Box::new(move |result| {
             let _ = durable.send(result);
         });
-        self.journal_state(state, true, Some(done));
+        state.producers_ahead = true;
+        self.journal_state(state, Some(done));
         Ok(gone)
     }
 
     /// Makes the producer table again, from the last snapshot and the batches behind it.
     pub(super) async fn rebuild_producers(self: &Rc<Self>) -> Result<(), StorageError> {
-        let (end, first) = {
+        let (end, first, applied) = {
             let state = self.state.borrow();
-            (state.end(), state.segments.front().map_or(Offset::ZERO, |s| s.base_offset))
+            let first = state.segments.front().map_or(Offset::ZERO, |s| s.base_offset);
+            (state.end(), first, state.applied.next_offset)
         };
         let bases: Vec<Offset> = self.state.borrow().segments.iter().map(|s| s.base_offset).collect();
         let mut table = ProducerTable::new();
         let mut from = first;
-        for base in bases.into_iter().rev() {
+        // As in opening a log, no snapshot of what is not applied.
+        for base in bases.into_iter().rev().filter(|base| *base <= applied) {
             let in_memory = {
                 let state = self.state.borrow();
                 state.segment_at(base).and_then(|s| s.tail.as_ref()).and_then(|t| t.snapshot.clone())
@@ -200,10 +204,14 @@ impl LogInner {
         let mut cursor = super::cursor::Cursor::new(self.clone(), (from, 0), end.place());
         while let Some(batch) = cursor.next().await? {
             if entry_kind(&batch).is_ok_and(|kind| kind.is_some()) {
-                table.update(&batch.header, batch.header.base_offset);
+                table.see(&batch.header, batch.header.base_offset, &batch.bytes);
             }
         }
+        let state = &mut *self.state.borrow_mut();
+        table.forget_aborted(state.aborted_known());
+        table.applied(state.applied.next_offset);
         self.producers.replace(table);
+        state.producers_ahead = false;
         Ok(())
     }
 }

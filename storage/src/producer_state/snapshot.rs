@@ -1,13 +1,17 @@
-//! The producer table as bytes, for the snapshot beside each segment.
+//! The producer table as bytes, for the snapshot beside each segment. Version 0 had no transactions behind the producers.
 
-use super::{BATCHES_KEPT, Entry, KeptBatch, ProducerTable};
+use super::{AbortedTransaction, BATCHES_KEPT, Entry, KeptBatch, ProducerTable, Transactions};
 use crate::map::HashMap;
 use crate::model::{Offset, ProducerEpoch, ProducerId};
 use crate::sealed::{self, SealError};
 
 const PRODUCERS: [u8; 4] = *b"CLPT";
-const VERSION: u16 = 0;
+const VERSION: u16 = 1;
 const ENTRY_BYTES: usize = 8 + 2 + 4 + 8 + 8 + 1;
+/// A producer's encoded size at most.
+const PRODUCER_BYTES: usize = ENTRY_BYTES + BATCHES_KEPT * 24;
+const ABORTED_BYTES: usize = 4 * 8;
+const DECIDED_BYTES: usize = 2 * 8;
 
 impl Entry {
     /// The entry as it was before the batches that reach `end`.
@@ -19,14 +23,25 @@ impl Entry {
             entry.last_timestamp = last.timestamp;
             entry.kept = logged as u8;
         }
+        if entry.txn_first_offset >= end.0 {
+            entry.txn_first_offset = -1;
+        }
         Some(entry)
     }
 }
 
 impl ProducerTable {
+    /// Encoded size at most.
+    pub fn encoded_bytes(&self) -> usize {
+        let Transactions { aborted, decided, .. } = &self.transactions;
+        self.entries.len() * PRODUCER_BYTES + aborted.len() * ABORTED_BYTES + decided.len() * DECIDED_BYTES
+    }
+
     /// Appends the table to `out`, sorted by producer id. Big-endian, framed with magic, version and CRC; each entry is
     /// id `i64`, epoch `i16`, coordinator epoch `i32`, last timestamp `i64`, first offset of the open transaction `i64`
-    /// (-1: none), then a count `u8` of batches: last sequence `i32`, delta `u32`, last offset `i64`, timestamp `i64`.
+    /// (-1: none), then a count `u8` of batches: last sequence `i32`, delta `u32`, last offset `i64`, timestamp `i64`. Then come
+    /// the aborted transactions that no index file has and those with markers that were not applied: a count `u32`, and of each
+    /// producer id, first offset, last offset and last stable offset, or first and last offset; all `i64`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.encode_before(Offset::MAX, out);
     }
@@ -37,7 +52,7 @@ impl ProducerTable {
         let mut entries: Vec<(&ProducerId, Entry)> =
             self.entries.iter().filter_map(|(id, e)| Some((id, e.before(end)?))).collect();
         entries.sort_unstable_by_key(|(id, _)| **id);
-        let mut payload = Vec::with_capacity(4 + entries.len() * (ENTRY_BYTES + BATCHES_KEPT * 24));
+        let mut payload = Vec::with_capacity(12 + self.encoded_bytes());
         payload.extend_from_slice(&(entries.len() as u32).to_be_bytes());
         for (id, entry) in entries {
             payload.extend_from_slice(&id.0.to_be_bytes());
@@ -53,12 +68,25 @@ impl ProducerTable {
                 payload.extend_from_slice(&batch.timestamp.to_be_bytes());
             }
         }
+        let aborted: Vec<_> = self.transactions.aborted.iter().filter(|a| a.last_offset < end).collect();
+        payload.extend_from_slice(&(aborted.len() as u32).to_be_bytes());
+        for AbortedTransaction { producer, first_offset, last_offset, last_stable_offset } in aborted {
+            for field in [producer.0, first_offset.0, last_offset.0, last_stable_offset.0] {
+                payload.extend_from_slice(&field.to_be_bytes());
+            }
+        }
+        let decided: Vec<_> = self.transactions.decided.iter().filter(|(_, marker)| *marker < end).collect();
+        payload.extend_from_slice(&(decided.len() as u32).to_be_bytes());
+        for (first, marker) in decided {
+            payload.extend_from_slice(&first.0.to_be_bytes());
+            payload.extend_from_slice(&marker.0.to_be_bytes());
+        }
         sealed::seal(PRODUCERS, VERSION, &payload, out);
     }
 
     /// Takes a table off the front of `bytes`.
     pub fn decode(bytes: &mut &[u8]) -> Result<ProducerTable, SealError> {
-        let (_, mut fields) = sealed::open(PRODUCERS, VERSION, bytes)?;
+        let (version, mut fields) = sealed::open(PRODUCERS, VERSION, bytes)?;
         let count = u32::from_be_bytes(fields.array()?) as usize;
         if count > fields.room_for(ENTRY_BYTES) {
             return Err(SealError::Contents);
@@ -86,7 +114,28 @@ impl ProducerTable {
                 return Err(SealError::Contents);
             }
         }
+        let mut transactions = Transactions::default();
+        transactions.reopen(&entries);
+        if version >= 1 {
+            let fields = &mut fields;
+            let count = u32::from_be_bytes(fields.array()?) as usize;
+            if count > fields.room_for(ABORTED_BYTES) {
+                return Err(SealError::Contents);
+            }
+            for _ in 0..count {
+                transactions.aborted.push(AbortedTransaction {
+                    producer: ProducerId(i64::from_be_bytes(fields.array()?)),
+                    first_offset: Offset(i64::from_be_bytes(fields.array()?)),
+                    last_offset: Offset(i64::from_be_bytes(fields.array()?)),
+                    last_stable_offset: Offset(i64::from_be_bytes(fields.array()?)),
+                });
+            }
+            for _ in 0..u32::from_be_bytes(fields.array()?) {
+                let first = Offset(i64::from_be_bytes(fields.array()?));
+                transactions.decided.push_back((first, Offset(i64::from_be_bytes(fields.array()?))));
+            }
+        }
         fields.end()?;
-        Ok(ProducerTable { entries })
+        Ok(ProducerTable { entries, transactions })
     }
 }

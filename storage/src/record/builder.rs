@@ -28,13 +28,30 @@ pub enum TransactionMarker {
 impl TransactionMarker {
     /// What the control batch `batch` says; `None` if it is another kind of control batch.
     pub fn of(header: &BatchHeader, batch: &[u8]) -> Option<TransactionMarker> {
-        let mut records = batch.get(HEADER_BYTES..)?;
-        let record = RecordBody::read(&mut records).ok().filter(|_| header.is_control() && header.count > 0)?;
-        match record.key? {
-            [_, _, 0, 0, ..] => Some(TransactionMarker::Abort),
-            [_, _, 0, 1, ..] => Some(TransactionMarker::Commit),
-            _ => None,
-        }
+        EndMarker::of(header, batch).map(|end| end.marker)
+    }
+}
+
+/// What a transaction marker says, and who had it written (`EndTransactionMarker`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EndMarker {
+    pub marker: TransactionMarker,
+    /// -1 where the marker does not say.
+    pub coordinator_epoch: i32,
+}
+
+impl EndMarker {
+    /// What the control batch `batch` says; `None` if it is another kind of control batch.
+    pub fn of(header: &BatchHeader, batch: &[u8]) -> Option<EndMarker> {
+        let mut records = batch.get(HEADER_BYTES..).filter(|_| header.is_control() && header.count > 0)?;
+        let record = RecordBody::read(&mut records).ok()?;
+        let marker = match record.key? {
+            [_, _, 0, 0, ..] => TransactionMarker::Abort,
+            [_, _, 0, 1, ..] => TransactionMarker::Commit,
+            _ => return None,
+        };
+        let epoch = record.value.and_then(|value| value.get(2..6)).and_then(|bytes| bytes.try_into().ok());
+        Some(EndMarker { marker, coordinator_epoch: epoch.map_or(-1, i32::from_be_bytes) })
     }
 }
 

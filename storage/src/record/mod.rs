@@ -14,7 +14,7 @@ mod varint;
 
 pub use body::Malformed;
 pub(crate) use body::RecordBody;
-pub use builder::{BatchBuilder, BuildError, TransactionMarker};
+pub use builder::{BatchBuilder, BuildError, EndMarker, TransactionMarker};
 pub use codec::{Codec, CodecError, Compression};
 pub(crate) use header::seal;
 pub use header::{

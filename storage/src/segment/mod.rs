@@ -12,6 +12,7 @@ pub(crate) mod index;
 pub(crate) mod index_file;
 pub(crate) mod index_heads;
 pub(crate) mod scan;
+pub(crate) mod txn_index;
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -110,7 +110,7 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
         if target.log.last_file.get() > old.last || !target.log.is_at_rest() {
             target.log.snapshot_producers().await?;
             target.log.snapshot_index().await;
-            target.log.journal_state(&mut target.log.state.borrow_mut(), false, None);
+            target.log.journal_state(&mut target.log.state.borrow_mut(), None);
         } else {
             at_rest.push(target);
         }
@@ -121,7 +121,7 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
     let (used, at_rest): (Vec<&Target>, Vec<&Target>) =
         at_rest.into_iter().filter(|t| !t.log.is_deleted()).partition(|t| in_use(&t.log));
     for target in &used {
-        target.log.journal_state(&mut target.log.state.borrow_mut(), false, None);
+        target.log.journal_state(&mut target.log.state.borrow_mut(), None);
     }
     if !used.is_empty() {
         shared.flush().await?;

@@ -207,6 +207,7 @@ async fn clear(dir: &Path) -> Result<(), StorageError> {
             ".log",
             ".idx",
             ".snap",
+            layout::TXN_INDEX_SUFFIX,
             layout::INDEXES_FILE,
             layout::DELETED_SUFFIX,
             layout::UNFINISHED_SUFFIX,

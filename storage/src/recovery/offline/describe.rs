@@ -11,10 +11,10 @@ use crate::journal::{parse_file_name, retire};
 use crate::layout;
 use crate::ledger::LedgerState;
 use crate::log::state::{PartitionState, read_vote};
-use crate::producer_state::ProducerTable;
+use crate::producer_state::{AbortedTransaction, ProducerTable};
 use crate::record::dump::Fields;
 use crate::segment::index_file::IndexSummary;
-use crate::segment::index_heads;
+use crate::segment::{index_heads, txn_index};
 
 /// Why a file cannot be described.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,16 @@ pub fn describe_file(path: &Path) -> Result<Option<Vec<Fields>>, DescribeError> 
         index(&IndexSummary::read(&bytes()?).map_err(|e| damaged(&e))?)
     } else if text.ends_with(".snap") {
         producers(&ProducerTable::decode(&mut &bytes()?[..]).map_err(|e| damaged(&e))?)
+    } else if text.ends_with(layout::TXN_INDEX_SUFFIX) {
+        let aborted = |aborted: &AbortedTransaction| {
+            let mut fields = Fields::default();
+            fields.int("producerId", aborted.producer.0);
+            fields.int("firstOffset", aborted.first_offset.0);
+            fields.int("lastOffset", aborted.last_offset.0);
+            fields.int("lastStableOffset", aborted.last_stable_offset.0);
+            fields
+        };
+        txn_index::decode(&bytes()?).map_err(|e| damaged(&e))?.iter().map(aborted).collect()
     } else if text == layout::REPLAYED_MARK {
         let files = retire::decode(&bytes()?).map_err(|e| damaged(&e))?;
         files.iter().map(|id| file_id(*id)).collect()

@@ -19,7 +19,7 @@ use crate::record::Batches;
 use crate::recovery::decision::log::{self as log_table, Decision as LogDecision};
 use crate::recovery::decision::partition::{self as table, Decision, Directory, Ledger};
 use crate::recovery::plan::Plan;
-use crate::segment::index_heads;
+use crate::segment::{index_heads, txn_index};
 
 /// The files of a partition.
 #[derive(Default)]
@@ -101,6 +101,10 @@ fn look(dir: &Path, findings: &mut Findings<'_>) -> Result<Found, DataDirError> 
             let bytes = read(&path)?.unwrap_or_default();
             if let Err(error) = ProducerTable::decode(&mut &bytes[..]) {
                 findings.note(&path, format!("{error}: the producers are found in the log again"));
+            }
+        } else if layout::parse_offset(&name, layout::TXN_INDEX_SUFFIX).is_some() {
+            if let Err(reason) = txn_index::decode(&read(&path)?.unwrap_or_default()) {
+                findings.damage(&path, None, reason);
             }
         } else if name.to_str().is_some_and(|name| name.ends_with(".checkpoint")) {
             check_snapshot(&path, findings)?;

@@ -1,0 +1,244 @@
+//! The aborted transactions of a log, for readers of what is committed: which there are, and their files.
+//!
+//! A marker that ends a transaction badly puts it into the producer table, which is kept as the log's state is. From there it goes
+//! into the `.txnindex` file of the marker's segment, durably, before the table forgets it:
+//!
+//! ```text
+//! markers   .txnindex files count            | in the producer table
+//!           ----------------------------- indexed ------------------- log end
+//! ```
+//! What a file says of markers at or behind `indexed` is not looked at: they may have been lost or cut off since. `indexed`
+//! passes such a file only when it has been written again.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use core_pinning::disk::fs;
+
+use super::{Log, LogInner, LogState};
+use crate::error::{Doing, ReadError, StorageError};
+use crate::layout;
+use crate::model::Offset;
+use crate::producer_state::AbortedTransaction;
+use crate::segment::txn_index;
+
+/// Files of a log whose contents stay in memory, and how many transactions each of them has at most.
+const CACHED_FILES: usize = 4;
+const CACHED_MAX: usize = 32 << 10;
+
+/// What is known of a log's `.txnindex` files.
+#[derive(Default)]
+pub(crate) struct AbortedFiles {
+    pub(crate) indexed: Offset,
+    /// By the segment's base offset.
+    files: BTreeMap<Offset, AbortedFile>,
+}
+
+#[derive(Default)]
+struct AbortedFile {
+    entries: Option<Rc<[AbortedTransaction]>>,
+    /// May say what is not so of markers at or behind `indexed`.
+    stale: bool,
+}
+
+impl AbortedFiles {
+    /// As found: `indexed` is the state's, `files` are the segments with such a file and where these end.
+    pub(crate) fn found(indexed: Offset, files: impl Iterator<Item = (Offset, Offset)>) -> AbortedFiles {
+        let file = |end| AbortedFile { entries: None, stale: end > indexed };
+        AbortedFiles { indexed, files: files.map(|(base, end)| (base, file(end))).collect() }
+    }
+
+    /// The log was cut to end at `end`.
+    pub(crate) fn cut(&mut self, end: Offset) {
+        if self.indexed > end {
+            self.indexed = end;
+            self.files.values_mut().for_each(|file| *file = AbortedFile { entries: None, stale: true });
+        }
+    }
+
+    /// The log begins with the segment `first`.
+    pub(crate) fn trim(&mut self, first: Offset) {
+        self.files = self.files.split_off(&first);
+    }
+
+    /// One segment has taken the place of `bases`.
+    pub(crate) fn replace(&mut self, bases: &[Offset], entries: Rc<[AbortedTransaction]>) {
+        bases.iter().for_each(|base| drop(self.files.remove(base)));
+        if let Some(base) = bases.first().filter(|_| !entries.is_empty()) {
+            self.set(*base, entries);
+        }
+    }
+
+    fn set(&mut self, base: Offset, entries: Rc<[AbortedTransaction]>) {
+        let cached = self.files.iter().filter(|(at, file)| **at != base && file.entries.is_some());
+        // The oldest one goes: reads go on towards the end.
+        let oldest = (cached.clone().count() >= CACHED_FILES).then(|| cached.map(|(at, _)| *at).min()).flatten();
+        if let Some(file) = oldest.and_then(|at| self.files.get_mut(&at)) {
+            file.entries = None;
+        }
+        let entries = Some(entries).filter(|entries| entries.len() <= CACHED_MAX);
+        self.files.insert(base, AbortedFile { entries, stale: false });
+    }
+}
+
+impl LogState {
+    fn base_of(&self, offset: Offset) -> Option<Offset> {
+        self.segments.get(self.segment_number(offset)).map(|s| s.base_offset)
+    }
+
+    /// Up to where what the producer table says of aborted transactions is not of interest.
+    pub(crate) fn aborted_known(&self) -> Offset {
+        self.aborted.indexed.max(self.segments.front().map_or(Offset::ZERO, |s| s.base_offset))
+    }
+}
+
+impl Log {
+    /// Where the first transaction begins of which readers of what is committed do not know how it ends; the high watermark
+    /// if there is none before it.
+    pub fn last_stable_offset(&self) -> Offset {
+        let bounds = self.bounds();
+        let unstable = self.0.producers.borrow().first_unstable_offset();
+        unstable.map_or(bounds.high_watermark, |first| first.max(bounds.log_start).min(bounds.high_watermark))
+    }
+
+    /// The aborted transactions of which records may lie from `from` to before `upto`, by their markers. `OutOfRange` if the
+    /// log no longer has what is asked for.
+    pub async fn aborted_transactions(&self, from: Offset, upto: Offset) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let inner = &self.0;
+        let stand = |state: &LogState| (state.generation, state.aborted.indexed);
+        loop {
+            let (before, bases) = {
+                let state = inner.state.borrow();
+                let first = state.base_of(from).unwrap_or(from);
+                let bases: Vec<Offset> = state.aborted.files.range(first..).map(|(base, _)| *base).collect();
+                (stand(&state), bases)
+            };
+            let mut found = Vec::new();
+            for base in bases {
+                let Some(entries) = inner.aborted_in(base).await? else { continue };
+                if overlapping(&entries, from, upto, &mut found) {
+                    break;
+                }
+            }
+            overlapping(inner.producers.borrow().aborted(), from, upto, &mut found);
+            let state = inner.state.borrow();
+            if state.segments.front().is_some_and(|first| from < first.base_offset) {
+                return Err(ReadError::OutOfRange);
+            }
+            // Otherwise some may have moved from where they were looked for later to where they were looked for before.
+            if stand(&state) == before {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// True if no later one can overlap.
+fn overlapping(
+    entries: &[AbortedTransaction],
+    from: Offset,
+    upto: Offset,
+    found: &mut Vec<AbortedTransaction>,
+) -> bool {
+    for entry in entries.iter().skip(entries.partition_point(|entry| entry.last_offset < from)) {
+        if entry.first_offset < upto {
+            found.push(*entry);
+        }
+        if entry.last_stable_offset >= upto {
+            return true;
+        }
+    }
+    false
+}
+
+impl LogInner {
+    /// What the segment's file says; `None` if it has none.
+    pub(crate) async fn aborted_in(&self, base: Offset) -> Result<Option<Rc<[AbortedTransaction]>>, StorageError> {
+        let generation = {
+            let state = self.state.borrow();
+            match state.aborted.files.get(&base) {
+                None => return Ok(None),
+                Some(AbortedFile { entries: Some(entries), .. }) => return Ok(Some(entries.clone())),
+                Some(_) => state.generation,
+            }
+        };
+        let path = self.dir.join(layout::txn_index_name(base));
+        let bytes = crate::durable::read(&path).await?.unwrap_or_default();
+        let mut entries = txn_index::decode(&bytes).map_err(|reason| self.corrupt(base, 0, reason))?;
+        let state = &mut *self.state.borrow_mut();
+        entries.retain(|entry| entry.last_offset < state.aborted.indexed);
+        let entries: Rc<[AbortedTransaction]> = entries.into();
+        let fresh = state.aborted.files.get(&base).is_some_and(|file| !file.stale);
+        if fresh && state.generation == generation {
+            state.aborted.set(base, entries.clone());
+        }
+        Ok(Some(entries))
+    }
+
+    /// Moves aborted transactions from the producer table into their files, durably, if there are `least` of them or a file is to
+    /// be written again; `indexed` is at the log end then.
+    pub(crate) async fn index_aborted(self: &Rc<Self>, least: usize) -> Result<(), StorageError> {
+        let _turn = self.marks.indexing.0.acquire(1).await;
+        let (end, generation, mut groups) = {
+            let state = &mut *self.state.borrow_mut();
+            if state.producers_ahead {
+                return Err(StorageError::refused("the log is being cut"));
+            }
+            let producers = self.producers.borrow();
+            let stale = state.aborted.files.iter().filter(|(_, file)| file.stale).map(|(base, _)| (*base, Vec::new()));
+            let mut groups: BTreeMap<Offset, Vec<AbortedTransaction>> = stale.collect();
+            let new = producers.aborted();
+            if new.len() < least && (groups.is_empty() || least > 1) {
+                if new.is_empty() && groups.is_empty() {
+                    state.aborted.indexed = state.log_end;
+                }
+                return Ok(());
+            }
+            for aborted in new {
+                if let Some(base) = state.base_of(aborted.last_offset) {
+                    groups.entry(base).or_default().push(*aborted);
+                }
+            }
+            (state.log_end, state.generation, groups)
+        };
+        for (base, entries) in &mut groups {
+            if let Some(before) = self.aborted_in(*base).await? {
+                entries.splice(0..0, before.iter().copied());
+            }
+            self.write_aborted(*base, entries).await?;
+        }
+        if !groups.is_empty() {
+            fs::sync_dir(&self.dir).await.doing("sync", &self.dir)?;
+        }
+        let state = &mut *self.state.borrow_mut();
+        if state.generation != generation {
+            // The log was cut or compacted meanwhile: the files are written again before they count.
+            let stale = groups.into_keys().map(|base| (base, AbortedFile { entries: None, stale: true }));
+            state.aborted.files.extend(stale);
+            return Ok(());
+        }
+        for (base, entries) in groups {
+            state.aborted.files.remove(&base);
+            if state.segment_at(base).is_some() && !entries.is_empty() {
+                state.aborted.set(base, entries.into());
+            }
+        }
+        state.aborted.indexed = end;
+        state.state_file_current = false;
+        self.producers.borrow_mut().forget_aborted(end);
+        Ok(())
+    }
+
+    /// Writes the segment's file; the directory is not synced. Nothing aborted: no file.
+    pub(crate) async fn write_aborted(&self, base: Offset, entries: &[AbortedTransaction]) -> Result<(), StorageError> {
+        let path = self.dir.join(layout::txn_index_name(base));
+        if !entries.is_empty() {
+            return crate::durable::replace(&path, txn_index::encode(entries), true).await;
+        }
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.doing("remove", &path),
+        }
+    }
+}
