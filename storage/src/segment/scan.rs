@@ -48,13 +48,16 @@ pub(crate) struct FileScan {
     buffer_at: u32,
     /// What an index says of the first batch.
     expected: Option<Offset>,
+    /// Where the last batch ended: none begins before that. The CRC does not cover a batch's base offset.
+    ended: Option<Offset>,
     counters: Rc<Counters>,
 }
 
 impl FileScan {
     pub(crate) fn new(file: File, position: u32, end: u32, counters: Rc<Counters>) -> FileScan {
         let (read_bytes, first_bytes, buffer) = (READ_BYTES, None, Bytes::new());
-        FileScan { file, position, end, read_bytes, first_bytes, buffer, buffer_at: 0, expected: None, counters }
+        let (expected, ended) = (None, None);
+        FileScan { file, position, end, read_bytes, first_bytes, buffer, buffer_at: 0, expected, ended, counters }
     }
 
     /// Ends with [`ScanError::Index`] if the first batch is not an intact one with this base offset.
@@ -121,6 +124,10 @@ impl FileScan {
         }
         let bytes = self.buffer.slice(at..at + size);
         header.verify_crc(&bytes).map_err(|e| bad(e.to_string()))?;
+        if let Some(ended) = self.ended.filter(|ended| header.base_offset < *ended) {
+            return Err(bad(format!("base offset {} behind a batch that ends before {ended}", header.base_offset)));
+        }
+        self.ended = Some(header.next_offset());
         self.position += size as u32;
         Ok(Some(FoundBatch { position, header, bytes }))
     }
