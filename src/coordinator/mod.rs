@@ -4,6 +4,8 @@
 //! to that partition, and is answered when they are applied. After a start the same records rebuild the machine.
 
 mod group;
+mod markers;
+mod verification;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -18,6 +20,8 @@ use corelane_storage::model::TopicId;
 use hashbrown::HashMap;
 
 pub use self::group::GroupPartition;
+pub use self::markers::write_markers;
+pub use self::verification::{VerifyTransaction, verify_transaction};
 use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, TopicImage, owner};
 use crate::router::ShardCall;
 use crate::shard::Shard;

@@ -4,8 +4,9 @@
 //! since. So after an answer the connection remembers, shard by shard, where the partitions ended; a request that begins
 //! right there need not be read for, only waited for; and a watch that nothing has ended goes on over many requests.
 //!
-//! Invariant: a tail is kept only while each of its partitions was asked for from its high watermark, as told by its own
-//! shard less than [`FRESH`] ago; and what lies beyond that ends the tail's watch, which was begun with that watermark.
+//! Invariant: a tail is kept only while each of its partitions was asked for from its high watermark (from its last stable
+//! offset by who reads what is committed), as told by its own shard less than [`FRESH`] ago; and what lies beyond that ends the
+//! tail's watch, which was begun with that offset.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -65,7 +66,7 @@ impl Tail {
         let at_end = |((old, new), told): ((&Asked, &Asked), &FetchedRecords)| {
             told.error == ErrorCode::None
                 && told.diverging.is_none()
-                && new.read.offset == told.high_watermark
+                && new.read.offset == told.readable_end(new.read.committed)
                 && new.read.epochs.current_leader_epoch == old.read.epochs.current_leader_epoch
         };
         if !self.asked.iter().zip(&next).zip(&self.told).all(at_end) {
@@ -99,7 +100,8 @@ impl Tail {
 
     fn watch(&mut self, shard: &Rc<Shard>, to: ShardId, terms: Terms) {
         if self.watch.is_none() {
-            let seen = self.told.iter().map(|told| told.high_watermark).collect();
+            let ends = self.told.iter().zip(self.asked.iter());
+            let seen = ends.map(|(told, asked)| told.readable_end(asked.read.committed)).collect();
             self.watch = Some(Watch::begin(shard, to, self.asked.clone(), seen, terms));
         }
     }

@@ -25,7 +25,7 @@ pub struct Terms {
 struct WatchCall {
     id: u64,
     asked: Arc<[Asked]>,
-    /// The high watermarks that the fetch has seen; growth since then counts at once.
+    /// The ends that the fetch has seen; growth since then counts at once.
     seen: Vec<i64>,
     terms: Terms,
 }
@@ -39,8 +39,8 @@ impl ShardCall for WatchCall {
         for (asked, seen) in self.asked.iter().zip(&self.seen) {
             match shard.partitions.get(asked.key) {
                 Some(partition) => {
-                    partition.watch(&waiter, *seen);
-                    partitions.push(partition);
+                    partition.watch(&waiter, *seen, asked.read.committed);
+                    partitions.push((partition, asked.read.committed));
                 }
                 None => waiter.fire(),
             }
@@ -63,13 +63,13 @@ impl ShardCall for WatchCall {
 struct Waiting {
     shard: Rc<Shard>,
     id: u64,
-    partitions: Vec<Rc<Partition>>,
+    partitions: Vec<(Rc<Partition>, bool)>,
     waiter: Rc<FetchWaiter>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.partitions.iter().for_each(|partition| partition.forget(&self.waiter));
+        self.partitions.iter().for_each(|(partition, committed)| partition.forget(&self.waiter, *committed));
         self.shard.fetch_waits.borrow_mut().remove(&self.id);
     }
 }

@@ -15,3 +15,4 @@ mod operations;
 pub mod request;
 pub mod server;
 pub mod topics;
+mod transaction_check;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use corelane_protocol::ErrorCode;
 use corelane_storage::model::Offset;
+use corelane_storage::producer_state::AbortedTransaction;
 use corelane_storage::record::{Batches, Codec};
 use corelane_storage::{ReadError, ReadLimit};
 
@@ -27,6 +28,8 @@ pub struct FetchRead {
     pub epochs: EpochCheck,
     /// The client can read zstd (KIP-110: Fetch v10+).
     pub zstd: bool,
+    /// Read only what is decided (`read_committed`).
+    pub committed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub struct FetchedRecords {
     pub diverging: Option<(i32, i64)>,
     pub slices: Vec<Bytes>,
     pub bytes: usize,
+    /// Where `committed` was asked for: transactions of which the slices may hold records that are to be left out.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 impl FetchedRecords {
@@ -51,12 +56,18 @@ impl FetchedRecords {
             diverging: None,
             slices: Vec::new(),
             bytes: 0,
+            aborted: Vec::new(),
         }
     }
 
     pub fn without_records(&self) -> FetchedRecords {
         let FetchedRecords { error, high_watermark, last_stable_offset, log_start, diverging, .. } = *self;
-        FetchedRecords { error, high_watermark, last_stable_offset, log_start, diverging, slices: Vec::new(), bytes: 0 }
+        FetchedRecords { high_watermark, last_stable_offset, log_start, diverging, ..FetchedRecords::failed(error) }
+    }
+
+    /// How far a reader may read.
+    pub fn readable_end(&self, committed: bool) -> i64 {
+        if committed { self.last_stable_offset } else { self.high_watermark }
     }
 }
 
@@ -84,24 +95,31 @@ impl Partition {
             return FetchedRecords::failed(ErrorCode::OffsetOutOfRange);
         }
         let mut fetched = FetchedRecords {
-            error: ErrorCode::None,
             high_watermark: bounds.high_watermark.0,
-            // Without transactions nothing is undecided.
-            last_stable_offset: bounds.high_watermark.0,
+            last_stable_offset: self.log.last_stable_offset().0,
             log_start: bounds.log_start.0,
             diverging,
-            slices: Vec::new(),
-            bytes: 0,
+            ..FetchedRecords::failed(ErrorCode::None)
         };
         if fetched.diverging.is_some() {
             return fetched;
         }
-        let limit =
-            ReadLimit { max_bytes: read.max_bytes, at_least_one: read.at_least_one, upto: bounds.high_watermark };
-        if read.offset >= bounds.high_watermark.0 || (read.max_bytes == 0 && !read.at_least_one) {
+        let upto = Offset(fetched.readable_end(read.committed));
+        let limit = ReadLimit { max_bytes: read.max_bytes, at_least_one: read.at_least_one, upto };
+        if read.offset >= upto.0 || (read.max_bytes == 0 && !read.at_least_one) {
             return fetched;
         }
-        match self.log.read(Offset(read.offset), limit).await {
+        let slices = match self.log.read(Offset(read.offset), limit).await {
+            Ok(slices) if read.committed && slices.bytes > 0 => {
+                let aborted = self.log.aborted_transactions(Offset(read.offset), slices.next_offset).await;
+                aborted.map(|aborted| {
+                    fetched.aborted = aborted;
+                    slices
+                })
+            }
+            other => other,
+        };
+        match slices {
             Ok(slices) if !read.zstd && has_zstd(&slices.slices) => {
                 FetchedRecords::failed(ErrorCode::UnsupportedCompressionType)
             }
@@ -131,17 +149,18 @@ impl Partition {
         Ok((epoch < last_fetched_epoch || end < offset).then_some((epoch, end)))
     }
 
-    /// Counts what arrives here against `waiter` until [`Partition::forget`]. `seen`: the high watermark that the fetch
-    /// has already looked at; growth since then counts at once.
-    pub fn watch(&self, waiter: &Rc<FetchWaiter>, seen: i64) {
-        self.waiters.add(waiter);
-        if self.is_deleted() || self.bounds().high_watermark.0 > seen {
+    /// Counts what arrives here against `waiter` until [`Partition::forget`]. `seen`: the high watermark (or, of what is
+    /// `committed`, the last stable offset) that the fetch has already looked at; growth since then counts at once.
+    pub fn watch(&self, waiter: &Rc<FetchWaiter>, seen: i64, committed: bool) {
+        self.waiters.add(waiter, committed);
+        let end = if committed { self.log.last_stable_offset() } else { self.bounds().high_watermark };
+        if self.is_deleted() || end.0 > seen {
             waiter.fire();
         }
     }
 
-    pub fn forget(&self, waiter: &Rc<FetchWaiter>) {
-        self.waiters.remove(waiter);
+    pub fn forget(&self, waiter: &Rc<FetchWaiter>, committed: bool) {
+        self.waiters.remove(waiter, committed);
     }
 
     /// Waits until anything is applied, or the partition is deleted.
@@ -149,11 +168,11 @@ impl Partition {
         struct Waiting<'a>(&'a Partition, Rc<FetchWaiter>);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
-                self.0.forget(&self.1);
+                self.0.forget(&self.1, false);
             }
         }
         let waiting = Waiting(self, FetchWaiter::new(1));
-        self.waiters.add(&waiting.1);
+        self.waiters.add(&waiting.1, false);
         waiting.1.fired().await;
     }
 }

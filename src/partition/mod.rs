@@ -5,6 +5,7 @@ mod fetch;
 mod intake;
 mod offsets;
 mod produce;
+mod transactions;
 mod waiters;
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +17,7 @@ use corelane_config::TopicConfig;
 use corelane_protocol::ErrorCode;
 use corelane_raft::{Group, Proposal};
 use corelane_storage::model::{Offset, PartitionKey, Term};
-use corelane_storage::record::BatchHeader;
+use corelane_storage::record::{BatchHeader, EndMarker};
 use corelane_storage::{Bounds, Log, StorageError};
 
 pub use config::log_config;
@@ -24,6 +25,7 @@ pub use fetch::{EpochCheck, FetchRead, FetchedRecords};
 pub use intake::Taken;
 pub use offsets::OffsetSpec;
 pub use produce::{Appended, ProduceContext, ProduceFailure};
+pub use transactions::{Marker, Membership};
 pub use waiters::FetchWaiter;
 
 /// Owned by one shard; everything that waits holds an `Rc`, so that a deleted partition ends when its last user does.
@@ -42,6 +44,7 @@ pub struct Partition {
     /// Batches that are proposed and not yet applied, in their order.
     proposed: RefCell<VecDeque<Proposed>>,
     intake: intake::Intake,
+    gates: transactions::Gates,
     waiters: waiters::Waiters,
     /// Set when the topic is deleted: what waits or comes later is told so.
     deleted: Cell<bool>,
@@ -60,13 +63,15 @@ impl Partition {
             next_offset,
             proposed: RefCell::default(),
             intake: intake::Intake::default(),
+            gates: transactions::Gates::default(),
             waiters: waiters::Waiters::default(),
             deleted: Cell::new(false),
         });
         let weak = Rc::downgrade(&partition);
         partition.group.on_applied(move |high_watermark| {
             if let Some(partition) = weak.upgrade() {
-                partition.waiters.advanced(partition.applied_bytes(high_watermark));
+                let (bytes, stable) = (partition.applied_bytes(high_watermark), partition.log.last_stable_offset());
+                partition.waiters.advanced(bytes, high_watermark, stable);
             }
         });
         partition
@@ -132,8 +137,10 @@ impl Partition {
 
 /// A batch on its way into the log.
 struct Proposed {
-    /// Its producer and sequence; of a batch of the broker's own there is nothing to remember.
-    header: Option<BatchHeader>,
+    /// Its producer and sequence.
+    header: BatchHeader,
+    /// What it says, if it ends a transaction.
+    marker: Option<EndMarker>,
     base: Offset,
     last: Offset,
     size: usize,

@@ -52,25 +52,32 @@ impl OffsetAt {
 }
 
 impl Partition {
-    pub async fn list_offset(&self, spec: OffsetSpec, current_leader_epoch: i32) -> Result<OffsetAt, ErrorCode> {
+    /// `committed`: as one who reads only what is committed sees the log.
+    pub async fn list_offset(
+        &self,
+        spec: OffsetSpec,
+        current_leader_epoch: i32,
+        committed: bool,
+    ) -> Result<OffsetAt, ErrorCode> {
         if self.is_deleted() {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
         self.check_epoch(current_leader_epoch)?;
         let bounds = self.bounds();
+        let end = if committed { self.log.last_stable_offset() } else { bounds.high_watermark };
         let bound = |offset: Offset, epoch: Option<Term>| OffsetAt {
             offset: offset.0,
             timestamp: -1,
             leader_epoch: epoch.map_or(-1, |t| t.0 as i32),
         };
         let found = match spec {
-            OffsetSpec::Latest => return Ok(bound(bounds.high_watermark, Some(self.leader_epoch()))),
+            OffsetSpec::Latest => return Ok(bound(end, Some(self.leader_epoch()))),
             OffsetSpec::Earliest | OffsetSpec::EarliestLocal => {
                 return Ok(bound(bounds.log_start, self.log.term_at(bounds.log_start)));
             }
             OffsetSpec::LatestTiered | OffsetSpec::EarliestPendingUpload => return Ok(OffsetAt::NONE),
-            OffsetSpec::MaxTimestamp => self.log.max_timestamp(bounds.high_watermark).await,
-            OffsetSpec::Timestamp(time) => self.log.offset_for_timestamp(time, bounds.high_watermark).await,
+            OffsetSpec::MaxTimestamp => self.log.max_timestamp(end).await,
+            OffsetSpec::Timestamp(time) => self.log.offset_for_timestamp(time, end).await,
         };
         match found {
             Ok(None) => Ok(OffsetAt::NONE),

@@ -9,14 +9,16 @@ use corelane_config::TopicConfig;
 use corelane_protocol::ErrorCode;
 use corelane_raft::{Proposal, ProposeError};
 use corelane_storage::StorageError;
-use corelane_storage::model::Offset;
-use corelane_storage::producer_state::{Checked, Coming, ProducerError, Verification};
+use corelane_storage::model::{Offset, ProducerId};
+use corelane_storage::producer_state::{Checked, Coming, ProducerError, ProducerTable, Verification};
 use corelane_storage::record::{
-    BatchBuilder, BatchHeader, RecordErrors, Validated, Validation, ValidationContext, max_decompressed_bytes,
+    BatchBuilder, BatchHeader, EndMarker, RecordErrors, Validated, Validation, ValidationContext,
+    max_decompressed_bytes,
 };
 
 use super::config::{compression_target, timestamp_type};
 use super::intake::Taken;
+use super::transactions::Membership;
 use super::{Partition, Proposed};
 use crate::exit;
 
@@ -27,10 +29,11 @@ pub struct ProduceContext {
     pub allow_zstd: bool,
 }
 
-/// The topic's settings and the broker's clock as a batch came.
+/// The topic's settings and the broker's clock as a batch came, and what is known of its transaction.
 pub(super) struct Arrival {
     pub(super) config: Rc<TopicConfig>,
     pub(super) now_ms: i64,
+    pub(super) verification: Verification,
 }
 
 /// A batch in the log.
@@ -131,13 +134,16 @@ impl Produced {
 impl Partition {
     /// Checks a client's batch and gives it the next offsets: at once, or later where that takes long or another batch is before
     /// it. The order of calls is the order of the log.
-    pub fn produce(self: &Rc<Self>, batch: &Bytes, context: ProduceContext) -> Taken {
+    pub fn produce(self: &Rc<Self>, batch: &Bytes, context: ProduceContext, membership: Membership) -> Taken {
         if self.is_deleted() {
             return Taken::Now(Box::new(Err(ErrorCode::UnknownTopicOrPartition.into())));
         }
-        let arrival = Arrival { config: self.config(), now_ms: wall_ms() };
+        let arrival = Arrival { config: self.config(), now_ms: wall_ms(), verification: Verification::Missing };
         match Validation::begin(batch, &self.validation(&arrival.config, arrival.now_ms, context)) {
-            Ok(validation) => self.take_in(validation, arrival),
+            Ok(validation) => match (membership, BatchHeader::parse(batch)) {
+                (Membership::Known, _) | (_, Err(_)) => self.take_in(validation, arrival),
+                (membership, Ok(header)) => self.wait_at_gate(&header, membership, validation, arrival),
+            },
             Err(errors) => Taken::Now(Box::new(Err(errors.into()))),
         }
     }
@@ -152,8 +158,8 @@ impl Partition {
         if self.is_deleted() {
             return Err(ErrorCode::UnknownTopicOrPartition.into());
         }
-        let Arrival { config, now_ms } = arrival;
-        if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header)? {
+        let Arrival { config, now_ms, verification } = arrival;
+        if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header, verification)? {
             // Kafka: the timestamp of the first copy, whichever kind the topic has.
             let appended = Appended { append_time_ms: timestamp, ..self.appended(&config, base, last, timestamp) };
             return Ok(Produced { appended, progress: Progress::Duplicate(self.clone()) });
@@ -161,39 +167,47 @@ impl Partition {
         let base = self.next_offset.get();
         let header = validated.header;
         let last = base + i64::from(header.last_offset_delta);
-        let proposal = self.propose(validated.into_batch(), Some(header), base, last)?;
+        let proposal = self.propose(validated.into_batch(), header, None, base, last)?;
         Ok(Produced { appended: self.appended(&config, base, last, now_ms), progress: Progress::Proposed(proposal) })
     }
 
     /// Orders a batch of the broker's own: built by it, so not checked.
     pub fn append(&self, batch: BatchBuilder) -> Result<Proposal, ProduceFailure> {
         let base = self.next_offset.get();
-        let count = batch.len() as i64;
-        let placed = batch.build_at(base, self.leader_epoch()).map_err(|error| ProduceFailure {
+        let too_large = |error: String| ProduceFailure {
             code: ErrorCode::MessageTooLarge,
-            message: Some(error.to_string()),
+            message: Some(error),
             records: Vec::new(),
-        })?;
-        let last = base + (count - 1);
-        self.propose(placed, None, base, last)
+        };
+        let placed = batch.build_at(base, self.leader_epoch()).map_err(|error| too_large(error.to_string()))?;
+        let header = BatchHeader::parse(&placed).map_err(|error| too_large(error.to_string()))?;
+        let marker = EndMarker::of(&header, &placed);
+        self.propose(placed, header, marker, base, header.last_offset())
+    }
+
+    fn check_producer(&self, header: &BatchHeader, verification: Verification) -> Result<Checked, ProducerError> {
+        if !header.has_producer() {
+            return Ok(Checked::Fresh);
+        }
+        self.with_producer(header.producer_id, |table| table.check_verified(header, verification))
     }
 
     /// The log knows its own producers; batches that are not in it yet count too.
-    fn check_producer(&self, header: &BatchHeader) -> Result<Checked, ProducerError> {
+    pub(super) fn with_producer<R>(&self, producer: ProducerId, look: impl FnOnce(&ProducerTable) -> R) -> R {
         let log_end = self.bounds().log_end;
         let proposed = self.proposed.borrow();
         let ahead = proposed.iter().filter(|p| p.last >= log_end && !p.proposal.is_failed());
-        let ahead =
-            ahead.filter_map(|p| Some(Coming { header: p.header.as_ref()?, base_offset: p.base, marker: None }));
+        let ahead = ahead.map(|p| Coming { header: &p.header, base_offset: p.base, marker: p.marker });
         let table = self.log.producers().borrow();
-        let behind = table.behind(header.producer_id, ahead);
-        behind.as_ref().unwrap_or(&table).check_verified(header, Verification::Missing)
+        let behind = table.behind(producer, ahead);
+        look(behind.as_ref().unwrap_or(&table))
     }
 
     fn propose(
         &self,
         batch: Bytes,
-        header: Option<BatchHeader>,
+        header: BatchHeader,
+        marker: Option<EndMarker>,
         base: Offset,
         last: Offset,
     ) -> Result<Proposal, ProduceFailure> {
@@ -205,7 +219,7 @@ impl Partition {
             }
         })?;
         self.next_offset.set(last.next());
-        self.proposed.borrow_mut().push_back(Proposed { header, base, last, size, proposal: proposal.clone() });
+        self.proposed.borrow_mut().push_back(Proposed { header, marker, base, last, size, proposal: proposal.clone() });
         Ok(proposal)
     }
 

@@ -27,7 +27,7 @@ use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::node::Node;
-use crate::partition::{FetchWaiter, ProduceContext, ProduceFailure, Taken};
+use crate::partition::{FetchWaiter, Membership, ProduceContext, ProduceFailure, Taken};
 use crate::producer_ids::ProducerIds;
 use crate::router::Router;
 use crate::settings::Settings;
@@ -94,6 +94,7 @@ impl Shard {
         batch: Bytes,
         all: bool,
         context: ProduceContext,
+        membership: Membership,
     ) -> Result<Taken, ProduceFailure> {
         let partition = self.partitions.find(key)?;
         if all && partition.config().min_insync_replicas > 1 {
@@ -103,6 +104,6 @@ impl Shard {
         if !partition.log().config().essential {
             self.space.admit(self, batch.len())?;
         }
-        Ok(partition.produce(&batch, context))
+        Ok(partition.produce(&batch, context, membership))
     }
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use core_pinning::ShardId;
 use core_pinning::time::{now, timeout_at};
 use corelane_protocol::messages::fetch_response::{
-    FetchResponseEpochEndOffset, FetchResponseFetchableTopicResponse, FetchResponsePartitionData,
+    FetchResponseAbortedTransaction, FetchResponseEpochEndOffset, FetchResponseFetchableTopicResponse,
+    FetchResponsePartitionData,
 };
 use corelane_protocol::messages::{FetchRequest, FetchResponse};
 use corelane_protocol::{ErrorCode, Records};
+use corelane_storage::producer_state::AbortedTransaction;
 
 use crate::controller::image::owner;
 use crate::kafka::fetch_read::{Asked, ReadCall};
@@ -85,10 +87,11 @@ async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wante
     let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
     let mut fetched = vec![FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition); wanted.len()];
     // Content with anything, and ready to wait for it: what such a request finds unread, the next one will get.
+    let committed = request.isolation_level == READ_COMMITTED;
     let content = request.min_bytes == 1 && request.max_wait_ms > 0;
     let reading = Terms { missing: 1, read: Some(most.min(PUSHED_MAX)) };
     let mut tails = context.client.fetch_tails.take();
-    let mut unread = tails.begin(route(context, wanted, &mut fetched), content);
+    let mut unread = tails.begin(route(context, committed, wanted, &mut fetched), content);
     if content {
         tails.watch(shard, reading, |to| !unread.contains(&to));
         tails.look();
@@ -130,7 +133,12 @@ async fn hold(context: &RequestContext, bytes: usize) {
 }
 
 /// Sorts the partitions by the shards that own them; what cannot be asked for is answered in `fetched`.
-fn route(context: &RequestContext, wanted: &[Wanted], fetched: &mut [FetchedRecords]) -> BTreeMap<ShardId, Part> {
+fn route(
+    context: &RequestContext,
+    committed: bool,
+    wanted: &[Wanted],
+    fetched: &mut [FetchedRecords],
+) -> BTreeMap<ShardId, Part> {
     let image = context.shard.image();
     let mut parts: BTreeMap<ShardId, Part> = BTreeMap::new();
     for ((place, wanted), fetched) in wanted.iter().enumerate().zip(fetched) {
@@ -149,6 +157,7 @@ fn route(context: &RequestContext, wanted: &[Wanted], fetched: &mut [FetchedReco
                         last_fetched_epoch: wanted.last_fetched_epoch,
                     },
                     zstd: context.version >= ZSTD_FROM,
+                    committed,
                 };
                 let part = parts.entry(owner(key, context.shard.shards)).or_default();
                 part.asked.push(Asked { key, read });
@@ -193,6 +202,7 @@ fn keep_within(max_bytes: usize, fetched: &mut [FetchedRecords]) {
     for records in fetched.iter_mut().filter(|f| f.bytes > 0) {
         if total > 0 && total + records.bytes > max_bytes {
             records.slices.clear();
+            records.aborted.clear();
             records.bytes = 0;
         }
         total += records.bytes;
@@ -205,12 +215,18 @@ fn respond<'a>(
     partitions: impl Iterator<Item = (&'a Wanted, FetchedRecords)>,
 ) -> FetchResponse {
     // Who reads what is not committed is told of no aborted transactions, and not that there are none.
-    let aborted = |error: ErrorCode| {
-        let unknown = matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
-        (unknown || request.isolation_level == READ_COMMITTED).then(Vec::new)
+    let aborted = |fetched: &mut FetchedRecords| {
+        let unknown = matches!(fetched.error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
+        let one = |aborted: AbortedTransaction| FetchResponseAbortedTransaction {
+            producer_id: aborted.producer.0,
+            first_offset: aborted.first_offset.0,
+            ..Default::default()
+        };
+        let found = std::mem::take(&mut fetched.aborted);
+        (unknown || request.isolation_level == READ_COMMITTED).then(|| found.into_iter().map(one).collect())
     };
     let mut responses: Vec<FetchResponseFetchableTopicResponse> = Vec::new();
-    for (wanted, fetched) in partitions {
+    for (wanted, mut fetched) in partitions {
         let TopicName { name, id } = &wanted.topic;
         if !responses.last().is_some_and(|t| t.topic == *name && t.topic_id == *id) {
             responses.push(FetchResponseFetchableTopicResponse {
@@ -220,7 +236,7 @@ fn respond<'a>(
             });
         }
         if let Some(topic) = responses.last_mut() {
-            let aborted_transactions = aborted(fetched.error);
+            let aborted_transactions = aborted(&mut fetched);
             let data = partition_data(wanted.partition, fetched);
             topic.partitions.push(FetchResponsePartitionData { aborted_transactions, ..data });
         }

@@ -18,9 +18,11 @@ use crate::partition::OffsetSpec;
 
 /// First version whose answer carries leader epochs.
 const EPOCHS_FROM: i16 = 4;
+const READ_COMMITTED: i8 = 1;
 
 pub async fn handle(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = context.shard.image();
+    let committed = request.isolation_level == READ_COMMITTED;
     let topics = each_once(request.topics);
     let mut asked = Vec::new();
     for (name, partitions) in &topics {
@@ -30,13 +32,13 @@ pub async fn handle(context: RequestContext, request: ListOffsetsRequest) -> Lis
                 true => Err(ErrorCode::InvalidRequest),
                 false => OffsetSpec::from_timestamp(partition.timestamp, context.version).and_then(|spec| {
                     let key = partition_of(&found, partition.partition_index)?;
-                    Ok((key, (spec, partition.current_leader_epoch)))
+                    Ok((key, (spec, partition.current_leader_epoch, committed)))
                 }),
             });
         }
     }
-    let answers = each_partition(&context.shard, asked, |partition, (spec, epoch)| async move {
-        partition.list_offset(spec, epoch).await
+    let answers = each_partition(&context.shard, asked, |partition, (spec, epoch, committed)| async move {
+        partition.list_offset(spec, epoch, committed).await
     });
     let mut answers = answers.await.into_iter();
     let mut respond = |partition_index: i32| match answers.next() {

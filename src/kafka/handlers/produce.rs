@@ -21,7 +21,8 @@ use crate::controller::image::owner;
 use crate::kafka::connection::{Accepted, Answer};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
-use crate::partition::{Appended, ProduceContext, ProduceFailure};
+use crate::kafka::transaction_check::{TransactionalWriter, memberships, transactional};
+use crate::partition::{Appended, Membership, ProduceContext, ProduceFailure};
 use crate::router::{CallFuture, ShardCall};
 use crate::shard::Shard;
 
@@ -110,6 +111,7 @@ struct ProduceCall {
     batches: Vec<Batch>,
     acks: Acks,
     context: ProduceContext,
+    writer: Option<TransactionalWriter>,
     timeout: Duration,
 }
 
@@ -117,11 +119,17 @@ impl ShardCall for ProduceCall {
     type Reply = Vec<(usize, Outcome)>;
 
     fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
-        let ProduceCall { batches, acks, context, timeout: limit } = self;
+        let ProduceCall { batches, acks, context, writer, timeout: limit } = self;
         let shard = shard.clone();
+        let memberships =
+            writer.map(|writer| memberships(&shard, &writer, batches.iter().map(|b| (b.key, &b.records))));
+        let memberships = memberships.into_iter().flatten().chain(std::iter::repeat(Membership::Known));
         let enqueued: Vec<_> = batches
             .into_iter()
-            .map(|batch| (batch.place, batch.key, shard.produce(batch.key, batch.records, acks == Acks::All, context)))
+            .zip(memberships)
+            .map(|(Batch { place, key, records }, membership)| {
+                (place, key, shard.produce(key, records, acks == Acks::All, context, membership))
+            })
             .collect();
         async move {
             let finish = async {
@@ -156,9 +164,7 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
     let shard = &context.shard;
     let image = shard.image();
     let acks = Acks::from_code(request.acks);
-    // Kafka decides for the whole request whether its transactional id may write; a null one may not.
-    let nobodys = request.transactional_id.is_none()
-        && request.topic_data.iter().flat_map(|t| &t.partition_data).any(|p| is_transactional(p.records.as_ref()));
+    let refused = refusal(&request);
     let admin = context.client.id().is_some_and(|id| &*id == ADMIN_CLIENT_ID);
     let mut places: Vec<Option<Outcome>> = Vec::new();
     let mut shape: Vec<(Str, Uuid, Vec<i32>)> = Vec::new();
@@ -169,13 +175,11 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
         for data in topic.partition_data {
             indexes.push(data.index);
             let checked = match (&found, acks) {
-                _ if nobodys => Err(ErrorCode::TransactionalIdAuthorizationFailed),
+                _ if refused.is_some() => Err(refused.unwrap_or(ErrorCode::UnknownServerError)),
                 (Err(error), _) => Err(*error),
                 (Ok(topic), _) if topic.partition(data.index).is_none() => Err(ErrorCode::UnknownTopicOrPartition),
                 (_, None) => Err(ErrorCode::InvalidRequiredAcks),
                 (Ok(topic), _) if topic.is_internal() && !admin => Err(ErrorCode::InvalidTopicException),
-                // Transactions are not served: InitProducerId hands no such producer out.
-                _ if is_transactional(data.records.as_ref()) => Err(ErrorCode::InvalidTxnState),
                 (Ok(topic), _) => {
                     topic.partition(data.index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition)
                 }
@@ -194,12 +198,17 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
             shape.push((topic.name, topic.topic_id, indexes));
         }
     }
+    let writer = request
+        .transactional_id
+        .as_ref()
+        .map(|id| TransactionalWriter { transactional_id: (&**id).into(), version: context.version });
     let produce = ProduceContext { allow_zstd: context.version >= 7 };
     let limit = Duration::from_millis(request.timeout_ms.max(0) as u64).max(LEAST_TIMEOUT);
     let calls: Vec<CallFuture<ProduceCall>> = by_shard
         .into_iter()
         .map(|(to, batches)| {
-            let call = ProduceCall { batches, acks: acks.unwrap_or(Acks::All), context: produce, timeout: limit };
+            let (acks, writer) = (acks.unwrap_or(Acks::All), writer.clone());
+            let call = ProduceCall { batches, acks, context: produce, writer, timeout: limit };
             shard.router.call(shard, to, call)
         })
         .collect();
@@ -215,13 +224,16 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
     }
 }
 
-/// Says the first batch that it belongs to a transaction?
-fn is_transactional(records: Option<&Bytes>) -> bool {
-    const MAGIC_AT: usize = 16;
-    const ATTRIBUTES_AT: usize = 22;
-    const TRANSACTIONAL: u8 = 0x10;
-    let byte = |at: usize| records.and_then(|r| r.get(at)).copied().unwrap_or_default();
-    byte(MAGIC_AT) >= 2 && byte(ATTRIBUTES_AT) & TRANSACTIONAL != 0
+/// Why no batch of the request is written: Kafka decides for the whole of it whether its transactional id may write, which a null
+/// one may not, and lets one producer write in it.
+fn refusal(request: &ProduceRequest) -> Option<ErrorCode> {
+    let batches = request.topic_data.iter().flat_map(|t| &t.partition_data).filter_map(|p| p.records.as_ref());
+    let mut producers = batches.filter_map(transactional).map(|header| (header.producer_id, header.producer_epoch));
+    let first = producers.next()?;
+    if request.transactional_id.is_none() {
+        return Some(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    producers.any(|other| other != first).then_some(ErrorCode::InvalidProducerIdMapping)
 }
 
 fn respond(shape: Vec<(Str, Uuid, Vec<i32>)>, places: Vec<Option<Outcome>>) -> ProduceResponse {

@@ -1,0 +1,141 @@
+//! Asking the transaction coordinator about the batches of a produce request (KIP-890; Kafka: `AddPartitionsToTxnManager`).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use corelane_protocol::ErrorCode;
+use corelane_storage::model::{PartitionKey, ProducerEpoch, ProducerId};
+use corelane_storage::record::BatchHeader;
+use futures::FutureExt;
+use hashbrown::HashMap;
+
+use crate::coordinator::{VerifyTransaction, verify_transaction};
+use crate::partition::{Membership, ProduceFailure};
+use crate::shard::Shard;
+
+/// Produce versions from which a client knows TRANSACTION_ABORTABLE, and from which its partitions are added to the transaction
+/// on the way.
+const ABORTABLE_FROM: i16 = 11;
+const ADD_FROM: i16 = 12;
+
+/// Who writes in a transaction, and how its request is to be understood.
+#[derive(Clone, Debug)]
+pub struct TransactionalWriter {
+    pub transactional_id: Arc<str>,
+    /// Of the produce request.
+    pub version: i16,
+}
+
+/// A batch's place, and the topic and number of its partition.
+type Asked = (usize, Arc<str>, u32);
+
+/// The header of a batch that says it belongs to a transaction.
+pub fn transactional(records: &Bytes) -> Option<BatchHeader> {
+    BatchHeader::parse(records).ok().filter(BatchHeader::is_transactional)
+}
+
+/// How each of the batches for partitions of this shard belongs to its transaction. The coordinator is asked once for all
+/// partitions on which a producer's transaction is not open yet.
+pub fn memberships<'a>(
+    shard: &Rc<Shard>,
+    writer: &TransactionalWriter,
+    batches: impl Iterator<Item = (PartitionKey, &'a Bytes)>,
+) -> Vec<Membership> {
+    let mut memberships = Vec::new();
+    let mut unknown: HashMap<(ProducerId, ProducerEpoch), Vec<Asked>> = HashMap::new();
+    for (place, (key, records)) in batches.enumerate() {
+        let found = shard.partitions.get(key).zip(transactional(records));
+        let known = found.as_ref().map(|(partition, header)| partition.membership(header));
+        if let (Some(None), Some((partition, header))) = (known.as_ref(), found) {
+            let producer = (header.producer_id, header.producer_epoch);
+            unknown.entry(producer).or_default().push((place, partition.topic.clone(), partition.index));
+        }
+        memberships.push(known.flatten().unwrap_or(Membership::Known));
+    }
+    let version = writer.version;
+    for ((producer, epoch), asked) in unknown {
+        let request = VerifyTransaction {
+            transactional_id: writer.transactional_id.to_string(),
+            producer_id: producer.0,
+            producer_epoch: epoch.0,
+            partitions: asked.iter().map(|(_, topic, index)| (topic.clone(), *index)).collect(),
+            add: version >= ADD_FROM,
+        };
+        let shard = shard.clone();
+        let answers = async move { Rc::new(verify_transaction(&shard, request).await) }.boxed_local().shared();
+        for (n, (place, ..)) in asked.into_iter().enumerate() {
+            let answers = answers.clone();
+            let verdict = async move {
+                let error = answers.await.get(n).copied().unwrap_or(ErrorCode::UnknownServerError);
+                judge(error, version)
+            };
+            if let Some(membership) = memberships.get_mut(place) {
+                let verdict = verdict.boxed_local().shared();
+                *membership = Membership::Asked { verdict, epoch_bump: version >= ADD_FROM };
+            }
+        }
+    }
+    memberships
+}
+
+/// What a producer is told of the coordinator's error, in words that its version knows.
+fn judge(error: ErrorCode, version: i16) -> Result<(), ProduceFailure> {
+    let error = match error {
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        ErrorCode::TransactionAbortable if version < ABORTABLE_FROM => ErrorCode::InvalidTxnState,
+        other => other,
+    };
+    let told = |code, message: String| Err(ProduceFailure { code, message: Some(message), records: Vec::new() });
+    match error {
+        ErrorCode::None => Ok(()),
+        ErrorCode::InvalidTxnState => told(error, "the partition is not in the producer's transaction".to_owned()),
+        // Old clients give up on errors of a coordinator in a produce response, but try this one again.
+        ErrorCode::CoordinatorLoadInProgress | ErrorCode::CoordinatorNotAvailable | ErrorCode::NotCoordinator => {
+            told(ErrorCode::NotEnoughReplicas, format!("the transaction cannot be verified now: {error:?}"))
+        }
+        ErrorCode::ConcurrentTransactions if version < ADD_FROM => {
+            told(ErrorCode::NotEnoughReplicas, format!("the transaction cannot be verified now: {error:?}"))
+        }
+        other => Err(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_are_told_what_their_version_knows() {
+        let told = |error, version| judge(error, version).err().map_or(ErrorCode::None, |failure| failure.code);
+        for (error, of_10, of_11, of_12) in [
+            (ErrorCode::None, ErrorCode::None, ErrorCode::None, ErrorCode::None),
+            (
+                ErrorCode::TransactionAbortable,
+                ErrorCode::InvalidTxnState,
+                ErrorCode::TransactionAbortable,
+                ErrorCode::TransactionAbortable,
+            ),
+            (
+                ErrorCode::ConcurrentTransactions,
+                ErrorCode::NotEnoughReplicas,
+                ErrorCode::NotEnoughReplicas,
+                ErrorCode::ConcurrentTransactions,
+            ),
+            (
+                ErrorCode::NotCoordinator,
+                ErrorCode::NotEnoughReplicas,
+                ErrorCode::NotEnoughReplicas,
+                ErrorCode::NotEnoughReplicas,
+            ),
+            (
+                ErrorCode::ProducerFenced,
+                ErrorCode::InvalidProducerEpoch,
+                ErrorCode::InvalidProducerEpoch,
+                ErrorCode::InvalidProducerEpoch,
+            ),
+        ] {
+            assert_eq!([told(error, 10), told(error, 11), told(error, 12)], [of_10, of_11, of_12], "{error:?}");
+        }
+    }
+}
