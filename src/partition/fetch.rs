@@ -79,6 +79,11 @@ fn has_zstd(slices: &[Bytes]) -> bool {
 }
 
 impl Partition {
+    /// Whether a fetch from `offset` on need not wait for the disk.
+    pub fn has_in_memory(&self, offset: i64) -> bool {
+        self.log.has_in_memory(Offset(offset))
+    }
+
     pub async fn fetch(&self, read: FetchRead) -> FetchedRecords {
         if self.is_deleted() {
             return FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition);

@@ -7,7 +7,7 @@ use corelane_protocol::messages::{
 };
 use corelane_protocol::{Str, Uuid};
 use corelane_tests::batch::{ProducerIdentity, build, now_ms, read, zstd};
-use corelane_tests::broker::{Broker, BrokerOptions, is_corelane};
+use corelane_tests::broker::{Broker, BrokerOptions, controllable, is_corelane};
 use corelane_tests::connection::{Connection, to_leader};
 use corelane_tests::librdkafka::{create_topic, unique};
 
@@ -122,6 +122,47 @@ fn first_batch_comes_whole_however_small_the_bounds_and_nothing_beyond_them_foll
     let answer = t.connection.call(12, &request);
     let got: Vec<usize> = answer.responses[0].partitions.iter().map(|p| offsets(p).len()).collect();
     assert_eq!(got, [0, 1], "the first partition that has any");
+}
+
+#[test]
+fn bounds_hold_for_what_comes_from_the_disk_of_many_partitions_at_once() {
+    const PARTITIONS: i32 = 8;
+    const BATCHES: i64 = 5;
+    if !controllable() {
+        return;
+    }
+    let mut broker = Broker::start(BrokerOptions { advertise: "node".into(), ..BrokerOptions::default() });
+    let mut t = topic(&broker, "cold", PARTITIONS);
+    for batch in 0..PARTITIONS * BATCHES as i32 {
+        t.write(batch % PARTITIONS, value(10_000));
+    }
+    broker.stop();
+    broker.resume();
+    t.connection = to_leader(broker.bootstrap(), &t.name, 0).expect("the leader");
+    let mut fetch = |from: &[i64], partition_max_bytes, min_bytes, max_bytes| {
+        let wanted = from.iter().zip(0..).map(|(offset, p)| partition(p, *offset));
+        let wanted = wanted.map(|p| FetchRequestFetchPartition { partition_max_bytes, ..p }).collect();
+        let request = FetchRequest { max_wait_ms: 10_000, min_bytes, max_bytes, ..once(vec![t.asked(wanted)]) };
+        let answer = t.connection.call(12, &request);
+        answer.responses[0].partitions.iter().map(offsets).collect::<Vec<_>>()
+    };
+    let begin = [0; PARTITIONS as usize];
+    assert_eq!(
+        fetch(&begin, 25_000, PARTITIONS * 20_000, 50 << 20),
+        [[0, 1]; PARTITIONS as usize],
+        "the bound of each"
+    );
+    assert_eq!(fetch(&begin, 25_000, 1, 1).concat(), [0], "one batch in all");
+    let mut from = begin.to_vec();
+    while from.iter().any(|offset| *offset < BATCHES) {
+        let got = fetch(&from, 25_000, 1, 35_000);
+        let count = got.iter().flatten().count();
+        assert!((1..=3).contains(&count), "{count} batches of 10,000 bytes in 35,000");
+        for (offset, got) in from.iter_mut().zip(got) {
+            assert_eq!(got, (*offset..).take(got.len()).collect::<Vec<_>>());
+            *offset += got.len() as i64;
+        }
+    }
 }
 
 #[test]

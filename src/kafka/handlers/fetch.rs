@@ -169,17 +169,18 @@ fn route(
     parts
 }
 
-/// Reads `unread` shards, after taking memory for what they may read, of which the answer keeps `most` at most. Gives the
-/// bytes that each may read.
+/// Reads `unread` shards, after taking memory for what the answer may hold: `most` bytes. Where they have been asked for more
+/// than there is room for, each reads its share, so that nothing comes from a disk in vain. Gives the bytes that all may read.
 async fn read(context: &RequestContext, tails: &mut Tails, unread: &[ShardId], most: usize) -> usize {
     let shard = &context.shard;
     let have = tails.bytes();
     let of_shard =
         |tail: &Tail| tail.asked().iter().fold(0, |sum: usize, a| sum.saturating_add(a.read.max_bytes)).min(most);
     let wanted = unread.iter().filter_map(|to| tails.get(*to)).map(of_shard).fold(0, usize::saturating_add);
-    let got = match wanted {
+    let room = wanted.min(most);
+    let got = match room {
         0 => 0,
-        _ => context.memory.reserve(wanted.saturating_add(have)).await.saturating_sub(have),
+        _ => context.memory.reserve(room.saturating_add(have)).await.saturating_sub(have),
     };
     let max_bytes = if got < wanted { got / unread.len() } else { most };
     let call = |(to, tail): (ShardId, &Tail)| {
@@ -192,7 +193,7 @@ async fn read(context: &RequestContext, tails: &mut Tails, unread: &[ShardId], m
             tail.tell(told);
         }
     }
-    max_bytes
+    if got < room { got } else { most }
 }
 
 /// Every shard read up to the whole limit. What is over it, in the order of the request, is fetched again next time; the

@@ -72,6 +72,17 @@ impl Reading {
 }
 
 impl Log {
+    /// Whether reading from `from` on begins without the disk, be it because there is nothing to read.
+    pub fn has_in_memory(&self, from: Offset) -> bool {
+        let state = self.0.state.borrow();
+        if from < state.log_start || from >= state.log_end {
+            return true;
+        }
+        let segment = state.segments.get(state.segment_number(from));
+        let first = segment.and_then(|s| s.tail.as_ref()).and_then(|t| t.chunks.front());
+        first.is_some_and(|chunk| chunk.first_offset <= from)
+    }
+
     /// Reads whole batches from the one that holds `from` on. Empty at the end of what `limit` lets it see.
     ///
     /// `OutOfRange` before the log start or behind the log end. `Corrupt` when bytes that were durable are damaged: the
@@ -224,8 +235,10 @@ impl LogInner {
             return Ok(true);
         }
         let file = file?;
-        // The batch that is looked for begins before the next entry; behind it, what there is room for.
-        let ahead = (reading.room() + floor.window()).min(DISK_READ_MAX);
+        // The batch that is looked for begins before the next entry; behind it, what there is room for, which may be a little less
+        // than that: a round size is a buffer with nothing in vain.
+        let (room, window) = (reading.room(), floor.window());
+        let ahead = if window <= room / 8 { room } else { room + window }.min(DISK_READ_MAX);
         let first = floor.entry.map(|e| plan.segment + i64::from(e.offset_delta));
         let mut scan = self.scan(file, from, plan.upto).expect(first).read_ahead(ahead);
         self.shared.stats.disk_reads.add(1);
