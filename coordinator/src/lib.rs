@@ -12,6 +12,7 @@
 pub mod group;
 mod record;
 mod timer;
+pub mod txn;
 
 pub use record::CoordinatorRecord;
 

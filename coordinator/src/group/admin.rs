@@ -89,6 +89,13 @@ impl GroupCoordinator {
                     for (topic, partitions) in self.offsets.of_group(group_id).into_iter().flatten() {
                         partitions.keys().for_each(|partition| gone.offset(&group.id, topic, *partition));
                     }
+                    for (_, topics) in self.pending.of_group(group_id) {
+                        for (topic, partitions) in topics {
+                            let only_pending = |p: &&i32| self.offsets.get(group_id, topic, **p).is_none();
+                            let partitions = partitions.keys().filter(only_pending);
+                            partitions.for_each(|partition| gone.offset(&group.id, topic, *partition));
+                        }
+                    }
                     gone.group(&group.id);
                     ErrorCode::None
                 }

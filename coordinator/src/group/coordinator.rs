@@ -8,6 +8,7 @@ use super::classic::ClassicGroup;
 use super::env::{Env, TimerKey, TimerKind};
 use super::offset_store::OffsetStore;
 use super::outcome::{Effects, WaitToken};
+use super::pending_offsets::PendingOffsets;
 use super::retention::Sweep;
 use super::state::GroupState;
 use super::writes::WriteLog;
@@ -23,11 +24,13 @@ pub struct GroupCoordinator {
     pub(super) config: GroupConfig,
     pub(super) groups: HashMap<Str, ClassicGroup>,
     pub(super) offsets: OffsetStore,
+    pub(super) pending: PendingOffsets,
     pub(super) timers: TimerQueue<TimerKey>,
     pub(super) writes: WriteLog,
     pub(super) sweep: Sweep,
     next_token: u64,
     next_incarnation: u64,
+    next_order: u64,
 }
 
 /// How much there is of everything, for metrics.
@@ -48,11 +51,13 @@ impl GroupCoordinator {
             config,
             groups: HashMap::new(),
             offsets: OffsetStore::default(),
+            pending: PendingOffsets::default(),
             timers: TimerQueue::new(),
             writes: WriteLog::default(),
             sweep: Sweep::default(),
             next_token: 0,
             next_incarnation: 0,
+            next_order: 0,
         }
     }
 
@@ -111,6 +116,11 @@ impl GroupCoordinator {
     pub(super) fn next_token(&mut self) -> WaitToken {
         self.next_token += 1;
         WaitToken(self.next_token)
+    }
+
+    pub(super) fn next_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
     }
 
     pub(super) fn next_incarnation(&mut self) -> u64 {

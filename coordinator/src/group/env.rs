@@ -97,7 +97,7 @@ impl Env<'_> {
     ) -> WriteId {
         let id = self.writes.push(PendingWrite { on_written, undo, groups, replies: Vec::new() });
         match records {
-            Ok(records) => self.out.writes.push(Write { id, records }),
+            Ok(records) => self.out.writes.push(Write { id, records, producer: None }),
             Err(_) => self.writes.fail_later(id),
         }
         id

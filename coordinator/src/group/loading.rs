@@ -26,7 +26,15 @@ pub enum Replayed {
 impl GroupCoordinator {
     /// Takes over one record of the partition; all of them, in their order, rebuild what was stored. `now` is for groups of
     /// which no state is stored.
-    pub fn replay(&mut self, now: Now, key: Bytes, value: Option<Bytes>) -> Result<Replayed, DecodeError> {
+    ///
+    /// `producer_id` is that of a transactional batch: its offsets count when [`GroupCoordinator::transaction_ended`] says so.
+    pub fn replay(
+        &mut self,
+        now: Now,
+        key: Bytes,
+        value: Option<Bytes>,
+        producer_id: Option<i64>,
+    ) -> Result<Replayed, DecodeError> {
         let mut decoder = Decoder::new(key);
         match decoder.i16()? {
             0 => {
@@ -39,14 +47,15 @@ impl GroupCoordinator {
                     commit_timestamp_ms: value.commit_timestamp,
                     expire_timestamp_ms: None,
                     topic_id: Default::default(),
+                    order: 0,
                 });
-                self.replay_offset(now, &key.group, &key.topic, key.partition, offset);
+                self.replay_offset(now, &key.group, &key.topic, key.partition, offset, producer_id);
             }
             1 => {
                 let key = OffsetCommitKey::decode(&mut decoder, 0)?;
                 let value = value.map(decode_versioned::<OffsetCommitValue>).transpose()?;
                 let offset = value.map(|(value, _)| CommittedOffset::from_value(&value));
-                self.replay_offset(now, &key.group, &key.topic, key.partition, offset);
+                self.replay_offset(now, &key.group, &key.topic, key.partition, offset, producer_id);
             }
             2 => {
                 let key = GroupMetadataKey::decode(&mut decoder, 0)?;
@@ -65,12 +74,25 @@ impl GroupCoordinator {
         topic: &Str,
         partition: i32,
         offset: Option<CommittedOffset>,
+        producer_id: Option<i64>,
     ) {
+        let offset = offset.map(|offset| CommittedOffset { order: self.next_order(), ..offset });
         if offset.is_some() && !self.groups.contains_key(group_id) {
             let group = self.new_group(now, group_id.detach());
             self.groups.insert(group.id.clone(), group);
         }
-        self.offsets.set(group_id, topic, partition, offset);
+        match producer_id {
+            Some(producer_id) => drop(self.pending.set(producer_id, group_id, topic, partition, offset)),
+            None => {
+                if offset.is_none() {
+                    // Deleted: what transactions have pending for it goes too.
+                    for producer_id in self.pending.producers_of(group_id, topic, partition) {
+                        self.pending.set(producer_id, group_id, topic, partition, None);
+                    }
+                }
+                self.offsets.set(group_id, topic, partition, offset);
+            }
+        }
     }
 
     fn replay_group(&mut self, group_id: &Str, value: Option<GroupMetadataValue>) {

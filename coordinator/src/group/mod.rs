@@ -17,7 +17,7 @@
 //!
 //! # Left out
 //!
-//! Groups of the newer protocols (their records are skipped when replayed) and transactional offset commits.
+//! Groups of the newer protocols (their records are skipped when replayed).
 
 mod admin;
 mod classic;
@@ -36,6 +36,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_store;
 mod outcome;
+mod pending_offsets;
 mod persist;
 mod protocol;
 mod rebalance;
@@ -44,6 +45,7 @@ mod retention;
 mod state;
 mod static_join;
 mod sync;
+mod txn_offset_commit;
 mod writes;
 
 pub use config::GroupConfig;
@@ -51,6 +53,6 @@ pub use context::RequestContext;
 pub use coordinator::{GroupCoordinator, GroupCounts};
 pub use loading::Replayed;
 pub use offset_fetch::{fetch_response, fetched_groups};
-pub use outcome::{Completed, Effects, Outcome, Reply, Response, WaitToken, Write, WriteId};
+pub use outcome::{Completed, Effects, Outcome, Reply, Response, WaitToken, Write, WriteId, WriteProducer};
 pub use persist::partition_for;
 pub use state::GroupState;

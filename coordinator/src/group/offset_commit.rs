@@ -100,7 +100,7 @@ impl GroupCoordinator {
     ) -> Result<Vec<CoordinatorRecord>, EncodeError> {
         let mut records = Vec::with_capacity(commits.len());
         for (topic, partition, value) in commits {
-            let offset = CommittedOffset::from_value(&value);
+            let offset = CommittedOffset { order: self.next_order(), ..CommittedOffset::from_value(&value) };
             records.push(persist::offset_record(group, &topic, partition, Some(value))?);
             let previous = self.offsets.set(group, &topic, partition, Some(offset));
             undo.push(Undo::Offset { group: group.clone(), topic, partition, previous });
@@ -156,6 +156,6 @@ impl ClassicGroup {
 }
 
 /// Length in UTF-16 units, which is what Kafka counts.
-fn is_longer(text: &str, limit: usize) -> bool {
+pub(crate) fn is_longer(text: &str, limit: usize) -> bool {
     text.len() > limit && text.encode_utf16().count() > limit
 }

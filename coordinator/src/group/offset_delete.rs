@@ -34,7 +34,9 @@ impl GroupCoordinator {
                 |partition_index| OffsetDeleteResponsePartition { partition_index, error_code: error.code() };
             let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
             for index in indexes.clone() {
-                if !subscribed && self.offsets.get(&group_id, &topic.name, index).is_some() {
+                let has_any = self.offsets.get(&group_id, &topic.name, index).is_some()
+                    || self.pending.has(&group_id, &topic.name, index);
+                if !subscribed && has_any {
                     gone.offset(&group_id, &topic.name.detach(), index);
                 }
             }
@@ -56,6 +58,17 @@ impl GroupCoordinator {
                 for (partition, offset) in offsets.get(name).into_iter().flatten() {
                     if offset.topic_id.is_zero() || offset.topic_id == *id {
                         gone.offset(group, &name.detach(), *partition);
+                    }
+                }
+            }
+        }
+        for group in self.pending.groups() {
+            for (_, offsets) in self.pending.of_group(group) {
+                for (name, _) in topics {
+                    for partition in offsets.get(name).into_iter().flat_map(|partitions| partitions.keys()) {
+                        if self.offsets.get(group, name, *partition).is_none() {
+                            gone.offset(group, &name.detach(), *partition);
+                        }
                     }
                 }
             }

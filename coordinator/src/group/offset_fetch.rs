@@ -21,10 +21,16 @@ impl GroupCoordinator {
     ///
     /// Answered when no write that touches the group is under way. Topics of the answer that were asked for carry the name
     /// and id that they were asked by; with no list of topics they carry names only.
-    pub fn offset_fetch(&mut self, request: &OffsetFetchRequestGroup) -> Outcome<OffsetFetchResponseGroup> {
+    ///
+    /// With `require_stable` an offset that a transaction is about to change is an error that asks to come again.
+    pub fn offset_fetch(
+        &mut self,
+        request: &OffsetFetchRequestGroup,
+        require_stable: bool,
+    ) -> Outcome<OffsetFetchResponseGroup> {
         let topics = match &request.topics {
-            Some(topics) => topics.iter().map(|topic| self.fetch_topic(request, topic)).collect(),
-            None => self.fetch_all(request),
+            Some(topics) => topics.iter().map(|topic| self.fetch_topic(request, topic, require_stable)).collect(),
+            None => self.fetch_all(request, require_stable),
         };
         let response = OffsetFetchResponseGroup { group_id: request.group_id.clone(), topics, ..Default::default() };
         match self.writes.last_of(&request.group_id) {
@@ -41,9 +47,13 @@ impl GroupCoordinator {
         &self,
         request: &OffsetFetchRequestGroup,
         topic: &OffsetFetchRequestTopics,
+        require_stable: bool,
     ) -> OffsetFetchResponseTopics {
         let exists = self.groups.contains_key(&request.group_id);
         let fetch = |index: &i32| {
+            if require_stable && exists && self.pending.has(&request.group_id, &topic.name, *index) {
+                return fetched_nothing(*index, ErrorCode::UnstableOffsetCommit);
+            }
             let offset = self.offsets.get(&request.group_id, &topic.name, *index);
             match offset.filter(|offset| exists && is_same_topic(offset.topic_id, topic.topic_id)) {
                 Some(offset) => fetched(*index, offset),
@@ -58,15 +68,22 @@ impl GroupCoordinator {
         }
     }
 
-    fn fetch_all(&self, request: &OffsetFetchRequestGroup) -> Vec<OffsetFetchResponseTopics> {
+    fn fetch_all(&self, request: &OffsetFetchRequestGroup, require_stable: bool) -> Vec<OffsetFetchResponseTopics> {
         if !self.groups.contains_key(&request.group_id) {
             return Vec::new();
         }
+        let partition = |name: &str, index: i32, offset: &CommittedOffset| {
+            if require_stable && self.pending.has(&request.group_id, name, index) {
+                fetched_nothing(index, ErrorCode::UnstableOffsetCommit)
+            } else {
+                fetched(index, offset)
+            }
+        };
         let topics = self.offsets.of_group(&request.group_id).into_iter().flatten();
         let topic = |(name, partitions): (&corelane_protocol::Str, &super::offset_store::PartitionOffsets)| {
             OffsetFetchResponseTopics {
                 name: name.clone(),
-                partitions: partitions.iter().map(|(index, offset)| fetched(*index, offset)).collect(),
+                partitions: partitions.iter().map(|(index, offset)| partition(name, *index, offset)).collect(),
                 ..Default::default()
             }
         };

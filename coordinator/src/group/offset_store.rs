@@ -19,6 +19,8 @@ pub(crate) struct CommittedOffset {
     pub(crate) expire_timestamp_ms: Option<i64>,
     /// Zero: not known.
     pub(crate) topic_id: Uuid,
+    /// Its place among all commits of the machine, in the order of the log.
+    pub(crate) order: u64,
 }
 
 impl CommittedOffset {
@@ -30,6 +32,7 @@ impl CommittedOffset {
             commit_timestamp_ms: value.commit_timestamp,
             expire_timestamp_ms: Some(value.expire_timestamp).filter(|at| *at != -1),
             topic_id: value.topic_id,
+            order: 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use corelane_protocol::messages::{
     DeleteGroupsResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
-    OffsetFetchResponseGroup, SyncGroupResponse,
+    OffsetFetchResponseGroup, SyncGroupResponse, TxnOffsetCommitResponse,
 };
 
 use crate::CoordinatorRecord;
@@ -23,6 +23,15 @@ pub struct WriteId(pub u64);
 pub struct Write {
     pub id: WriteId,
     pub records: Vec<CoordinatorRecord>,
+    /// The batch is part of this producer's transaction.
+    pub producer: Option<WriteProducer>,
+}
+
+/// A producer as a batch names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteProducer {
+    pub id: i64,
+    pub epoch: i16,
 }
 
 /// The answer to the request itself.
@@ -106,6 +115,7 @@ responses! {
     Sync(SyncGroupResponse),
     Leave(LeaveGroupResponse),
     OffsetCommit(OffsetCommitResponse),
+    TxnOffsetCommit(TxnOffsetCommitResponse),
     OffsetDelete(OffsetDeleteResponse),
     OffsetFetch(OffsetFetchResponseGroup),
     DeleteGroups(DeleteGroupsResponse),

@@ -5,7 +5,8 @@ use corelane_protocol::messages::{
     HeartbeatResponse, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, LeaveGroupResponseMemberResponse,
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
     OffsetDeleteResponse, OffsetFetchRequestGroup, OffsetFetchResponseGroup, OffsetFetchResponsePartitions,
-    OffsetFetchResponseTopics, SyncGroupResponse,
+    OffsetFetchResponseTopics, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic,
+    TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use corelane_protocol::{ErrorCode, Str};
 
@@ -83,6 +84,23 @@ pub fn offset_commit(request: &OffsetCommitRequest, error: ErrorCode) -> OffsetC
     OffsetCommitResponse { topics: request.topics.iter().map(topic).collect(), ..Default::default() }
 }
 
+pub fn txn_offset_commit(request: &TxnOffsetCommitRequest, error: ErrorCode) -> TxnOffsetCommitResponse {
+    let topic = |topic: &TxnOffsetCommitRequestTopic| TxnOffsetCommitResponseTopic {
+        name: topic.name.clone(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| TxnOffsetCommitResponsePartition {
+                partition_index: partition.partition_index,
+                error_code: error.code(),
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    TxnOffsetCommitResponse { topics: request.topics.iter().map(topic).collect(), ..Default::default() }
+}
+
 /// Before version 2 there is no place for an error but the partitions.
 pub fn offset_fetch(api_version: i16, request: &OffsetFetchRequestGroup, error: ErrorCode) -> OffsetFetchResponseGroup {
     let group_id = request.group_id.clone();
@@ -142,6 +160,10 @@ pub(crate) fn after_write(mut response: Response, error: ErrorCode) -> Response 
         Response::Sync(sync_response) => *sync_response = sync(mapped),
         Response::Leave(leave_response) => *leave_response = leave(mapped),
         Response::OffsetCommit(commit) => {
+            let partitions = commit.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            partitions.for_each(|partition| partition.error_code = code);
+        }
+        Response::TxnOffsetCommit(commit) => {
             let partitions = commit.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
             partitions.for_each(|partition| partition.error_code = code);
         }

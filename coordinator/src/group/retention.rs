@@ -80,7 +80,8 @@ impl GroupCoordinator {
                 seen += partitions.len();
                 let kept = group.is_subscribed_to(topic);
                 for (partition, offset) in partitions {
-                    if !kept && group.is_expired(now, offset, self.config.offsets_retention_ms) {
+                    let expired = group.is_expired(now, offset, self.config.offsets_retention_ms);
+                    if !kept && expired && !self.pending.has(group_id, topic, *partition) {
                         gone.offset(group_id, topic, *partition);
                     } else {
                         all_expired = false;
@@ -88,7 +89,7 @@ impl GroupCoordinator {
                 }
             }
         }
-        if all_expired && group.is_in(GroupState::Empty) {
+        if all_expired && group.is_in(GroupState::Empty) && !self.pending.has_group(group_id) {
             gone.group(group_id);
         }
         seen
@@ -114,7 +115,7 @@ impl GroupCoordinator {
             };
             size += record.size();
             records.push(record);
-            undo.extend(self.remove_now(tombstone));
+            self.remove_now(tombstone, &mut undo);
             if groups.last() != Some(&group) {
                 groups.push(group);
             }
@@ -129,13 +130,20 @@ impl GroupCoordinator {
         }
     }
 
-    fn remove_now(&mut self, tombstone: Tombstone) -> Option<Undo> {
+    fn remove_now(&mut self, tombstone: Tombstone, undo: &mut Vec<Undo>) {
         match tombstone {
             Tombstone::Offset { group, topic, partition } => {
+                for producer_id in self.pending.producers_of(&group, &topic, partition) {
+                    let previous = self.pending.set(producer_id, &group, &topic, partition, None);
+                    let (group, topic) = (group.clone(), topic.clone());
+                    undo.push(Undo::PendingOffset { producer_id, group, topic, partition, previous });
+                }
                 let previous = self.offsets.set(&group, &topic, partition, None);
-                Some(Undo::Offset { group, topic, partition, previous })
+                undo.push(Undo::Offset { group, topic, partition, previous });
             }
-            Tombstone::Group(group) => self.groups.remove(&group).map(|group| Undo::RemovedGroup(Box::new(group))),
+            Tombstone::Group(group) => {
+                undo.extend(self.groups.remove(&group).map(|group| Undo::RemovedGroup(Box::new(group))));
+            }
         }
     }
 

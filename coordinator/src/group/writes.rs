@@ -33,6 +33,7 @@ pub(crate) enum Undo {
     CreatedGroup { group: Str, incarnation: u64 },
     RemovedGroup(Box<ClassicGroup>),
     Offset { group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
+    PendingOffset { producer_id: i64, group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
 }
 
 #[derive(Debug)]
@@ -121,6 +122,24 @@ impl WriteLog {
         cut.into_iter().rev().map(|(_, write)| write).collect()
     }
 
+    /// Where a write under way has changed this offset: what it would fall back to becomes `offset`, if that is the newer one.
+    pub(crate) fn amend_undo(&mut self, group: &str, topic: &str, index: i32, offset: &CommittedOffset) {
+        let changes = self.pending.iter_mut().flat_map(|(_, write)| &mut write.undo);
+        let mut oldest = changes.filter_map(|undo| match undo {
+            Undo::Offset { group: g, topic: t, partition, previous }
+                if g == group && t == topic && *partition == index =>
+            {
+                Some(previous)
+            }
+            _ => None,
+        });
+        if let Some(previous) = oldest.next()
+            && previous.as_ref().is_none_or(|previous| previous.order < offset.order)
+        {
+            *previous = Some(offset.clone());
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
     }
@@ -198,6 +217,9 @@ impl GroupCoordinator {
         match undo {
             Undo::Offset { group, topic, partition, previous } => {
                 self.offsets.set(&group, &topic, partition, previous);
+            }
+            Undo::PendingOffset { producer_id, group, topic, partition, previous } => {
+                self.pending.set(producer_id, &group, &topic, partition, previous);
             }
             Undo::CreatedGroup { group, incarnation } => {
                 if self.groups.get(&group).is_some_and(|group| group.incarnation == incarnation)

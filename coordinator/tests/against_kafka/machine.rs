@@ -193,7 +193,7 @@ impl Asked for OffsetFetchRequest {
                     _ => topic.topic_id = machine.topic_id(&topic.name),
                 }
             }
-            let outcome = machine.coordinator.offset_fetch(&group);
+            let outcome = machine.coordinator.offset_fetch(&group, false);
             let mut group = at_once(machine.take(outcome));
             for topic in &mut group.topics {
                 topic.topic_id = machine.topic_id(&topic.name);

@@ -36,7 +36,7 @@ pub fn check(kafka: &mut Kafka) {
         let all = OffsetFetchRequestGroup { group_id: listed.group_id.clone(), topics: None, ..Default::default() };
         let request = OffsetFetchRequest { groups: vec![all.clone()], ..Default::default() };
         let mut theirs = kafka.call(9, &request).groups.remove(0);
-        let Reply::Now(mut ours) = machine.offset_fetch(&all).reply else { panic!("nothing is being written") };
+        let Reply::Now(mut ours) = machine.offset_fetch(&all, false).reply else { panic!("nothing is being written") };
         for group in [&mut theirs, &mut ours] {
             group.topics.sort_by(|a, b| a.name.cmp(&b.name));
             for topic in &mut group.topics {
@@ -76,7 +76,7 @@ fn replay(kafka: &mut Kafka, machine: &mut GroupCoordinator, now: Now, partition
             for record in RecordIter::new(&batch.1, 50 << 20).unwrap() {
                 let record = record.unwrap();
                 let key = record.key.expect("every record has a key");
-                assert_eq!(machine.replay(now, key, record.value), Ok(Replayed::Applied));
+                assert_eq!(machine.replay(now, key, record.value, None), Ok(Replayed::Applied));
                 applied += 1;
                 next = record.offset.0 + 1;
             }

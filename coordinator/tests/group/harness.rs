@@ -312,7 +312,7 @@ impl Harness {
     pub fn replayed(&self) -> GroupCoordinator {
         let mut machine = GroupCoordinator::new(self.config.clone());
         for record in &self.log {
-            machine.replay(self.now, record.key.clone(), record.value.clone()).unwrap();
+            machine.replay(self.now, record.key.clone(), record.value.clone(), None).unwrap();
         }
         machine
     }
@@ -393,7 +393,7 @@ impl Harness {
             }),
             ..Default::default()
         };
-        let outcome = self.machine.offset_fetch(&request);
+        let outcome = self.machine.offset_fetch(&request, false);
         self.ticket(outcome)
     }
 

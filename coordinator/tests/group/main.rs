@@ -12,4 +12,5 @@ mod replay;
 mod retention;
 mod static_members;
 mod sync;
+mod transactions;
 mod writes;

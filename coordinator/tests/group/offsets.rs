@@ -297,7 +297,7 @@ fn every_version_of_a_fetch_has_its_shape() {
         }
         let mut groups = Vec::new();
         for group in fetched_groups(version, &request) {
-            let outcome = harness.machine.offset_fetch(&group);
+            let outcome = harness.machine.offset_fetch(&group, false);
             match outcome.reply {
                 corelane_coordinator::group::Reply::Now(mut group) => {
                     group.topics[0].topic_id = topic_id("orders");

@@ -447,7 +447,7 @@ impl World {
             Step::Fetch(who) => {
                 let group = Str::from(GROUPS[who % GROUPS.len()]);
                 let request = OffsetFetchRequestGroup { group_id: group, topics: None, ..Default::default() };
-                let outcome = self.machine.offset_fetch(&request);
+                let outcome = self.machine.offset_fetch(&request, false);
                 self.outcome(outcome, Asked::Other);
             }
             Step::DeleteOffset(who, topic) => {
@@ -505,7 +505,7 @@ impl World {
     fn replayed(&self) -> GroupCoordinator {
         let mut machine = GroupCoordinator::new(self.config.clone());
         for record in &self.log {
-            machine.replay(self.now, record.key.clone(), record.value.clone()).unwrap();
+            machine.replay(self.now, record.key.clone(), record.value.clone(), None).unwrap();
         }
         machine
     }
@@ -537,7 +537,7 @@ impl World {
                 assert_eq!(a, b);
             }
             let all = OffsetFetchRequestGroup { group_id: live.group_id.clone(), topics: None, ..Default::default() };
-            assert_eq!(self.machine.offset_fetch(&all), replayed.offset_fetch(&all));
+            assert_eq!(self.machine.offset_fetch(&all, false), replayed.offset_fetch(&all, false));
         }
     }
 
@@ -584,9 +584,9 @@ proptest! {
         let mut machine = GroupCoordinator::new(GroupConfig::default());
         let key: Vec<u8> = [0, kind].into_iter().chain(key).collect();
         let value: Vec<u8> = [0, version].into_iter().chain(value).collect();
-        let _ = machine.replay(now, Bytes::from(key), Some(Bytes::from(value.clone())));
+        let _ = machine.replay(now, Bytes::from(key), Some(Bytes::from(value.clone())), None);
         let key = GroupMetadataKey { group: Str::from("g") }.to_key_bytes().unwrap();
-        let _ = machine.replay(now, key, Some(Bytes::from(value)));
+        let _ = machine.replay(now, key, Some(Bytes::from(value)), None);
         machine.finish_loading(now);
         machine.tick(Now { mono_ms: 10_000_000, wall_ms: 0 });
     }

@@ -140,16 +140,16 @@ fn records_of_every_older_version_can_be_read() {
         };
         let key = GroupMetadataKey { group: group.clone() }.to_key_bytes().unwrap();
         let value = encode_versioned(&value, version).unwrap();
-        assert_eq!(machine.replay(harness.now, key, Some(value)).unwrap(), Replayed::Applied);
+        assert_eq!(machine.replay(harness.now, key, Some(value), None).unwrap(), Replayed::Applied);
         let key = OffsetCommitKey { group, topic: Str::from("orders"), partition: 0 }.to_key_bytes().unwrap();
         let value = OffsetCommitValue { offset: 5, metadata: Str::EMPTY, ..Default::default() };
         let value = encode_versioned(&value, version).unwrap();
-        machine.replay(harness.now, key, Some(value)).unwrap();
+        machine.replay(harness.now, key, Some(value), None).unwrap();
     }
     let legacy = LegacyOffsetCommitKey { group: Str::from("legacy"), topic: Str::from("orders"), partition: 1 };
     let value = LegacyOffsetCommitValue { offset: 6, ..Default::default() };
     let value = encode_versioned(&value, 0).unwrap();
-    machine.replay(harness.now, legacy.to_key_bytes().unwrap(), Some(value)).unwrap();
+    machine.replay(harness.now, legacy.to_key_bytes().unwrap(), Some(value), None).unwrap();
     let counts = machine.counts();
     assert_eq!((counts.stable, counts.members, counts.empty, counts.offsets), (5, 5, 1, 6));
     machine.finish_loading(harness.now);
@@ -161,13 +161,13 @@ fn records_of_newer_groups_are_skipped_and_broken_ones_refused() {
     let now = Harness::default().now;
     let mut machine = GroupCoordinator::new(GroupConfig::default());
     let key = ConsumerGroupMetadataKey { group_id: Str::from("g") }.to_key_bytes().unwrap();
-    assert_eq!(machine.replay(now, key, None), Ok(Replayed::Skipped(3)));
+    assert_eq!(machine.replay(now, key, None, None), Ok(Replayed::Skipped(3)));
     let key = GroupMetadataKey { group: Str::from("g") }.to_key_bytes().unwrap();
     for bytes in [&[][..], &[0], &[0, 9], &[0, 3, 0]] {
-        assert!(machine.replay(now, key.clone(), Some(Bytes::from_static(bytes))).is_err());
+        assert!(machine.replay(now, key.clone(), Some(Bytes::from_static(bytes)), None).is_err());
     }
     for bytes in [&[][..], &[0], &[0, 1], &[0, 2, 0, 5]] {
-        assert!(machine.replay(now, Bytes::from_static(bytes), None).is_err());
+        assert!(machine.replay(now, Bytes::from_static(bytes), None, None).is_err());
     }
     assert_eq!(machine.counts(), Default::default());
 }
@@ -177,8 +177,8 @@ fn a_tombstone_for_what_is_not_there_changes_nothing() {
     let now = Harness::default().now;
     let mut machine = GroupCoordinator::new(GroupConfig::default());
     let offset = OffsetCommitKey { group: Str::from("g"), topic: Str::from("t"), partition: 0 };
-    machine.replay(now, offset.to_key_bytes().unwrap(), None).unwrap();
-    machine.replay(now, GroupMetadataKey { group: Str::from("g") }.to_key_bytes().unwrap(), None).unwrap();
+    machine.replay(now, offset.to_key_bytes().unwrap(), None, None).unwrap();
+    machine.replay(now, GroupMetadataKey { group: Str::from("g") }.to_key_bytes().unwrap(), None, None).unwrap();
     assert_eq!(machine.counts(), Default::default());
 }
 

@@ -1,0 +1,69 @@
+//! Transactional ids as records, in Kafka's schemas.
+
+use bytes::Bytes;
+use corelane_protocol::record_frame::{CoordinatorKey, decode_versioned, encode_versioned};
+use corelane_protocol::records::transaction::{
+    TransactionLogKey, TransactionLogValue, TransactionLogValuePartitionsSchema,
+};
+use corelane_protocol::{DecodeError, EncodeError, Str};
+
+use super::partitions::{Partitions, TxnVersion};
+use super::state::TxnState;
+use super::transaction::{Producer, Stored};
+use crate::CoordinatorRecord;
+
+/// Version in which values are written: the one that holds what KIP-890 needs.
+const VALUE_VERSION: i16 = 1;
+
+/// What is stored of an id, or its tombstone.
+pub(super) fn record(transactional_id: &Str, stored: Option<&Stored>) -> Result<CoordinatorRecord, EncodeError> {
+    let key = TransactionLogKey { transactional_id: transactional_id.clone() }.to_key_bytes()?;
+    let value = stored.map(|stored| encode_versioned(&stored.to_value(), VALUE_VERSION)).transpose()?;
+    Ok(CoordinatorRecord { key, value })
+}
+
+impl Stored {
+    fn to_value(&self) -> TransactionLogValue {
+        let partitions = self.partitions.topics().map(|(topic, partitions)| TransactionLogValuePartitionsSchema {
+            topic: topic.clone(),
+            partition_ids: partitions.iter().copied().collect(),
+            ..Default::default()
+        });
+        TransactionLogValue {
+            producer_id: self.producer.id,
+            previous_producer_id: self.previous_id,
+            next_producer_id: self.next_id,
+            producer_epoch: self.producer.epoch,
+            transaction_timeout_ms: self.timeout_ms,
+            transaction_status: self.state.id(),
+            // Kafka has no list at all where no transaction has begun.
+            transaction_partitions: (self.state != TxnState::Empty).then(|| partitions.collect()),
+            transaction_last_update_timestamp_ms: self.updated_ms,
+            transaction_start_timestamp_ms: self.started_ms,
+            client_transaction_version: self.version.level(),
+            ..Default::default()
+        }
+    }
+
+    /// A stored value; `None` for a state that no record should hold.
+    pub(super) fn from_value(value: Bytes) -> Result<Option<Stored>, DecodeError> {
+        let (value, _) = decode_versioned::<TransactionLogValue>(value)?;
+        let Some(state) = TxnState::from_id(value.transaction_status) else { return Ok(None) };
+        let mut partitions = Partitions::default();
+        for topic in value.transaction_partitions.iter().flatten() {
+            topic.partition_ids.iter().for_each(|partition| partitions.insert(&topic.topic, *partition));
+        }
+        Ok(Some(Stored {
+            producer: Producer { id: value.producer_id, epoch: value.producer_epoch },
+            previous_id: value.previous_producer_id,
+            next_id: value.next_producer_id,
+            last_epoch: -1,
+            timeout_ms: value.transaction_timeout_ms,
+            state,
+            partitions,
+            started_ms: value.transaction_start_timestamp_ms,
+            updated_ms: value.transaction_last_update_timestamp_ms,
+            version: TxnVersion::from_level(value.client_transaction_version),
+        }))
+    }
+}
