@@ -56,6 +56,7 @@ pub struct BrokerConfig {
     /// Bytes of metadata log that call for a snapshot.
     pub metadata_snapshot_bytes: i64,
     pub offsets: OffsetsSettings,
+    pub transactions: TransactionSettings,
     pub cleaner: CleanerSettings,
     pub group: GroupSettings,
     pub space: SpaceSettings,
@@ -75,6 +76,19 @@ pub struct OffsetsSettings {
     pub retention_check_interval_ms: i64,
     pub topic_partitions: i32,
     pub topic_segment_bytes: i32,
+}
+
+/// Transactions and the topic they live in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionSettings {
+    pub max_timeout_ms: i32,
+    pub timeout_check_interval_ms: i32,
+    pub id_expiration_ms: i32,
+    pub id_expiration_check_interval_ms: i32,
+    pub topic_partitions: i32,
+    pub topic_segment_bytes: i32,
+    pub add_partitions_backoff_ms: i32,
+    pub add_partitions_patience_ms: i32,
 }
 
 /// Compaction.
@@ -170,6 +184,16 @@ impl BrokerConfig {
                 retention_check_interval_ms: r.need("offsets.retention.check.interval.ms")?,
                 topic_partitions: r.int("offsets.topic.num.partitions")?,
                 topic_segment_bytes: r.int("offsets.topic.segment.bytes")?,
+            },
+            transactions: TransactionSettings {
+                max_timeout_ms: r.int("transaction.max.timeout.ms")?,
+                timeout_check_interval_ms: r.int("transaction.abort.timed.out.transaction.cleanup.interval.ms")?,
+                id_expiration_ms: r.int("transactional.id.expiration.ms")?,
+                id_expiration_check_interval_ms: r.int("transaction.remove.expired.transaction.cleanup.interval.ms")?,
+                topic_partitions: r.int("transaction.state.log.num.partitions")?,
+                topic_segment_bytes: r.int("transaction.state.log.segment.bytes")?,
+                add_partitions_backoff_ms: r.int("add.partitions.to.txn.retry.backoff.ms")?,
+                add_partitions_patience_ms: r.int("add.partitions.to.txn.retry.backoff.max.ms")?,
             },
             cleaner: CleanerSettings {
                 enabled: r.boolean("log.cleaner.enable")?,
