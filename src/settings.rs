@@ -13,6 +13,7 @@ use corelane_config::{
     Alteration, BrokerConfig, BrokerProperties, ConfigEntry, ConfigError, Overrides, Scope, TopicConfig,
 };
 use corelane_coordinator::group::GroupConfig;
+use corelane_coordinator::txn::TxnConfig;
 use corelane_protocol::ErrorCode;
 use corelane_storage::CleanerOptions;
 
@@ -81,6 +82,18 @@ impl Settings {
             offsets_retention_check_interval_ms: offsets.retention_check_interval_ms,
             offset_metadata_max_bytes: offsets.metadata_max_bytes.max(0) as usize,
             ..GroupConfig::default()
+        }
+    }
+
+    /// What the transaction coordinators obey.
+    pub fn transactions(&self) -> TxnConfig {
+        let settings = &self.broker.transactions;
+        TxnConfig {
+            max_timeout_ms: settings.max_timeout_ms,
+            timeout_check_interval_ms: i64::from(settings.timeout_check_interval_ms),
+            id_expiration_ms: i64::from(settings.id_expiration_ms),
+            id_expiration_check_interval_ms: i64::from(settings.id_expiration_check_interval_ms),
+            ..TxnConfig::default()
         }
     }
 

@@ -2,31 +2,30 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use core_pinning::sync::{Signal, oneshot};
-use core_pinning::task::{Queue, Task, spawn, yield_if_needed};
+use core_pinning::task::{Queue, Task, spawn};
 use core_pinning::time::{now, sleep, wall_ms};
 use corelane_coordinator::Now;
 use corelane_coordinator::group::{
-    Effects, GroupConfig, GroupCoordinator, Outcome, Reply, Response, WaitToken, Write, WriteId,
+    Effects, GroupConfig, GroupCoordinator, Outcome, Reply, Response, WaitToken, Write, WriteId, WriteProducer,
 };
+use corelane_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_raft::Proposal;
-use corelane_storage::ReadLimit;
-use corelane_storage::record::{BatchBuilder, Batches, Codec, RecordIter};
+use corelane_storage::model::{Offset, ProducerEpoch, ProducerId, Sequence};
+use corelane_storage::record::{BatchBuilder, BatchHeader, Codec, TransactionMarker};
 use futures::future::{Either, select};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::pin::pin;
 
-use crate::partition::{Partition, ProduceFailure};
-
-/// Bytes of log that loading reads at a time.
-const LOAD_STEP: usize = 1 << 20;
-/// A batch of the internal topic decompresses to no more than this.
-const BATCH_MAX: usize = 128 << 20;
+use super::replay::{Found, replay};
+use super::verification::{VerifyTransaction, verify_transaction};
+use crate::partition::{Marker, Partition, ProduceFailure};
+use crate::shard::Shard;
 
 pub struct GroupPartition {
     partition: Rc<Partition>,
@@ -37,12 +36,14 @@ pub struct GroupPartition {
     /// Writes in the order of the log, whose fate is not known yet.
     writes: RefCell<VecDeque<(WriteId, Proposal)>>,
     written: Signal,
+    /// Ends of transactions, for those who are about to write into one.
+    ends: RefCell<HashMap<i64, Weak<Cell<Option<i16>>>>>,
     /// The next deadline may have changed.
     rescheduled: Signal,
     tasks: RefCell<Vec<Task<()>>>,
 }
 
-fn time() -> Now {
+pub(super) fn time() -> Now {
     Now { mono_ms: (now().as_nanos() / 1_000_000) as i64, wall_ms: wall_ms() }
 }
 
@@ -55,6 +56,7 @@ impl GroupPartition {
             waiting: RefCell::default(),
             writes: RefCell::default(),
             written: Signal::default(),
+            ends: RefCell::default(),
             rescheduled: Signal::default(),
             tasks: RefCell::default(),
         });
@@ -147,6 +149,9 @@ impl GroupPartition {
 
     fn write(&self, write: Write) -> Result<Proposal, ProduceFailure> {
         let mut batch = BatchBuilder::new(Codec::None);
+        if let Some(WriteProducer { id, epoch }) = write.producer {
+            batch = batch.producer(ProducerId(id), ProducerEpoch(epoch), Sequence::NONE).transactional();
+        }
         let now = wall_ms();
         write.records.iter().for_each(|r| batch.push(now, Some(&r.key), r.value.as_deref()));
         self.partition.append(batch)
@@ -209,26 +214,80 @@ impl GroupPartition {
     }
 
     async fn replay(&self, mut machine: GroupCoordinator) -> Result<GroupCoordinator, String> {
-        let bounds = self.partition.bounds();
-        let (mut offset, end) = (bounds.log_start, bounds.high_watermark);
-        while offset < end {
-            let limit = ReadLimit { max_bytes: LOAD_STEP, at_least_one: true, upto: end };
-            let read = self.partition.log().read(offset, limit).await.map_err(|e| e.to_string())?;
-            if read.next_offset <= offset {
-                return Err(format!("nothing to read at offset {offset}"));
+        let take = |header: &BatchHeader, found| match found {
+            Found::Record { key, value } => {
+                let producer_id = header.is_transactional().then_some(header.producer_id.0);
+                machine.replay(time(), key, value, producer_id).map(drop).map_err(|e| e.to_string())
             }
-            offset = read.next_offset;
-            for batch in read.slices.into_iter().flat_map(Batches::new) {
-                let (_, batch) = batch.map_err(|e| e.to_string())?;
-                for record in RecordIter::new(&batch, BATCH_MAX).map_err(|e| e.to_string())? {
-                    let record = record.map_err(|e| e.to_string())?;
-                    let Some(key) = record.key else { continue };
-                    machine.replay(time(), key, record.value).map_err(|e| e.to_string())?;
-                }
-                yield_if_needed().await;
+            Found::Marker(marker) => {
+                machine.transaction_ended(header.producer_id.0, marker == TransactionMarker::Commit);
+                Ok(())
             }
-        }
+        };
+        replay(&self.partition, take).await?;
         Ok(machine)
+    }
+
+    /// Stores offsets as part of a producer's transaction, which has this partition: that is looked up, or with `add` seen to,
+    /// at `transactional_id`'s coordinator.
+    pub async fn txn_offset_commit(
+        self: Rc<Self>,
+        shard: Rc<Shard>,
+        request: TxnOffsetCommitRequest,
+        add: bool,
+    ) -> Result<TxnOffsetCommitResponse, ErrorCode> {
+        if self.machine.borrow().is_none() {
+            return Err(self.not_ready());
+        }
+        let verification = VerifyTransaction {
+            transactional_id: request.transactional_id.to_string(),
+            producer_id: request.producer_id,
+            producer_epoch: request.producer_epoch,
+            partitions: vec![(self.partition.topic.clone(), self.partition.index)],
+            add,
+        };
+        let ends = self.ends_of(request.producer_id);
+        let verified = verify_transaction(&shard, verification).await;
+        match verified.first() {
+            Some(ErrorCode::None) => {}
+            Some(error) => return Err(*error),
+            None => return Err(ErrorCode::UnknownServerError),
+        }
+        // Where every transaction has its own epoch, a marker with this one ended the transaction before.
+        if ends.get().is_some_and(|epoch| !add || epoch > request.producer_epoch) {
+            // The transaction that was looked at has ended meanwhile: what is written now would belong to none.
+            return Err(ErrorCode::ConcurrentTransactions);
+        }
+        let answer = self.handle(move |groups, now| groups.txn_offset_commit(now, &request))?;
+        answer.await
+    }
+
+    /// Follows the ends of a producer's transactions here from now on, as long as somebody holds it: the epoch of the last
+    /// marker.
+    fn ends_of(&self, producer_id: i64) -> Rc<Cell<Option<i16>>> {
+        let mut ends = self.ends.borrow_mut();
+        ends.retain(|_, last| last.strong_count() > 0);
+        if let Some(last) = ends.get(&producer_id).and_then(Weak::upgrade) {
+            return last;
+        }
+        let last = Rc::new(Cell::new(None));
+        ends.insert(producer_id, Rc::downgrade(&last));
+        last
+    }
+
+    /// Writes a transaction's marker, after which the offsets that were committed in it count, or are dropped.
+    pub async fn end_transaction(&self, marker: Marker) -> Result<Offset, ErrorCode> {
+        if self.machine.borrow().is_none() {
+            return Err(self.not_ready());
+        }
+        if let Some(last) = self.ends.borrow().get(&marker.producer_id.0).and_then(Weak::upgrade) {
+            last.set(Some(marker.producer_epoch.0));
+        }
+        let offset = self.partition.write_marker(marker).await?;
+        if let Some(machine) = self.machine.borrow_mut().as_mut() {
+            machine.transaction_ended(marker.producer_id.0, marker.commit);
+        }
+        Ok(offset)
     }
 
     /// Everybody who waits is told to look for another coordinator, and so is everybody from now on. What is being

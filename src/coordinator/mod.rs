@@ -5,6 +5,9 @@
 
 mod group;
 mod markers;
+mod replay;
+mod transactions;
+mod txn;
 mod verification;
 
 use std::cell::RefCell;
@@ -15,14 +18,17 @@ use std::sync::Arc;
 use core_pinning::ShardId;
 use corelane_coordinator::Now;
 use corelane_coordinator::group::{GroupCoordinator, Outcome, Response, partition_for};
+use corelane_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::TopicId;
 use hashbrown::HashMap;
 
 pub use self::group::GroupPartition;
 pub use self::markers::write_markers;
+pub use self::transactions::{ask_transaction, every_transaction, txn_partition, with_transaction};
+pub use self::txn::TxnPartition;
 pub use self::verification::{VerifyTransaction, verify_transaction};
-use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, TopicImage, owner};
+use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, TRANSACTION_TOPIC, TopicImage, owner};
 use crate::router::ShardCall;
 use crate::shard::Shard;
 
@@ -30,6 +36,8 @@ use crate::shard::Shard;
 pub struct Coordinators {
     /// By partition of `__consumer_offsets`.
     groups: RefCell<HashMap<u32, Rc<GroupPartition>>>,
+    /// By partition of `__transaction_state`.
+    txns: RefCell<HashMap<u32, Rc<TxnPartition>>>,
     /// Names of the topics there were, so that offsets of deleted ones can go.
     names: RefCell<HashMap<TopicId, Arc<str>>>,
 }
@@ -43,7 +51,15 @@ impl Coordinators {
         self.groups.borrow().values().cloned().collect()
     }
 
-    /// Starts the coordinators of new partitions of `__consumer_offsets`, and lets offsets of deleted topics go.
+    pub fn txn(&self, partition: u32) -> Option<Rc<TxnPartition>> {
+        self.txns.borrow().get(&partition).cloned()
+    }
+
+    pub fn all_txns(&self) -> Vec<Rc<TxnPartition>> {
+        self.txns.borrow().values().cloned().collect()
+    }
+
+    /// Starts the coordinators of new partitions of `__consumer_offsets` and `__transaction_state`, and lets offsets of deleted topics go.
     pub fn take_image(&self, shard: &Rc<Shard>, image: &ClusterImage, touched: &[TopicId]) {
         let mut deleted = Vec::new();
         for id in touched {
@@ -52,6 +68,9 @@ impl Coordinators {
                     self.names.borrow_mut().insert(*id, topic.name.clone());
                     if &*topic.name == OFFSETS_TOPIC {
                         self.start_groups(shard, topic);
+                    }
+                    if &*topic.name == TRANSACTION_TOPIC {
+                        self.start_txns(shard, topic);
                     }
                 }
                 None => deleted
@@ -71,8 +90,19 @@ impl Coordinators {
         }
     }
 
+    fn start_txns(&self, shard: &Rc<Shard>, topic: &TopicImage) {
+        for index in 0..topic.partitions {
+            let Some(partition) = shard.partitions.get(topic.key(index)) else { continue };
+            let mut txns = self.txns.borrow_mut();
+            txns.entry(index).or_insert_with(|| TxnPartition::start(shard, partition, shard.config.transactions()));
+        }
+    }
+
     /// Answers everybody who waits; nothing is written afterwards.
     pub async fn stop(&self) {
+        for txn in self.all_txns() {
+            txn.stop().await;
+        }
         for group in self.all() {
             group.stop().await;
         }
@@ -153,6 +183,37 @@ where
             match answer {
                 Ok(answer) => answer.await,
                 Err(error) => Err(error),
+            }
+        }
+    }
+}
+
+/// Stores offsets in a transaction, at the group's coordinator. Errors: those of a coordinator that is not there (yet), and of
+/// [`verify_transaction`].
+pub async fn txn_offset_commit(
+    shard: &Rc<Shard>,
+    request: TxnOffsetCommitRequest,
+    add: bool,
+) -> Result<TxnOffsetCommitResponse, ErrorCode> {
+    let (to, partition) = coordinator_of(shard, &request.group_id)?;
+    shard.router.call(shard, to, TxnOffsetCommitCall { partition, request, add }).await
+}
+
+struct TxnOffsetCommitCall {
+    partition: u32,
+    request: TxnOffsetCommitRequest,
+    add: bool,
+}
+
+impl ShardCall for TxnOffsetCommitCall {
+    type Reply = Result<TxnOffsetCommitResponse, ErrorCode>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let shard = shard.clone();
+        async move {
+            match shard.coordinators.get(self.partition) {
+                Some(group) => group.txn_offset_commit(shard, self.request, self.add).await,
+                None => Err(ErrorCode::NotCoordinator),
             }
         }
     }

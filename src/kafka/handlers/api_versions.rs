@@ -1,8 +1,10 @@
 //! ApiVersions (KIP-35, KIP-511, KIP-584): what works here.
 
-use corelane_protocol::messages::api_versions_response::ApiVersionsResponseApiVersion;
+use corelane_protocol::messages::api_versions_response::{
+    ApiVersionsResponseApiVersion, ApiVersionsResponseFinalizedFeatureKey, ApiVersionsResponseSupportedFeatureKey,
+};
 use corelane_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use corelane_protocol::{ApiKey, ErrorCode};
+use corelane_protocol::{ApiKey, ErrorCode, Str};
 
 use super::{Call, SERVED};
 use crate::kafka::connection::Answer;
@@ -12,7 +14,36 @@ pub async fn handle(context: RequestContext, request: ApiVersionsRequest) -> Api
     if context.version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
-    ApiVersionsResponse { api_keys: served(), ..Default::default() }
+    ApiVersionsResponse {
+        api_keys: served(),
+        // Earlier versions cannot say that a feature may be off (KAFKA-17492).
+        supported_features: if context.version >= 4 { vec![supported()] } else { Vec::new() },
+        finalized_features_epoch: 0,
+        finalized_features: vec![finalized()],
+        ..Default::default()
+    }
+}
+
+/// Level of transactions (KIP-890): clients that know it let every transaction raise their epoch, others are served as before.
+const TRANSACTION_VERSION: &str = "transaction.version";
+const TRANSACTION_VERSION_LEVEL: i16 = 2;
+
+fn supported() -> ApiVersionsResponseSupportedFeatureKey {
+    ApiVersionsResponseSupportedFeatureKey {
+        name: Str::from_static(TRANSACTION_VERSION),
+        min_version: 0,
+        max_version: TRANSACTION_VERSION_LEVEL,
+        ..Default::default()
+    }
+}
+
+fn finalized() -> ApiVersionsResponseFinalizedFeatureKey {
+    ApiVersionsResponseFinalizedFeatureKey {
+        name: Str::from_static(TRANSACTION_VERSION),
+        min_version_level: TRANSACTION_VERSION_LEVEL,
+        max_version_level: TRANSACTION_VERSION_LEVEL,
+        ..Default::default()
+    }
 }
 
 /// KIP-511: letters and digits, and `-` and `.` between them.

@@ -1,4 +1,4 @@
-//! FindCoordinator: the broker of a group's coordinator. Makes `__consumer_offsets` when it is first needed.
+//! FindCoordinator: the broker of a group's or transaction's coordinator. Makes their topics when they are first needed.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,9 +8,9 @@ use corelane_protocol::messages::{
 };
 use corelane_protocol::{ErrorCode, Str};
 
-use crate::controller::image::{OFFSETS_TOPIC, owner};
+use crate::controller::image::{OFFSETS_TOPIC, TRANSACTION_TOPIC, TopicImage, owner};
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
-use crate::coordinator::group_partition;
+use crate::coordinator::{group_partition, txn_partition};
 use crate::kafka::request::RequestContext;
 use crate::node::BrokerAddress;
 use crate::shard::Shard;
@@ -18,6 +18,7 @@ use crate::shard::Shard;
 /// First version that asks for several.
 const BATCHED_FROM: i16 = 4;
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 pub async fn handle(context: RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let batched = context.version >= BATCHED_FROM;
@@ -56,32 +57,45 @@ pub async fn handle(context: RequestContext, request: FindCoordinatorRequest) ->
     }
 }
 
-/// Only groups have coordinators here: transactions and share groups are not served.
+/// Groups and transactions have coordinators here; share groups are not served.
 async fn find(shard: &Rc<Shard>, key_type: i8, key: &Str) -> Result<BrokerAddress, ErrorCode> {
-    if key_type != GROUP {
-        return Err(ErrorCode::InvalidRequest);
-    }
-    if shard.image().topic_named(OFFSETS_TOPIC).is_none() {
-        create_offsets_topic(shard).await?;
+    let (name, partition_of): (_, fn(&TopicImage, &str) -> u32) = match key_type {
+        GROUP => (OFFSETS_TOPIC, group_partition),
+        TRANSACTION => (TRANSACTION_TOPIC, txn_partition),
+        _ => return Err(ErrorCode::InvalidRequest),
+    };
+    if shard.image().topic_named(name).is_none() {
+        create_internal_topic(shard, name).await?;
     }
     let image = shard.image();
-    let topic = image.topic_named(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    let to = owner(topic.key(group_partition(topic, key)), shard.shards);
+    let topic = image.topic_named(name).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let to = owner(topic.key(partition_of(topic, key)), shard.shards);
     shard.node.broker(shard.node.broker_id(to)).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 
-pub(super) async fn create_offsets_topic(shard: &Rc<Shard>) -> Result<(), ErrorCode> {
-    let offsets = &shard.config.broker().offsets;
+/// The topics that the broker makes by itself when they are first needed.
+pub(super) fn is_made_by_broker(topic: &str) -> bool {
+    matches!(topic, OFFSETS_TOPIC | TRANSACTION_TOPIC)
+}
+
+pub(super) async fn create_internal_topic(shard: &Rc<Shard>, name: &str) -> Result<(), ErrorCode> {
+    let broker = shard.config.broker();
+    let (partitions, segment_bytes, compression) = match name {
+        TRANSACTION_TOPIC => {
+            (broker.transactions.topic_partitions, broker.transactions.topic_segment_bytes, "uncompressed")
+        }
+        _ => (broker.offsets.topic_partitions, broker.offsets.topic_segment_bytes, "producer"),
+    };
     let configs = [
         ("cleanup.policy", "compact".to_owned()),
-        ("compression.type", "producer".to_owned()),
-        ("segment.bytes", offsets.topic_segment_bytes.to_string()),
+        ("compression.type", compression.to_owned()),
+        ("segment.bytes", segment_bytes.to_string()),
     ];
     let topic = NewTopic {
-        partitions: offsets.topic_partitions,
+        partitions,
         configs: configs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
         internal: true,
-        ..NewTopic::with_defaults(OFFSETS_TOPIC)
+        ..NewTopic::with_defaults(name)
     };
     let created = ask(shard, CreateTopics { topics: vec![topic], validate_only: false }).await;
     match created.into_iter().next() {
@@ -89,7 +103,7 @@ pub(super) async fn create_offsets_topic(shard: &Rc<Shard>) -> Result<(), ErrorC
         // Another request was faster.
         Some(Err(refused)) if refused.code == ErrorCode::TopicAlreadyExists => Ok(()),
         Some(Err(refused)) => {
-            tracing::error!(message = refused.message, "the topic of committed offsets could not be created");
+            tracing::error!(topic = name, message = refused.message, "a coordinator's topic could not be created");
             Err(ErrorCode::CoordinatorNotAvailable)
         }
         None => Err(ErrorCode::CoordinatorNotAvailable),

@@ -12,10 +12,10 @@ use corelane_protocol::messages::{MetadataRequest, MetadataResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::TopicId;
 
-use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, TopicImage, is_internal};
+use crate::controller::image::{ClusterImage, TopicImage, is_internal};
 use crate::controller::names::check_name;
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
-use crate::kafka::handlers::find_coordinator::create_offsets_topic;
+use crate::kafka::handlers::find_coordinator::{create_internal_topic, is_made_by_broker};
 use crate::kafka::leaders::Leaders;
 use crate::kafka::operations;
 use crate::kafka::request::RequestContext;
@@ -84,9 +84,9 @@ async fn find(shard: &Rc<Shard>, topics: Vec<MetadataRequestTopic>, create: bool
         .filter_map(|t| t.name.clone())
         .filter(|name| image.topic_named(name).is_none() && check_name(name).is_ok())
         .collect();
-    if create && missing.iter().any(|name| name.as_str() == OFFSETS_TOPIC) {
+    for name in missing.iter().filter(|name| create && is_made_by_broker(name)) {
         // What goes wrong is in the log; the client hears that the topic is not there.
-        let _ = create_offsets_topic(shard).await;
+        let _ = create_internal_topic(shard, name).await;
     }
     let missing: Vec<Str> = missing.into_iter().filter(|name| !is_internal(name)).collect();
     let mut refused = BTreeMap::new();

@@ -18,12 +18,16 @@ const TOPIC_IDS_FROM: i16 = 10;
 pub async fn handle(context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let mut groups = Vec::new();
     for group in fetched_groups(context.version, &request) {
-        groups.push(fetch(&context, group).await);
+        groups.push(fetch(&context, group, request.require_stable).await);
     }
     fetch_response(context.version, groups)
 }
 
-async fn fetch(context: &RequestContext, mut group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+async fn fetch(
+    context: &RequestContext,
+    mut group: OffsetFetchRequestGroup,
+    require_stable: bool,
+) -> OffsetFetchResponseGroup {
     let by_id = context.version >= TOPIC_IDS_FROM;
     let image = context.shard.image();
     let mut unknown = Vec::new();
@@ -31,7 +35,7 @@ async fn fetch(context: &RequestContext, mut group: OffsetFetchRequestGroup) -> 
         unknown = name_topics(&image, &mut group);
     }
     let (version, rejected, id) = (context.version, group.clone(), group.group_id.clone());
-    let call = with_group(&context.shard, &id, move |groups, _| groups.offset_fetch(&group));
+    let call = with_group(&context.shard, &id, move |groups, _| groups.offset_fetch(&group, require_stable));
     let mut fetched = call.await.unwrap_or_else(|error| reject::offset_fetch(version, &rejected, error));
     if by_id {
         for topic in &mut fetched.topics {
