@@ -7,6 +7,7 @@ mod groups;
 mod librdkafka_producer;
 mod many_partitions;
 mod raw_producer;
+mod transactions;
 
 use corelane_tests::broker::{Broker, BrokerOptions};
 use corelane_tests::connection::to_leader;

@@ -33,6 +33,15 @@ checks! {
         cluster_log_dirs_and_features_are_described
         groups_are_listed_described_and_deleted
         config_resources_are_listed;
+    "TransactionChecks":
+        committed_is_seen_and_aborted_is_not
+        open_transaction_holds_readers_back
+        new_producer_fences_the_old_one
+        slow_transaction_is_aborted
+        offsets_count_with_their_transaction
+        every_record_is_transformed_once
+        many_producers_in_many_partitions
+        transactions_are_described_and_listed;
 }
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";

@@ -24,11 +24,12 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Broker properties that every test broker runs with: no waiting that a test would have to sit out.
-pub const PROPERTIES: [(&str, &str); 4] = [
+pub const PROPERTIES: [(&str, &str); 5] = [
     ("auto.create.topics.enable", "true"),
     ("num.partitions", "4"),
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "500"),
+    ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "200"),
 ];
 
 /// What a broker of a test's own is started with.
