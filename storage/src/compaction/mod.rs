@@ -137,7 +137,9 @@ impl Cleaner {
             return Ok(None);
         }
         // What is given up is no longer looked at for the transactions that were aborted.
-        log.index_aborted(1).await?;
+        if !log.index_aborted(1).await? {
+            return Ok(None);
+        }
         swap::give_up(log, boundary).await?;
         let config = log.state.borrow().config.clone();
         let mut filter = Filter::new(&map, &outcomes, now_ms, config.delete_retention_ms);

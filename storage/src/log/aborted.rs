@@ -177,13 +177,13 @@ impl LogInner {
     }
 
     /// Moves aborted transactions from the producer table into their files, durably, if there are `least` of them or a file is to
-    /// be written again; `indexed` is at the log end then.
-    pub(crate) async fn index_aborted(self: &Rc<Self>, least: usize) -> Result<(), StorageError> {
+    /// be written again; `indexed` is at the log end then. False, and nothing is done, while the log is being cut.
+    pub(crate) async fn index_aborted(self: &Rc<Self>, least: usize) -> Result<bool, StorageError> {
         let _turn = self.marks.indexing.0.acquire(1).await;
         let (end, generation, mut groups) = {
             let state = &mut *self.state.borrow_mut();
             if state.producers_ahead {
-                return Err(StorageError::refused("the log is being cut"));
+                return Ok(false);
             }
             let producers = self.producers.borrow();
             let stale = state.aborted.files.iter().filter(|(_, file)| file.stale).map(|(base, _)| (*base, Vec::new()));
@@ -193,7 +193,7 @@ impl LogInner {
                 if new.is_empty() && groups.is_empty() {
                     state.aborted.indexed = state.log_end;
                 }
-                return Ok(());
+                return Ok(true);
             }
             for aborted in new {
                 if let Some(base) = state.base_of(aborted.last_offset) {
@@ -216,7 +216,7 @@ impl LogInner {
             // The log was cut or compacted meanwhile: the files are written again before they count.
             let stale = groups.into_keys().map(|base| (base, AbortedFile { entries: None, stale: true }));
             state.aborted.files.extend(stale);
-            return Ok(());
+            return Ok(true);
         }
         for (base, entries) in groups {
             state.aborted.files.remove(&base);
@@ -227,7 +227,7 @@ impl LogInner {
         state.aborted.indexed = end;
         state.state_file_current = false;
         self.producers.borrow_mut().forget_aborted(end);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes the segment's file; the directory is not synced. Nothing aborted: no file.

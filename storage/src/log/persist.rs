@@ -1,5 +1,6 @@
 //! What is kept of a log beside its segments: state records in the journal while it is used, a state file when it is not.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 
 use core_pinning::disk::fs;
@@ -161,10 +162,15 @@ impl LogInner {
             (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.dir_unsynced))
         };
         for base in bases {
-            if self.state.borrow().segment_at(base).is_none_or(|s| !s.has_file) {
+            let is_there = || self.state.borrow().segment_at(base).is_some_and(|s| s.has_file);
+            if !is_there() {
                 continue;
             }
-            let file = self.open_segment(base, false).await?;
+            let file = match self.open_segment(base, false).await {
+                // Trimmed off meanwhile: that was durable before the file went.
+                Err(StorageError::Io { kind: ErrorKind::NotFound, .. }) if !is_there() => continue,
+                other => other?,
+            };
             file.sync_data().await.doing("sync", file.path())?;
         }
         if dir {
@@ -184,7 +190,9 @@ impl LogInner {
         if self.state.borrow().producers_ahead {
             return Ok(());
         }
-        self.index_aborted(ABORTED_MANY).await?;
+        if !self.index_aborted(ABORTED_MANY).await? {
+            return Ok(());
+        }
         let (point, generation, table) = {
             let state = self.state.borrow();
             let producers = self.producers.borrow();

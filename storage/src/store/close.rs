@@ -35,17 +35,21 @@ pub(super) async fn close_logs(shared: &Rc<Shared>, logs: &[Rc<LogInner>]) -> Re
 
 async fn close_log(log: &Rc<LogInner>) -> Result<(), StorageError> {
     log.close_files().await?;
-    log.index_aborted(1).await?;
+    index_aborted(log).await?;
     log.snapshot_producers().await?;
     log.sync_files().await?;
     log.mark_synced(log.flushed_point().0);
     log.write_state_file(true).await
 }
 
+async fn index_aborted(log: &Rc<LogInner>) -> Result<(), StorageError> {
+    if log.index_aborted(1).await? { Ok(()) } else { Err(StorageError::refused("the log is being cut")) }
+}
+
 /// Writes everything of the log that a sync of the file system then makes durable.
 async fn prepare(log: &Rc<LogInner>) -> Result<(), StorageError> {
     log.close_files().await?;
-    log.index_aborted(1).await?;
+    index_aborted(log).await?;
     log.snapshot_producers().await?;
     log.mark_synced(log.flushed_point().0);
     durable::write_unfinished(&log.dir.join(layout::STATE_FILE), log.clean_state()).await.map(drop)

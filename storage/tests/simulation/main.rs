@@ -88,12 +88,14 @@ fn whatever_happens_what_was_acknowledged_is_there() {
 /// | 1846         | a read of a partition that was deleted meanwhile failed as if the disk had                             |
 /// | 5617         | a full disk: all goes on once there is room                                                            |
 /// | 456670       | a close in order, behind a sync that had failed under a checkpoint: the journal was given up           |
-/// | 489375       | a batch whose base offset was read wrong, which no CRC covers, was left out of what was read            |
+/// | 489375       | a batch whose base offset was read wrong, which no CRC covers, was left out of what was read           |
+/// | 666015, 715609 | a segment that retention removed just when a sync was to open it ended the store                      |
+/// | 802167       | a compaction, or a checkpoint, beside a truncation failed: the log is being cut                        |
 #[test]
 fn seeds_that_failed_once() {
     for seed in [
         1333, 1485, 9036, 101240, 14440, 17192, 12747, 100092, 106631, 128224, 222825, 23605, 1846, 5617, 456670,
-        489375,
+        489375, 666015, 715609, 802167,
     ] {
         seed::run(seed, false);
     }
