@@ -10,4 +10,5 @@ mod metadata;
 mod mutations;
 mod offsets;
 mod produce;
+mod transactions;
 mod unread;
