@@ -181,7 +181,9 @@ impl LogInner {
         let job = {
             let mut state = self.state.borrow_mut();
             let forced = self.is_forced(&state);
-            if self.marks.unsettled.get() > 0 { None } else { state.next_job(forced) }
+            // Of a journal that has failed nobody knows which large appends it tells of: what they wrote stays as it is.
+            let rests = self.marks.unsettled.get() > 0 || self.shared.journal.failure().is_some();
+            if rests { None } else { state.next_job(forced) }
         };
         match job {
             None => return Ok(false),

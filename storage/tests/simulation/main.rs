@@ -91,11 +91,12 @@ fn whatever_happens_what_was_acknowledged_is_there() {
 /// | 489375       | a batch whose base offset was read wrong, which no CRC covers, was left out of what was read           |
 /// | 666015, 715609 | a segment that retention removed just when a sync was to open it ended the store                      |
 /// | 802167       | a compaction, or a checkpoint, beside a truncation failed: the log is being cut                        |
+/// | 961972       | a journal that had failed: write-back wrote over a large append of which it tells, the partition was fenced |
 #[test]
 fn seeds_that_failed_once() {
     for seed in [
         1333, 1485, 9036, 101240, 14440, 17192, 12747, 100092, 106631, 128224, 222825, 23605, 1846, 5617, 456670,
-        489375, 666015, 715609, 802167,
+        489375, 666015, 715609, 802167, 961972,
     ] {
         seed::run(seed, false);
     }
