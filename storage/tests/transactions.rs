@@ -28,6 +28,10 @@ struct Account {
 struct Stand {
     open: Vec<(Offset, i64)>,
     aborted: Vec<AbortedTransaction>,
+    /// First offsets of those that are open, or ended above the high watermark.
+    undecided: Vec<Offset>,
+    /// Where a batch of one of them stands.
+    undecided_batches: Vec<Offset>,
     last_stable: Offset,
 }
 
@@ -35,7 +39,7 @@ impl Account {
     /// Looks through the whole history.
     fn stand(&self, log: &Log) -> Stand {
         let (mut open, mut aborted): (Vec<(Offset, i64)>, Vec<AbortedTransaction>) = Default::default();
-        let mut undecided = Vec::new();
+        let (mut undecided, mut undecided_batches, mut batches) = (Vec::new(), Vec::new(), Vec::new());
         let high_watermark = log.bounds().high_watermark;
         for (_, bytes) in self.entries.iter().filter(|(_, bytes)| !bytes.is_empty()) {
             let header = BatchHeader::parse(bytes).unwrap();
@@ -43,9 +47,11 @@ impl Account {
             let place = open.iter().position(|(_, id)| *id == producer.0);
             match (EndMarker::of(&header, bytes), place) {
                 (Some(end), Some(place)) => {
-                    let (first_offset, _) = open.remove(place);
+                    let (first_offset, id) = open.remove(place);
+                    let ended: Vec<(i64, Offset)> = batches.extract_if(.., |(of, _)| *of == id).collect();
                     if at >= high_watermark {
                         undecided.push(first_offset);
+                        undecided_batches.extend(ended.into_iter().map(|(_, at)| at));
                     }
                     if end.marker == TransactionMarker::Abort {
                         let last_stable_offset = open.iter().map(|(first, _)| *first).min().unwrap_or(at.next());
@@ -60,11 +66,15 @@ impl Account {
                 (None, None) if header.is_transactional() => open.push((at, producer.0)),
                 _ => {}
             }
+            if header.is_transactional() && EndMarker::of(&header, bytes).is_none() {
+                batches.push((producer.0, at));
+            }
         }
         undecided.extend(open.iter().map(|(first, _)| *first));
-        let first = undecided.into_iter().min().unwrap_or(Offset::MAX);
+        let first = undecided.iter().min().copied().unwrap_or(Offset::MAX);
+        undecided_batches.extend(batches.into_iter().map(|(_, at)| at));
         let last_stable = first.max(log.bounds().log_start).min(high_watermark);
-        Stand { open, aborted, last_stable }
+        Stand { open, aborted, undecided, undecided_batches, last_stable }
     }
 
     async fn check(&self, rng: &mut StdRng, log: &Log) {
@@ -72,9 +82,11 @@ impl Account {
         let bounds = log.bounds();
         // Of a transaction whose beginning was trimmed off a crash may leave only what is still there.
         let whole = |first: &Offset| *first >= bounds.log_start;
-        if stand.open.iter().all(|(first, _)| whole(first)) {
+        if stand.undecided.iter().all(whole) {
             assert_eq!(log.last_stable_offset(), stand.last_stable);
         }
+        let left = stand.undecided_batches.iter().filter(|at| whole(at)).min();
+        assert!(left.is_none_or(|at| log.last_stable_offset() <= *at));
         assert!(log.last_stable_offset() >= stand.last_stable);
         {
             let producers = log.producers().borrow();
