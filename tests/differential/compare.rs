@@ -67,7 +67,8 @@ fn rule(api: ApiKey, field: &str) -> Rule {
         (_, "error_message" | "documentation") => Rule::Wording,
         (Produce, "batch_index_error_message") => Rule::Wording,
         (Fetch | Produce, "base_timestamp" | "max_timestamp" | "log_append_time_ms") => Rule::Clock,
-        (_, "timestamp") => Rule::Clock,
+        (_, "timestamp" | "last_timestamp" | "transaction_start_time_ms") => Rule::Clock,
+        (_, "coordinator_epoch") => Rule::Identity("coordinator epoch", 0),
         _ => Rule::Equal,
     }
 }
@@ -76,9 +77,10 @@ fn rule(api: ApiKey, field: &str) -> Rule {
 /// classic groups the order is that of its work, and clients read no meaning in it.
 fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
     use ApiKey::{
-        AlterConfigs, ApiVersions, CreatePartitions, CreateTopics, DeleteRecords, DeleteTopics, DescribeConfigs,
-        DescribeGroups, DescribeLogDirs, DescribeTopicPartitions, Fetch, IncrementalAlterConfigs, JoinGroup,
-        ListConfigResources, ListGroups, ListOffsets, Metadata, OffsetDelete, OffsetFetch, Produce,
+        AddPartitionsToTxn, AlterConfigs, ApiVersions, CreatePartitions, CreateTopics, DeleteRecords, DeleteTopics,
+        DescribeConfigs, DescribeGroups, DescribeLogDirs, DescribeProducers, DescribeTopicPartitions, Fetch,
+        IncrementalAlterConfigs, JoinGroup, ListConfigResources, ListGroups, ListOffsets, ListTransactions, Metadata,
+        OffsetDelete, OffsetFetch, Produce, TxnOffsetCommit,
     };
     Some(match (api, list) {
         (Metadata, "topics") => &["name"],
@@ -91,14 +93,20 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (DescribeGroups | JoinGroup, "members") => &["member_id"],
         (ApiVersions, "api_keys") => &["api_key"],
         (ApiVersions, "supported_features" | "finalized_features") => &["name"],
-        (CreateTopics | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets | DescribeLogDirs, "topics") => {
-            &["name"]
-        }
+        (
+            CreateTopics | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets | DescribeLogDirs | TxnOffsetCommit,
+            "topics",
+        ) => &["name"],
         (CreatePartitions, "results") => &["name"],
         (DeleteTopics, "responses") => &["name", "topic_id"],
-        (DescribeLogDirs | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets, "partitions") => {
-            &["partition_index"]
-        }
+        (
+            DescribeLogDirs | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets | TxnOffsetCommit,
+            "partitions",
+        ) => &["partition_index"],
+        (AddPartitionsToTxn, "results_by_partition") => &["partition_index"],
+        (AddPartitionsToTxn, "results_by_transaction") => &["transactional_id"],
+        (DescribeProducers, "active_producers") => &["producer_id"],
+        (ListTransactions, "transaction_states") => &["transactional_id"],
         (Produce | Fetch, "responses") => &["name", "topic", "topic_id"],
         (Produce, "partition_responses") => &["index"],
         (Fetch, "partitions") => &["partition_index"],

@@ -1,13 +1,14 @@
 //! DescribeProducers: the producers that a partition knows, and their open transactions (KIP-664).
 
-use corelane_protocol::Uuid;
 use corelane_protocol::messages::describe_producers_response::{
     DescribeProducersResponsePartitionResponse, DescribeProducersResponseProducerState,
     DescribeProducersResponseTopicResponse,
 };
 use corelane_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
+use corelane_protocol::{ErrorCode, Uuid};
 use corelane_storage::producer_state::ProducerInfo;
 
+use crate::controller::names::check_name;
 use crate::kafka::each_partition::{each_partition, partition_of};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
@@ -16,7 +17,8 @@ pub async fn handle(context: RequestContext, request: DescribeProducersRequest) 
     let image = context.shard.image();
     let mut asked = Vec::new();
     for topic in &request.topics {
-        let found = find_topic(&image, false, &topic.name, Uuid::ZERO);
+        let named = check_name(&topic.name).map_err(|_| ErrorCode::InvalidTopicException);
+        let found = named.and_then(|()| find_topic(&image, false, &topic.name, Uuid::ZERO));
         asked.extend(topic.partition_indexes.iter().map(|index| Ok((partition_of(&found, *index)?, ()))));
     }
     let answers = each_partition(&context.shard, asked, |partition, ()| async move { Ok(partition.producers()) }).await;

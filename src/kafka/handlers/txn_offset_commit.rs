@@ -37,9 +37,13 @@ pub async fn handle(context: RequestContext, mut request: TxnOffsetCommitRequest
         true => TxnOffsetCommitResponse::default(),
         false => {
             let rejected = request.clone();
+            let named = !request.group_id.is_empty();
             let call = txn_offset_commit(&context.shard, request, context.version >= ADDING_FROM);
             let limit = Duration::from_millis(context.shard.config.broker().offsets.commit_timeout_ms.max(0) as u64);
-            let done = timeout(limit, call).await.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable));
+            let done = match named {
+                true => timeout(limit, call).await.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable)),
+                false => Err(ErrorCode::InvalidGroupId),
+            };
             done.unwrap_or_else(|error| reject::txn_offset_commit(&rejected, told(context.version, error)))
         }
     };
