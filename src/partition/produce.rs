@@ -18,7 +18,7 @@ use corelane_storage::record::{
 
 use super::config::{compression_target, timestamp_type};
 use super::intake::Taken;
-use super::transactions::Membership;
+use super::transactions::{Membership, Ticket};
 use super::{Partition, Proposed};
 use crate::exit;
 
@@ -33,7 +33,8 @@ pub struct ProduceContext {
 pub(super) struct Arrival {
     pub(super) config: Rc<TopicConfig>,
     pub(super) now_ms: i64,
-    pub(super) verification: Verification,
+    /// Looked at when the batch gets its offsets: until then a marker may end the transaction that it speaks of.
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// A batch in the log.
@@ -138,7 +139,7 @@ impl Partition {
         if self.is_deleted() {
             return Taken::Now(Box::new(Err(ErrorCode::UnknownTopicOrPartition.into())));
         }
-        let arrival = Arrival { config: self.config(), now_ms: wall_ms(), verification: Verification::Missing };
+        let arrival = Arrival { config: self.config(), now_ms: wall_ms(), ticket: None };
         match Validation::begin(batch, &self.validation(&arrival.config, arrival.now_ms, context)) {
             Ok(validation) => match (membership, BatchHeader::parse(batch)) {
                 (Membership::Known, _) | (_, Err(_)) => self.take_in(validation, arrival),
@@ -158,7 +159,8 @@ impl Partition {
         if self.is_deleted() {
             return Err(ErrorCode::UnknownTopicOrPartition.into());
         }
-        let Arrival { config, now_ms, verification } = arrival;
+        let Arrival { config, now_ms, ticket } = arrival;
+        let verification = ticket.map_or(Verification::Missing, |ticket| ticket.verification());
         if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header, verification)? {
             // Kafka: the timestamp of the first copy, whichever kind the topic has.
             let appended = Appended { append_time_ms: timestamp, ..self.appended(&config, base, last, timestamp) };

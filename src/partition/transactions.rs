@@ -57,6 +57,8 @@ pub(super) struct Gates(RefCell<HashMap<ProducerId, Gate>>);
 
 struct Gate {
     waiting: VecDeque<Gated>,
+    /// Of the batch that has left the queue and is not in the log yet.
+    passing: Option<Ticket>,
     last: Ticket,
 }
 
@@ -69,7 +71,7 @@ struct Gated {
 
 /// One question to the coordinator, shared by the batches that wait for its answer.
 #[derive(Clone)]
-struct Ticket {
+pub(super) struct Ticket {
     epoch: ProducerEpoch,
     verdict: Verdict,
     epoch_bump: bool,
@@ -77,6 +79,16 @@ struct Ticket {
     lowest: Rc<Cell<Sequence>>,
     /// False when a marker was written since the question was asked: the answer may be of the transaction that it ended.
     valid: Rc<Cell<bool>>,
+}
+
+impl Ticket {
+    /// What it proves now that the verdict is good.
+    pub(super) fn verification(&self) -> Verification {
+        match self.valid.get() {
+            true => Verification::Verified { epoch_bump: self.epoch_bump, lowest: self.lowest.get() },
+            false => Verification::Missing,
+        }
+    }
 }
 
 impl Partition {
@@ -126,7 +138,8 @@ impl Partition {
                 gate.last = ticket;
             }
             None => {
-                gates.insert(header.producer_id, Gate { waiting: VecDeque::from([gated]), last: ticket });
+                gates
+                    .insert(header.producer_id, Gate { waiting: VecDeque::from([gated]), passing: None, last: ticket });
                 let (partition, producer) = (self.clone(), header.producer_id);
                 spawn(Queue::Serve, "verified batches", async move { partition.pass_gate(producer).await }).detach();
             }
@@ -139,18 +152,20 @@ impl Partition {
         loop {
             let next = {
                 let mut gates = self.gates.0.borrow_mut();
-                let next = gates.get_mut(&producer).and_then(|gate| gate.waiting.pop_front());
+                let next = gates.get_mut(&producer).and_then(|gate| {
+                    let next = gate.waiting.pop_front();
+                    gate.passing = next.as_ref().map(|gated| gated.ticket.clone());
+                    next
+                });
                 if next.is_none() {
                     gates.remove(&producer);
                 }
                 next
             };
             let Some(Gated { validation, mut arrival, ticket, outcome }) = next else { return };
-            let result = match ticket.verdict.await {
+            let result = match ticket.verdict.clone().await {
                 Ok(()) => {
-                    let verified =
-                        Verification::Verified { epoch_bump: ticket.epoch_bump, lowest: ticket.lowest.get() };
-                    arrival.verification = if ticket.valid.get() { verified } else { Verification::Missing };
+                    arrival.ticket = Some(ticket);
                     self.take_in(validation, arrival).ordered().await
                 }
                 Err(failure) => Err(failure),
@@ -183,7 +198,7 @@ impl Partition {
         if let Some(gate) = self.gates.0.borrow().get(&producer_id) {
             // Where every transaction has its own epoch, those that wait with the marker's are of the next one already.
             let ended = |ticket: &&Ticket| !ticket.epoch_bump || ticket.epoch < producer_epoch;
-            let tickets = gate.waiting.iter().map(|gated| &gated.ticket).chain([&gate.last]);
+            let tickets = gate.waiting.iter().map(|gated| &gated.ticket).chain(&gate.passing).chain([&gate.last]);
             tickets.filter(ended).for_each(|ticket| ticket.valid.set(false));
         }
         match proposal.applied().await {
