@@ -4,6 +4,7 @@
 //! to that partition, and is answered when they are applied. After a start the same records rebuild the machine.
 
 mod group;
+mod host;
 mod markers;
 mod replay;
 mod transactions;

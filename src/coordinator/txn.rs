@@ -1,30 +1,25 @@
-//! One partition of `__transaction_state` and its machine: loads it, writes for it, sends its markers, wakes it in time.
+//! One partition of `__transaction_state` and its machine: loads it, runs requests on it, sends its markers.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use core_pinning::sync::{Event, Signal, oneshot};
-use core_pinning::task::{Queue, Task, spawn};
-use core_pinning::time::{sleep, wall_ms};
+use core_pinning::sync::Event;
+use core_pinning::task::{Queue, spawn};
+use core_pinning::time::sleep;
 use corelane_coordinator::Now;
-use corelane_coordinator::group::{WaitToken, Write, WriteId};
-use corelane_coordinator::txn::{Answer, Effects, Markers, Outcome, Reply, TxnConfig, TxnCoordinator};
+use corelane_coordinator::group::{WaitToken, WriteId};
+use corelane_coordinator::txn::{Answer, Effects, Markers, Outcome, TxnConfig, TxnCoordinator};
 use corelane_protocol::{ErrorCode, Str};
-use corelane_raft::Proposal;
 use corelane_storage::model::{PartitionKey, ProducerEpoch, ProducerId};
-use corelane_storage::record::{BatchBuilder, Codec};
 use futures::StreamExt;
 use futures::future::{Either, LocalBoxFuture, select};
 use futures::stream::FuturesUnordered;
-use hashbrown::HashMap;
 
-use super::group::time;
+use super::host::{Host, Machine, Work, time};
 use super::markers::write_markers;
 use super::replay::{Found, replay};
-use crate::partition::{Marker, Partition, ProduceFailure};
+use crate::partition::{Marker, Partition};
 use crate::producer_ids::ProducerIds;
 use crate::shard::Shard;
 
@@ -33,47 +28,68 @@ const RETRY: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
 pub struct TxnPartition {
-    partition: Rc<Partition>,
-    /// `None` while it is rebuilt, and for good if that failed or the shard stops.
-    machine: RefCell<Option<TxnCoordinator>>,
-    failed: Cell<bool>,
-    waiting: RefCell<HashMap<WaitToken, oneshot::Sender<Answer>>>,
-    /// Writes in the order of the log, whose fate is not known yet.
-    writes: RefCell<VecDeque<(WriteId, Proposal)>>,
-    written: Signal,
-    /// Markers that nobody has begun to send.
-    markers: RefCell<VecDeque<Markers>>,
-    to_send: Signal,
+    host: Host<TxnCoordinator>,
     /// A write has ended: who was told to come again may do so.
     changed: Event,
-    /// The next deadline may have changed.
-    rescheduled: Signal,
-    tasks: RefCell<Vec<Task<()>>>,
+}
+
+impl Machine for TxnCoordinator {
+    const NAME: &'static str = "transaction coordinator";
+    type Answer = Answer;
+    type Errand = Markers;
+    type Effects = Effects;
+
+    fn finish_loading(&mut self, now: Now) -> Effects {
+        self.finish_loading(now)
+    }
+
+    fn write_completed(&mut self, now: Now, id: WriteId) -> Effects {
+        self.write_completed(now, id)
+    }
+
+    fn write_failed(&mut self, now: Now, id: WriteId, error: ErrorCode) -> Effects {
+        self.write_failed(now, id, error)
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        self.next_deadline()
+    }
+
+    fn tick(&mut self, now: Now) -> Effects {
+        self.tick(now)
+    }
+
+    fn unload(self, _now: Now, error: ErrorCode) -> Vec<(WaitToken, Answer)> {
+        self.unload(error).into_iter().map(|c| (c.token, c.answer)).collect()
+    }
+}
+
+impl From<Effects> for Work<TxnCoordinator> {
+    fn from(effects: Effects) -> Self {
+        let answers = effects.completed.into_iter().map(|c| (c.token, c.answer)).collect();
+        Work { writes: effects.writes, errands: effects.markers, answers }
+    }
 }
 
 impl TxnPartition {
     pub fn start(shard: &Rc<Shard>, partition: Rc<Partition>, config: TxnConfig) -> Rc<TxnPartition> {
-        let txn = Rc::new(TxnPartition {
-            partition,
-            machine: RefCell::new(None),
-            failed: Cell::new(false),
-            waiting: RefCell::default(),
-            writes: RefCell::default(),
-            written: Signal::default(),
-            markers: RefCell::default(),
-            to_send: Signal::default(),
-            changed: Event::default(),
-            rescheduled: Signal::default(),
-            tasks: RefCell::default(),
-        });
+        let txn = Rc::new(TxnPartition { host: Host::new(partition), changed: Event::default() });
         let (loading, writing, sending, timing) = (txn.clone(), txn.clone(), txn.clone(), txn.clone());
         let (from, on) = (shard.clone(), shard.clone());
-        *txn.tasks.borrow_mut() = vec![
+        let write = async move { writing.host.follow_writes(|| writing.changed.notify_all()).await };
+        let wake = async move {
+            let provide = async || {
+                // Without one, what needs it waits for the next look.
+                let _ = timing.provide_producer_id(&on).await;
+            };
+            timing.host.keep_time(provide).await;
+        };
+        txn.host.keep(vec![
             spawn(Queue::Replicate, "transaction loading", async move { loading.load(config).await }),
-            spawn(Queue::Serve, "transaction writes", async move { writing.follow_writes().await }),
+            spawn(Queue::Serve, "transaction writes", write),
             spawn(Queue::Serve, "transaction markers", async move { sending.send_markers(from).await }),
-            spawn(Queue::Serve, "transaction timers", async move { timing.keep_time(on).await }),
-        ];
+            spawn(Queue::Serve, "transaction timers", wake),
+        ]);
         txn
     }
 
@@ -84,20 +100,11 @@ impl TxnPartition {
         request: impl FnOnce(&mut TxnCoordinator, Now) -> Outcome,
     ) -> Answer {
         self.provide_producer_id(&shard).await?;
-        let outcome = match self.machine.borrow_mut().as_mut() {
-            Some(machine) => request(machine, time()),
-            None => return Err(self.not_ready()),
-        };
-        let answer = match outcome.reply {
-            Reply::Now(answer) => Ok(answer),
-            Reply::Later(token) => {
-                let (sender, receiver) = oneshot::channel();
-                self.waiting.borrow_mut().insert(token, sender);
-                Err(receiver)
-            }
-        };
-        self.perform(outcome.effects);
-        match answer {
+        let promise = self.host.run(|machine, now| {
+            let outcome = request(machine, now);
+            (outcome.reply, outcome.effects)
+        })?;
+        match promise {
             Ok(answer) => answer,
             Err(receiver) => receiver.await.unwrap_or(Err(ErrorCode::NotCoordinator)),
         }
@@ -124,140 +131,44 @@ impl TxnPartition {
 
     /// Looks at the machine; nothing is written.
     pub fn ask<R>(&self, question: impl FnOnce(&TxnCoordinator, Now) -> R) -> Result<R, ErrorCode> {
-        let answer = self.machine.borrow().as_ref().map(|machine| question(machine, time()));
-        answer.ok_or_else(|| self.not_ready())
-    }
-
-    fn not_ready(&self) -> ErrorCode {
-        if self.failed.get() { ErrorCode::NotCoordinator } else { ErrorCode::CoordinatorLoadInProgress }
+        self.host.look(|machine| question(machine, time())).ok_or_else(|| self.host.not_ready())
     }
 
     /// Sees to it that the machine has a producer id to give out.
     async fn provide_producer_id(&self, shard: &Rc<Shard>) -> Result<(), ErrorCode> {
-        while self.machine.borrow().as_ref().is_some_and(TxnCoordinator::wants_producer_id) {
+        while self.host.look(TxnCoordinator::wants_producer_id).unwrap_or(false) {
             let id = ProducerIds::next(shard).await.map_err(|refused| refused.code)?;
-            if let Some(machine) = self.machine.borrow_mut().as_mut() {
-                machine.add_producer_id(id);
-            }
+            self.host.change(|machine| machine.add_producer_id(id));
         }
         Ok(())
-    }
-
-    /// Starts the writes and the markers, and gives out the answers.
-    fn perform(&self, effects: Effects) {
-        let mut refused = None;
-        for write in effects.writes {
-            let id = write.id;
-            match self.write(write) {
-                Ok(proposal) => {
-                    self.writes.borrow_mut().push_back((id, proposal));
-                    self.written.notify();
-                }
-                Err(failure) => {
-                    // With it go all that come after it.
-                    refused = Some((id, failure.code));
-                    break;
-                }
-            }
-        }
-        if !effects.markers.is_empty() {
-            self.markers.borrow_mut().extend(effects.markers);
-            self.to_send.notify();
-        }
-        for completed in effects.completed {
-            if let Some(sender) = self.waiting.borrow_mut().remove(&completed.token) {
-                // Whoever asked may have gone away with its connection.
-                let _ = sender.send(completed.answer);
-            }
-        }
-        self.rescheduled.notify();
-        if let Some((id, error)) = refused {
-            self.advance(|machine| machine.write_failed(time(), id, error));
-        }
-    }
-
-    /// Moves the machine, if it is there, and does what comes out of it.
-    fn advance(&self, step: impl FnOnce(&mut TxnCoordinator) -> Effects) {
-        let effects = self.machine.borrow_mut().as_mut().map(step);
-        self.perform(effects.unwrap_or_default());
-    }
-
-    fn write(&self, write: Write) -> Result<Proposal, ProduceFailure> {
-        let mut batch = BatchBuilder::new(Codec::None);
-        let now = wall_ms();
-        write.records.iter().for_each(|r| batch.push(now, Some(&r.key), r.value.as_deref()));
-        self.partition.append(batch)
-    }
-
-    /// Tells the machine of each write what became of it, in their order.
-    async fn follow_writes(self: Rc<Self>) {
-        loop {
-            let next = self.writes.borrow_mut().pop_front();
-            let Some((id, proposal)) = next else {
-                self.written.wait().await;
-                continue;
-            };
-            match proposal.applied().await {
-                Ok(_) => self.advance(|machine| machine.write_completed(time(), id)),
-                Err(error) if error.appended_nothing() => {
-                    let error = ProduceFailure::from(error).code;
-                    self.advance(|machine| machine.write_failed(time(), id, error));
-                }
-                Err(error) => {
-                    tracing::error!(partition = self.partition.index, %error, "transaction coordinator gives up");
-                    self.unload();
-                }
-            }
-            self.changed.notify_all();
-        }
     }
 
     async fn send_markers(self: Rc<Self>, shard: Rc<Shard>) {
         let mut sending: FuturesUnordered<LocalBoxFuture<'static, Markers>> = FuturesUnordered::new();
         loop {
-            for markers in self.markers.take() {
+            for markers in self.host.take_errands() {
                 sending.push(Box::pin(send(shard.clone(), self.coordinator_epoch(), markers)));
             }
             if sending.is_empty() {
-                self.to_send.wait().await;
+                self.host.errand().await;
                 continue;
             }
             let done = {
-                let to_send = pin!(self.to_send.wait());
+                let to_send = pin!(self.host.errand());
                 match select(to_send, sending.next()).await {
                     Either::Left(_) => None,
                     Either::Right((done, _)) => done,
                 }
             };
             if let Some(done) = done {
-                self.advance(|machine| machine.markers_written(time(), &done.transactional_id, done.producer));
+                self.host.advance(|machine| machine.markers_written(time(), &done.transactional_id, done.producer));
             }
         }
     }
 
     /// Markers of a later coordinator go over those of an earlier one.
     fn coordinator_epoch(&self) -> i32 {
-        i32::try_from(self.partition.leader_epoch().0).unwrap_or(i32::MAX)
-    }
-
-    async fn keep_time(self: Rc<Self>, shard: Rc<Shard>) {
-        loop {
-            let deadline = self.machine.borrow().as_ref().and_then(TxnCoordinator::next_deadline);
-            let Some(deadline) = deadline else {
-                self.rescheduled.wait().await;
-                continue;
-            };
-            let left = Duration::from_millis(deadline.saturating_sub(time().mono_ms).max(0) as u64);
-            if !left.is_zero() {
-                let rescheduled = pin!(self.rescheduled.wait());
-                if let Either::Left(_) = select(rescheduled, pin!(sleep(left))).await {
-                    continue;
-                }
-            }
-            // Without one, what needs it waits for the next look.
-            let _ = self.provide_producer_id(&shard).await;
-            self.advance(|machine| machine.tick(time()));
-        }
+        i32::try_from(self.host.partition.leader_epoch().0).unwrap_or(i32::MAX)
     }
 
     async fn load(self: Rc<Self>, config: TxnConfig) {
@@ -266,39 +177,12 @@ impl TxnPartition {
             Found::Record { key, value } => machine.replay(key, value).map(drop).map_err(|e| e.to_string()),
             Found::Marker(_) => Ok(()),
         };
-        match replay(&self.partition, take).await {
-            Ok(()) => {
-                let effects = machine.finish_loading(time());
-                self.machine.replace(Some(machine));
-                self.perform(effects);
-            }
-            Err(error) => {
-                self.failed.set(true);
-                tracing::error!(
-                    partition = self.partition.index,
-                    error,
-                    "transaction coordinator could not be rebuilt"
-                );
-            }
-        }
-    }
-
-    /// Everybody who waits is told to look for another coordinator, and so is everybody from now on. What is being
-    /// written may or may not come to be.
-    fn unload(&self) {
-        self.failed.set(true);
-        let machine = self.machine.take();
-        let completed = machine.map(|m| m.unload(ErrorCode::NotCoordinator)).unwrap_or_default();
-        self.markers.borrow_mut().clear();
-        self.perform(Effects { completed, ..Effects::default() });
+        let replayed = replay(&self.host.partition, take).await;
+        self.host.loaded(replayed.map(|()| machine));
     }
 
     pub async fn stop(&self) {
-        self.unload();
-        let tasks = self.tasks.take();
-        for task in tasks {
-            task.cancel().await;
-        }
+        self.host.stop().await;
     }
 }
 

@@ -35,7 +35,7 @@ pub struct WriteProducer {
 }
 
 /// The answer to the request itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reply<R> {
     Now(R),
     /// Comes with a later call's [`Effects::completed`], in the same type.

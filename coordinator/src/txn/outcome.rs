@@ -9,12 +9,7 @@ use crate::group::{WaitToken, Write};
 /// The answer to a request: the producer as it is from now on, where that matters, or what went wrong.
 pub type Answer = Result<Producer, ErrorCode>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
-    Now(Answer),
-    /// Comes with a later call's [`Effects::completed`].
-    Later(WaitToken),
-}
+pub type Reply = crate::group::Reply<Answer>;
 
 /// The result of handling a request.
 #[derive(Debug, PartialEq)]
