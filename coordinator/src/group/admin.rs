@@ -11,12 +11,11 @@ use super::coordinator::GroupCoordinator;
 use super::outcome::{Effects, Outcome};
 use super::retention::Tombstones;
 use super::state::GroupState;
+use super::table::Group;
 use crate::Now;
 
 /// The first version that tells a group that does not exist from one that is dead.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 6;
-/// The type of all groups here, as ListGroups names and filters it.
-const GROUP_TYPE: &str = "classic";
 
 impl GroupCoordinator {
     /// State and members of groups, in the order in which they were asked for.
@@ -30,7 +29,7 @@ impl GroupCoordinator {
 
     fn describe_group(&self, context: &RequestContext, group_id: &Str) -> DescribeGroupsResponseDescribedGroup {
         let mut described = DescribeGroupsResponseDescribedGroup { group_id: group_id.clone(), ..Default::default() };
-        match self.groups.get(group_id) {
+        match self.groups.get(group_id).and_then(Group::classic) {
             Some(group) => {
                 let protocol = group.protocol_name.as_ref().filter(|_| group.is_in(GroupState::Stable));
                 described.group_state = group.state().text();
@@ -53,22 +52,19 @@ impl GroupCoordinator {
 
     /// The groups of this coordinator that pass the request's filters of states and types, in no particular order.
     pub fn list_groups(&self, request: &ListGroupsRequest) -> Vec<ListGroupsResponseListedGroup> {
-        let types = &request.types_filter;
-        if !types.is_empty() && !types.iter().any(|name| name.eq_ignore_ascii_case(GROUP_TYPE)) {
-            return Vec::new();
-        }
-        let states = &request.states_filter;
-        let is_asked_for = |state: GroupState| {
-            states.is_empty() || states.iter().any(|name| name.trim().eq_ignore_ascii_case(state.name()))
+        let (types, states) = (&request.types_filter, &request.states_filter);
+        let is_asked_for = |group: &&Group| {
+            (types.is_empty() || types.iter().any(|name| name.eq_ignore_ascii_case(group.kind())))
+                && (states.is_empty() || states.iter().any(|name| name.trim().eq_ignore_ascii_case(group.state_name())))
         };
         self.groups
             .values()
-            .filter(|group| is_asked_for(group.state()))
+            .filter(is_asked_for)
             .map(|group| ListGroupsResponseListedGroup {
-                group_id: group.id.clone(),
-                protocol_type: group.protocol_type.clone().unwrap_or_default(),
-                group_state: group.state().text(),
-                group_type: Str::from_static(GROUP_TYPE),
+                group_id: group.id().clone(),
+                protocol_type: group.protocol_type(),
+                group_state: Str::from_static(group.state_name()),
+                group_type: Str::from_static(group.kind()),
                 ..Default::default()
             })
             .collect()
@@ -84,19 +80,19 @@ impl GroupCoordinator {
             }
             let error = match self.groups.get(group_id) {
                 None => ErrorCode::GroupIdNotFound,
-                Some(group) if !group.is_in(GroupState::Empty) => ErrorCode::NonEmptyGroup,
+                Some(group) if !group.is_empty() => ErrorCode::NonEmptyGroup,
                 Some(group) => {
                     for (topic, partitions) in self.offsets.of_group(group_id).into_iter().flatten() {
-                        partitions.keys().for_each(|partition| gone.offset(&group.id, topic, *partition));
+                        partitions.keys().for_each(|partition| gone.offset(group.id(), topic, *partition));
                     }
                     for (_, topics) in self.pending.of_group(group_id) {
                         for (topic, partitions) in topics {
                             let only_pending = |p: &&i32| self.offsets.get(group_id, topic, **p).is_none();
                             let partitions = partitions.keys().filter(only_pending);
-                            partitions.for_each(|partition| gone.offset(&group.id, topic, *partition));
+                            partitions.for_each(|partition| gone.offset(group.id(), topic, *partition));
                         }
                     }
-                    gone.group(&group.id);
+                    gone.group(group.id());
                     ErrorCode::None
                 }
             };

@@ -8,7 +8,7 @@ use corelane_protocol::{ErrorCode, Str};
 use super::env::{Env, TimerKey, TimerKind};
 use super::member::Member;
 use super::state::GroupState;
-use crate::timer::Timer;
+use crate::timer::{Expired, Timer};
 
 /// What the join timer is for.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +150,29 @@ impl ClassicGroup {
 
     pub(super) fn key(&self, kind: TimerKind) -> TimerKey {
         TimerKey { group: self.id.clone(), incarnation: self.incarnation, kind }
+    }
+
+    pub(crate) fn timer_came_up(&mut self, env: &mut Env<'_>, expired: Expired<TimerKey>) {
+        let now = env.now.mono_ms;
+        match expired.key.kind.clone() {
+            TimerKind::Join => {
+                if self.join_timer.fire(env.timers, expired, now) {
+                    self.join_timer_fired(env);
+                }
+            }
+            TimerKind::Sync => {
+                if self.sync_timer.fire(env.timers, expired, now) {
+                    self.sync_timer_fired(env);
+                }
+            }
+            TimerKind::Session(member_id) => {
+                let pending = self.pending_join.get_mut(&member_id);
+                let session = pending.or_else(|| self.members.get_mut(&member_id).map(|m| &mut m.session));
+                if session.is_some_and(|timer| timer.fire(env.timers, expired, now)) {
+                    self.session_expired(env, &member_id);
+                }
+            }
+        }
     }
 
     /// Puts all timers into the queue again, after the group was out of the table.

@@ -1,16 +1,16 @@
 //! The machine itself.
 
 use corelane_protocol::Str;
-use hashbrown::HashMap;
 
 use super::GroupConfig;
 use super::classic::ClassicGroup;
-use super::env::{Env, TimerKey, TimerKind};
+use super::env::{Env, TimerKey};
 use super::offset_store::OffsetStore;
 use super::outcome::{Effects, WaitToken};
 use super::pending_offsets::PendingOffsets;
 use super::retention::Sweep;
 use super::state::GroupState;
+use super::table::{Group, GroupTable};
 use super::writes::WriteLog;
 use crate::Now;
 use crate::timer::TimerQueue;
@@ -22,7 +22,7 @@ use crate::timer::TimerQueue;
 #[derive(Debug)]
 pub struct GroupCoordinator {
     pub(super) config: GroupConfig,
-    pub(super) groups: HashMap<Str, ClassicGroup>,
+    pub(super) groups: GroupTable,
     pub(super) offsets: OffsetStore,
     pub(super) pending: PendingOffsets,
     pub(super) timers: TimerQueue<TimerKey>,
@@ -49,7 +49,7 @@ impl GroupCoordinator {
     pub fn new(config: GroupConfig) -> GroupCoordinator {
         GroupCoordinator {
             config,
-            groups: HashMap::new(),
+            groups: GroupTable::default(),
             offsets: OffsetStore::default(),
             pending: PendingOffsets::default(),
             timers: TimerQueue::new(),
@@ -71,26 +71,9 @@ impl GroupCoordinator {
         let mut out = Effects::default();
         while let Some(expired) = self.timers.pop(now.mono_ms) {
             let (groups, mut env) = self.parts(now, &mut out);
-            let TimerKey { group, incarnation, kind } = expired.key.clone();
-            let Some(group) = groups.get_mut(&group).filter(|group| group.incarnation == incarnation) else { continue };
-            match kind {
-                TimerKind::Join => {
-                    if group.join_timer.fire(env.timers, expired, now.mono_ms) {
-                        group.join_timer_fired(&mut env);
-                    }
-                }
-                TimerKind::Sync => {
-                    if group.sync_timer.fire(env.timers, expired, now.mono_ms) {
-                        group.sync_timer_fired(&mut env);
-                    }
-                }
-                TimerKind::Session(member_id) => {
-                    let pending = group.pending_join.get_mut(&member_id);
-                    let session = pending.or_else(|| group.members.get_mut(&member_id).map(|m| &mut m.session));
-                    if session.is_some_and(|timer| timer.fire(env.timers, expired, now.mono_ms)) {
-                        group.session_expired(&mut env, &member_id);
-                    }
-                }
+            let TimerKey { group, incarnation, .. } = &expired.key;
+            if let Some(group) = groups.get_mut(group).filter(|group| group.incarnation() == *incarnation) {
+                group.timer_came_up(&mut env, expired);
             }
         }
         self.sweep(now, &mut out);
@@ -101,7 +84,7 @@ impl GroupCoordinator {
     pub fn counts(&self) -> GroupCounts {
         let mut counts =
             GroupCounts { offsets: self.offsets.len(), writes_under_way: self.writes.len(), ..Default::default() };
-        for group in self.groups.values() {
+        for group in self.groups.values().filter_map(Group::classic) {
             counts.members += group.members.len();
             *match group.state() {
                 GroupState::Empty => &mut counts.empty,
@@ -133,11 +116,7 @@ impl GroupCoordinator {
     }
 
     /// The groups, and apart from them what a group needs.
-    pub(super) fn parts<'a>(
-        &'a mut self,
-        now: Now,
-        out: &'a mut Effects,
-    ) -> (&'a mut HashMap<Str, ClassicGroup>, Env<'a>) {
+    pub(super) fn parts<'a>(&'a mut self, now: Now, out: &'a mut Effects) -> (&'a mut GroupTable, Env<'a>) {
         let env = Env { now, config: &self.config, timers: &mut self.timers, writes: &mut self.writes, out };
         (&mut self.groups, env)
     }

@@ -23,7 +23,7 @@ impl GroupCoordinator {
     fn check_heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> Result<(), ErrorCode> {
         let mut out = Effects::default();
         let (groups, mut env) = self.parts(now, &mut out);
-        let group = groups.get_mut(&request.group_id).ok_or(ErrorCode::UnknownMemberId)?;
+        let group = groups.classic_mut(&request.group_id).ok_or(ErrorCode::UnknownMemberId)?;
         group.check_member(&request.member_id, request.group_instance_id.as_deref())?;
         if request.generation_id != group.generation {
             return Err(ErrorCode::IllegalGeneration);

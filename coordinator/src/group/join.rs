@@ -100,8 +100,8 @@ impl GroupCoordinator {
         }
         let max_size = self.config.max_size;
         let (groups, mut env) = self.parts(now, out);
-        let Some(group) = groups.get_mut(&request.group_id) else {
-            return joining.refuse(member_id, ErrorCode::UnknownMemberId);
+        let Some(group) = groups.classic_mut(&request.group_id) else {
+            return joining.refuse(member_id, ErrorCode::InconsistentGroupProtocol);
         };
         if !group.accepts(member_id, max_size) {
             group.remove(&mut env, member_id);
@@ -120,7 +120,7 @@ impl GroupCoordinator {
         let undo = Undo::CreatedGroup { group: group.id.clone(), incarnation: group.incarnation };
         let (groups, mut env) = self.parts(now, out);
         env.write(&group.id, record.map(|record| vec![record]), OnWritten::Nothing, vec![undo]);
-        groups.insert(group.id.clone(), group);
+        groups.add_classic(group);
     }
 }
 

@@ -36,7 +36,7 @@ impl GroupCoordinator {
         let token = self.next_token();
         let mut out = Effects::default();
         let (groups, mut env) = self.parts(now, &mut out);
-        let response = match groups.get_mut(&request.group_id) {
+        let response = match groups.classic_mut(&request.group_id) {
             Some(group) => group.leave(&mut env, &normal),
             None => reject::leave_unknown(&normal),
         };

@@ -79,7 +79,7 @@ impl GroupCoordinator {
         let offset = offset.map(|offset| CommittedOffset { order: self.next_order(), ..offset });
         if offset.is_some() && !self.groups.contains_key(group_id) {
             let group = self.new_group(now, group_id.detach());
-            self.groups.insert(group.id.clone(), group);
+            self.groups.add_classic(group);
         }
         match producer_id {
             Some(producer_id) => drop(self.pending.set(producer_id, group_id, topic, partition, offset)),
@@ -103,7 +103,7 @@ impl GroupCoordinator {
             Some(value) => {
                 let incarnation = self.next_incarnation();
                 let group = ClassicGroup::from_value(group_id.detach(), incarnation, value);
-                self.groups.insert(group.id.clone(), group);
+                self.groups.add_classic(group);
             }
         }
     }

@@ -17,7 +17,7 @@
 //!
 //! # Left out
 //!
-//! Groups of the newer protocols (their records are skipped when replayed).
+//! Groups of the newer protocols (their records are skipped when replayed): [`table`] is where their kinds join.
 
 mod admin;
 mod classic;
@@ -45,6 +45,7 @@ mod retention;
 mod state;
 mod static_join;
 mod sync;
+mod table;
 mod txn_offset_commit;
 mod writes;
 

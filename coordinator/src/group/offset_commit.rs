@@ -12,6 +12,7 @@ use super::offset_store::CommittedOffset;
 use super::outcome::{Effects, Outcome};
 use super::persist;
 use super::state::GroupState;
+use super::table::Group;
 use super::writes::{OnWritten, Undo};
 use super::{RequestContext, reject};
 use crate::{CoordinatorRecord, Now};
@@ -33,7 +34,7 @@ impl GroupCoordinator {
         if let Err(error) = self.check_commit(now, context, request) {
             return Outcome::now(reject::offset_commit(request, error));
         }
-        let group = self.groups.get(&request.group_id).map(|group| group.id.clone());
+        let group = self.groups.get(&request.group_id).map(|group| group.id().clone());
         let group_id = group.clone().unwrap_or_else(|| request.group_id.detach());
         let mut response = OffsetCommitResponse::default();
         let mut commits = Vec::new();
@@ -80,7 +81,7 @@ impl GroupCoordinator {
             // Someone stores offsets without joining: the group is there for them alone, and needs no record of its own.
             let group = self.new_group(now, group_id.clone());
             undo.push(Undo::CreatedGroup { group: group_id.clone(), incarnation: group.incarnation });
-            self.groups.insert(group_id.clone(), group);
+            self.groups.add_classic(group);
         }
         let records = self.apply_commits(&group_id, commits, &mut undo);
         let token = self.next_token();
@@ -123,10 +124,14 @@ impl GroupCoordinator {
                 _ => Err(ErrorCode::IllegalGeneration),
             };
         };
-        group.check_commit(request)?;
-        // A commit of a member is a sign of life.
-        if matches!(group.state(), GroupState::Stable | GroupState::PreparingRebalance) {
-            group.restart_session(&mut env, &request.member_id);
+        match group {
+            Group::Classic(group) => {
+                group.check_commit(request)?;
+                // A commit of a member is a sign of life.
+                if matches!(group.state(), GroupState::Stable | GroupState::PreparingRebalance) {
+                    group.restart_session(&mut env, &request.member_id);
+                }
+            }
         }
         Ok(())
     }

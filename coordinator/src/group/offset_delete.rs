@@ -24,7 +24,7 @@ impl GroupCoordinator {
         if let Err(error) = group.check_offset_delete() {
             return Outcome::now(reject::offset_delete(error));
         }
-        let group_id = group.id.clone();
+        let group_id = group.id().clone();
         let mut response = OffsetDeleteResponse::default();
         let mut gone = Tombstones::default();
         for topic in &request.topics {
@@ -82,7 +82,7 @@ impl GroupCoordinator {
 
 impl ClassicGroup {
     /// Offsets of a group with members can be deleted only if it can be told what they read.
-    fn check_offset_delete(&self) -> Result<(), ErrorCode> {
+    pub(super) fn check_offset_delete(&self) -> Result<(), ErrorCode> {
         if self.is_in(GroupState::Empty) || self.uses_consumer_protocol() {
             Ok(())
         } else {

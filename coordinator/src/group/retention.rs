@@ -89,7 +89,7 @@ impl GroupCoordinator {
                 }
             }
         }
-        if all_expired && group.is_in(GroupState::Empty) && !self.pending.has_group(group_id) {
+        if all_expired && group.is_empty() && !self.pending.has_group(group_id) {
             gone.group(group_id);
         }
         seen
@@ -177,7 +177,7 @@ impl GroupCoordinator {
 impl ClassicGroup {
     /// Whether an offset of this group is past its time. That counts from when the group became empty, or if it has members,
     /// or never had any, from the commit.
-    fn is_expired(&self, now: Now, offset: &CommittedOffset, retention_ms: i64) -> bool {
+    pub(super) fn is_expired(&self, now: Now, offset: &CommittedOffset, retention_ms: i64) -> bool {
         let since = match (&self.protocol_type, self.state()) {
             (None, _) => offset.commit_timestamp_ms,
             (Some(_), GroupState::Empty) => self.state_since_ms.unwrap_or(offset.commit_timestamp_ms),

@@ -36,7 +36,7 @@ impl GroupCoordinator {
         let token = self.next_token();
         let mut out = Effects::default();
         let (groups, mut env) = self.parts(now, &mut out);
-        let reply = match groups.get_mut(&request.group_id) {
+        let reply = match groups.classic_mut(&request.group_id) {
             Some(group) if !group.is_in(GroupState::Empty) => group.sync(&mut env, request, token),
             _ => Reply::Now(reject::sync(ErrorCode::UnknownMemberId)),
         };

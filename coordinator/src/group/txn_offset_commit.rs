@@ -12,6 +12,7 @@ use super::offset_commit::is_longer;
 use super::offset_store::CommittedOffset;
 use super::outcome::{Effects, Outcome, WriteProducer};
 use super::state::GroupState;
+use super::table::Group;
 use super::writes::{OnWritten, Undo};
 use super::{persist, reject};
 use crate::{CoordinatorRecord, Now};
@@ -29,14 +30,14 @@ impl GroupCoordinator {
     ) -> Outcome<TxnOffsetCommitResponse> {
         let found = self.groups.get(&request.group_id);
         let checked = match found {
-            Some(group) => group.check_txn_commit(request),
+            Some(Group::Classic(group)) => group.check_txn_commit(request),
             None if request.generation_id >= 0 => Err(ErrorCode::IllegalGeneration),
             None => Ok(()),
         };
         if let Err(error) = checked {
             return Outcome::now(reject::txn_offset_commit(request, error));
         }
-        let known = found.map(|group| group.id.clone());
+        let known = found.map(|group| group.id().clone());
         let group_id = known.clone().unwrap_or_else(|| request.group_id.detach());
         let limit = self.config.offset_metadata_max_bytes;
         let mut response = TxnOffsetCommitResponse::default();
@@ -74,7 +75,7 @@ impl GroupCoordinator {
         if known.is_none() {
             let group = self.new_group(now, group_id.clone());
             undo.push(Undo::CreatedGroup { group: group_id.clone(), incarnation: group.incarnation });
-            self.groups.insert(group_id.clone(), group);
+            self.groups.add_classic(group);
         }
         let producer = WriteProducer { id: request.producer_id, epoch: request.producer_epoch };
         let records = self.apply_pending(producer.id, &group_id, commits, &mut undo);

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use corelane_protocol::{ErrorCode, Str};
 use hashbrown::HashMap;
 
-use super::classic::ClassicGroup;
 use super::coordinator::GroupCoordinator;
 use super::offset_store::CommittedOffset;
 use super::outcome::{Completed, Effects, Response, WaitToken, WriteId};
 use super::reject;
 use super::static_join::StaticReplacement;
+use super::table::Group;
 use crate::Now;
 
 /// What happens to a group when a write about it ends.
@@ -31,7 +31,7 @@ pub(crate) enum OnWritten {
 #[derive(Debug)]
 pub(crate) enum Undo {
     CreatedGroup { group: Str, incarnation: u64 },
-    RemovedGroup(Box<ClassicGroup>),
+    RemovedGroup(Box<Group>),
     Offset { group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
     PendingOffset { producer_id: i64, group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
 }
@@ -160,7 +160,7 @@ impl GroupCoordinator {
             }
             let Some(group) = write.groups.first() else { continue };
             let (groups, mut env) = self.parts(now, &mut out);
-            let Some(group) = groups.get_mut(group) else { continue };
+            let Some(group) = groups.classic_mut(group) else { continue };
             match write.on_written {
                 OnWritten::Nothing => {}
                 OnWritten::Assignment { incarnation, generation, assignments } => {
@@ -198,7 +198,7 @@ impl GroupCoordinator {
             }
             let Some(group) = write.groups.first() else { continue };
             let (groups, mut env) = self.parts(now, out);
-            let Some(group) = groups.get_mut(group) else { continue };
+            let Some(group) = groups.classic_mut(group) else { continue };
             match write.on_written {
                 OnWritten::Nothing => {}
                 OnWritten::Assignment { incarnation, generation, .. } => {
@@ -222,7 +222,7 @@ impl GroupCoordinator {
                 self.pending.set(producer_id, &group, &topic, partition, previous);
             }
             Undo::CreatedGroup { group, incarnation } => {
-                if self.groups.get(&group).is_some_and(|group| group.incarnation == incarnation)
+                if self.groups.get(&group).is_some_and(|group| group.incarnation() == incarnation)
                     && let Some(mut group) = self.groups.remove(&group)
                 {
                     let (_, mut env) = self.parts(now, out);
@@ -232,7 +232,7 @@ impl GroupCoordinator {
             Undo::RemovedGroup(mut group) => {
                 let (groups, mut env) = self.parts(now, out);
                 group.rearm(&mut env);
-                groups.insert(group.id.clone(), *group);
+                groups.add(*group);
             }
         }
     }

@@ -1,0 +1,151 @@
+//! The groups of one coordinator, of every kind.
+
+use std::ops::{Deref, DerefMut};
+
+use corelane_protocol::{ErrorCode, Str};
+use hashbrown::HashMap;
+
+use super::classic::ClassicGroup;
+use super::env::{Env, TimerKey};
+use super::offset_store::CommittedOffset;
+use crate::Now;
+use crate::timer::Expired;
+
+/// A group of any kind. What every kind has is asked here; what only one has, of that one.
+#[derive(Debug)]
+pub(crate) enum Group {
+    Classic(ClassicGroup),
+}
+
+impl Group {
+    pub(crate) fn id(&self) -> &Str {
+        match self {
+            Group::Classic(group) => &group.id,
+        }
+    }
+
+    /// Tells groups of one id apart: what was begun for one must not end in another.
+    pub(crate) fn incarnation(&self) -> u64 {
+        match self {
+            Group::Classic(group) => group.incarnation,
+        }
+    }
+
+    /// What kind it is, as ListGroups names and filters it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Group::Classic(_) => "classic",
+        }
+    }
+
+    pub(crate) fn protocol_type(&self) -> Str {
+        match self {
+            Group::Classic(group) => group.protocol_type.clone().unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn state_name(&self) -> &'static str {
+        match self {
+            Group::Classic(group) => group.state().name(),
+        }
+    }
+
+    /// Without members: it may be deleted.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Group::Classic(group) => group.is_in(super::GroupState::Empty),
+        }
+    }
+
+    pub(crate) fn classic(&self) -> Option<&ClassicGroup> {
+        match self {
+            Group::Classic(group) => Some(group),
+        }
+    }
+
+    pub(crate) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
+        match self {
+            Group::Classic(group) => Some(group),
+        }
+    }
+
+    /// A deadline came up in the queue; whether it still counts is the group's to see.
+    pub(crate) fn timer_came_up(&mut self, env: &mut Env<'_>, expired: Expired<TimerKey>) {
+        match self {
+            Group::Classic(group) => group.timer_came_up(env, expired),
+        }
+    }
+
+    /// Puts all timers into the queue again, after the group was out of the table.
+    pub(crate) fn rearm(&mut self, env: &mut Env<'_>) {
+        match self {
+            Group::Classic(group) => group.rearm(env),
+        }
+    }
+
+    /// Answers everyone who waits with an error: the group is gone, or goes to another coordinator.
+    pub(crate) fn answer_all(&mut self, env: &mut Env<'_>, error: ErrorCode) {
+        match self {
+            Group::Classic(group) => group.answer_all(env, error),
+        }
+    }
+
+    /// Loading is complete: members have a whole session to be heard of.
+    pub(crate) fn loaded(&mut self, env: &mut Env<'_>) {
+        match self {
+            Group::Classic(group) => group.loaded(env),
+        }
+    }
+
+    /// Whether a member reads `topic`, as far as that can be told. Offsets of such topics are neither expired nor deleted.
+    pub(crate) fn is_subscribed_to(&self, topic: &str) -> bool {
+        match self {
+            Group::Classic(group) => group.is_subscribed_to(topic),
+        }
+    }
+
+    pub(crate) fn check_offset_delete(&self) -> Result<(), ErrorCode> {
+        match self {
+            Group::Classic(group) => group.check_offset_delete(),
+        }
+    }
+
+    /// Whether an offset of this group is past its time.
+    pub(crate) fn is_expired(&self, now: Now, offset: &CommittedOffset, retention_ms: i64) -> bool {
+        match self {
+            Group::Classic(group) => group.is_expired(now, offset, retention_ms),
+        }
+    }
+}
+
+/// All groups by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct GroupTable(HashMap<Str, Group>);
+
+impl GroupTable {
+    pub(crate) fn add(&mut self, group: Group) {
+        self.0.insert(group.id().clone(), group);
+    }
+
+    pub(crate) fn add_classic(&mut self, group: ClassicGroup) {
+        self.add(Group::Classic(group));
+    }
+
+    pub(crate) fn classic_mut(&mut self, id: &str) -> Option<&mut ClassicGroup> {
+        self.0.get_mut(id)?.classic_mut()
+    }
+}
+
+impl Deref for GroupTable {
+    type Target = HashMap<Str, Group>;
+
+    fn deref(&self) -> &HashMap<Str, Group> {
+        &self.0
+    }
+}
+
+impl DerefMut for GroupTable {
+    fn deref_mut(&mut self) -> &mut HashMap<Str, Group> {
+        &mut self.0
+    }
+}
