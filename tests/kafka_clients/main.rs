@@ -7,3 +7,4 @@ mod kcat;
 mod librdkafka_admin;
 mod librdkafka_groups;
 mod librdkafka_records;
+mod streams;
