@@ -5,12 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_config::alter::{apply, validate_broker_dynamic, validate_overrides, validate_topic_overrides};
+use corelane_config::alter::{
+    apply, validate_broker_dynamic, validate_client_metrics_overrides, validate_group_overrides,
+    validate_topic_overrides,
+};
 use corelane_config::describe::{
     describe_broker, describe_broker_defaults, describe_client_metrics, describe_group, describe_topic,
 };
 use corelane_config::{
-    Alteration, BrokerConfig, BrokerProperties, ConfigEntry, ConfigError, Overrides, Scope, TopicConfig,
+    Alteration, BrokerConfig, BrokerProperties, ConfigEntry, ConfigError, GroupProperties, Overrides, Scope,
+    TopicConfig,
 };
 use corelane_coordinator::group::GroupConfig;
 use corelane_coordinator::txn::TxnConfig;
@@ -31,6 +35,8 @@ pub struct Settings {
     names: Vec<String>,
     /// The static layer and the dynamic ones over it.
     properties: RefCell<Rc<BrokerProperties>>,
+    /// What a group has that sets nothing of its own.
+    group_defaults: RefCell<Rc<GroupProperties>>,
     /// Changes with the dynamic layers, so that partitions know when to look again.
     version: Cell<u64>,
 }
@@ -52,7 +58,8 @@ impl Settings {
     pub fn new(broker: Arc<BrokerConfig>, node: &Node) -> Settings {
         let properties = RefCell::new(Rc::new(broker.properties.clone()));
         let names = node.brokers().iter().map(|b| b.id.to_string()).collect();
-        Settings { broker, names, properties, version: Cell::new(0) }
+        let group_defaults = RefCell::new(Rc::new(GroupProperties::resolve(&Overrides::new(), &broker.properties)));
+        Settings { broker, names, properties, group_defaults, version: Cell::new(0) }
     }
 
     pub fn broker(&self) -> &BrokerConfig {
@@ -140,6 +147,7 @@ impl Settings {
             BrokerProperties { dynamic_default: overrides(""), dynamic_broker: own, ..(*self.properties()).clone() };
         let changed = next != *self.properties();
         if changed {
+            self.group_defaults.replace(Rc::new(GroupProperties::resolve(&Overrides::new(), &next)));
             self.properties.replace(Rc::new(next));
             self.version.set(self.version.get() + 1);
         }
@@ -149,6 +157,15 @@ impl Settings {
     /// What is in force for a topic.
     pub fn topic(&self, topic: &TopicImage) -> Result<TopicConfig, ConfigError> {
         TopicConfig::resolve(&topic.configs, &self.properties())
+    }
+
+    /// What is in force for a group as of `image`.
+    #[allow(dead_code)]
+    pub fn group(&self, image: &ClusterImage, group: &str) -> Rc<GroupProperties> {
+        match image.config(ResourceType::Group, group) {
+            Some(overrides) => Rc::new(GroupProperties::resolve(overrides, &self.properties())),
+            None => self.group_defaults.borrow().clone(),
+        }
     }
 
     pub fn check_new_topic(&self, overrides: &Overrides) -> Result<(), Refused> {
@@ -178,7 +195,8 @@ impl Settings {
         match kind {
             ResourceType::Topic => validate_topic_overrides(present, next)?,
             ResourceType::Broker => validate_broker_dynamic(next, !resource.is_empty())?,
-            ResourceType::Group => validate_overrides(Scope::Group, present, next)?,
+            ResourceType::Group => validate_group_overrides(present, next, &self.properties())?,
+            ResourceType::ClientMetrics => validate_client_metrics_overrides(present, next)?,
         }
         Ok(())
     }
@@ -199,9 +217,8 @@ impl Settings {
         Ok(describe_group(overrides, &self.properties())?)
     }
 
-    /// A subscription of KIP-714; none can be made yet.
-    pub fn describe_client_metrics(&self) -> Result<Vec<ConfigEntry>, Refused> {
-        Ok(describe_client_metrics(&Overrides::new())?)
+    pub fn describe_client_metrics(&self, overrides: &Overrides) -> Result<Vec<ConfigEntry>, Refused> {
+        Ok(describe_client_metrics(overrides)?)
     }
 }
 
@@ -210,6 +227,7 @@ fn scope(kind: ResourceType) -> Scope {
         ResourceType::Topic => Scope::Topic,
         ResourceType::Broker => Scope::Broker,
         ResourceType::Group => Scope::Group,
+        ResourceType::ClientMetrics => Scope::ClientMetrics,
     }
 }
 

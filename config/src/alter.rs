@@ -1,10 +1,12 @@
 //! Changes of configuration through the API: CreateTopics, AlterConfigs, IncrementalAlterConfigs.
 //! The steps and messages are those of Kafka's `ConfigurationControlManager`, `LogConfig.validate` and `DynamicBrokerConfig`.
 
+use crate::client_metrics::MetricsSubscription;
 use crate::error::ConfigError;
+use crate::group::check_group;
 use crate::layers::{BrokerProperties, Overrides};
 use crate::nearest::nearest;
-use crate::table::{Scope, Setting, Update};
+use crate::table::{Kind, Scope, Setting, Update};
 use crate::topic::effective;
 use crate::value::{Value, permit};
 use std::collections::BTreeSet;
@@ -60,9 +62,20 @@ pub fn validate_topic_overrides(present: &Overrides, next: &Overrides) -> Result
     Ok(())
 }
 
-/// Checks the whole set of a group's or of a client metrics subscription's overrides.
-pub fn validate_overrides(scope: Scope, present: &Overrides, next: &Overrides) -> Result<(), ConfigError> {
-    validate(scope, present, next)
+/// Checks the whole set of a group's overrides, whose bounds are the broker's.
+pub fn validate_group_overrides(
+    present: &Overrides,
+    next: &Overrides,
+    broker: &BrokerProperties,
+) -> Result<(), ConfigError> {
+    validate(Scope::Group, present, next)?;
+    check_group(next, broker)
+}
+
+/// Checks the whole set of the overrides of a subscription to client metrics.
+pub fn validate_client_metrics_overrides(present: &Overrides, next: &Overrides) -> Result<(), ConfigError> {
+    validate(Scope::ClientMetrics, present, next)?;
+    MetricsSubscription::resolve(next).map(drop)
 }
 
 /// Checks the whole set of dynamic properties of one broker, or of all (`one_broker` false). Kafka answers INVALID_REQUEST here.
@@ -108,16 +121,17 @@ fn validate(scope: Scope, present: &Overrides, next: &Overrides) -> Result<(), C
 }
 
 fn find(scope: Scope, name: &str) -> Result<&'static Setting, ConfigError> {
-    let what = match scope {
-        Scope::Topic => "topic",
-        Scope::Broker => "broker",
-        Scope::Group => "group",
-        Scope::ClientMetrics => "client metrics",
-    };
     scope.find(name).ok_or_else(|| {
         let hint = nearest(name, scope.settings().iter().map(|s| s.name));
         let hint = hint.map_or_else(String::new, |n| format!(" (did you mean {n}?)"));
-        ConfigError::InvalidConfig(format!("Unknown {what} config name: {name}{hint}"))
+        match scope {
+            Scope::Topic => ConfigError::InvalidConfig(format!("Unknown topic config name: {name}{hint}")),
+            Scope::Broker => ConfigError::InvalidConfig(format!("Unknown broker config name: {name}{hint}")),
+            Scope::Group => ConfigError::InvalidConfig(format!("Unknown group config name: {name}{hint}")),
+            Scope::ClientMetrics => {
+                ConfigError::InvalidRequest(format!("Unknown client metrics configuration: {name}{hint}"))
+            }
+        }
     })
 }
 
@@ -187,19 +201,19 @@ fn amend(
     given: &str,
     broker: &BrokerProperties,
 ) -> Result<String, ConfigError> {
-    let setting = find(scope, &change.name)?;
-    if setting.kind != crate::table::Kind::List {
+    let setting = scope.find(&change.name).filter(|s| s.kind == Kind::List);
+    // Kafka's controller knows the types of brokers' and topics' properties only.
+    let Some(setting) = setting.filter(|_| matches!(scope, Scope::Broker | Scope::Topic)) else {
         let operation = if change.operation == Operation::Append { "APPEND" } else { "SUBTRACT" };
         return Err(ConfigError::InvalidConfig(format!(
             "Can't {operation} to key {} because its type is not LIST.",
             change.name
         )));
-    }
+    };
     let now = match (present.get(&change.name), scope) {
         (Some(text), _) => text.clone(),
         (None, Scope::Topic) => effective(setting, present, broker)?.map(|v| v.to_string()).unwrap_or_default(),
-        (None, Scope::Broker) => broker.text(setting).unwrap_or_default().to_owned(),
-        (None, _) => setting.default.unwrap_or_default().to_owned(),
+        (None, _) => broker.text(setting).unwrap_or_default().to_owned(),
     };
     let mut items: Vec<&str> = now.split(',').map(str::trim).filter(|i| !i.is_empty()).collect();
     let holes = given.split(',').any(|item| item.trim().is_empty());

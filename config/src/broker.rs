@@ -1,6 +1,7 @@
 //! The typed settings of one broker process.
 
 use crate::error::{ConfigError, LoadError};
+use crate::group::check_broker;
 use crate::layers::BrokerProperties;
 use crate::load::LoadOptions;
 use crate::units::{self, HostPort};
@@ -225,6 +226,7 @@ impl BrokerConfig {
             properties: BrokerProperties::default(),
         };
         config.check()?;
+        check_broker(&properties)?;
         Ok(BrokerConfig { properties, ..config })
     }
 

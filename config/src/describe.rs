@@ -3,6 +3,7 @@
 //! that carries the asked name, so a topic's `retention.ms` that comes from `log.retention.hours` has source DEFAULT_CONFIG.
 
 use crate::error::ConfigError;
+use crate::group::broker_text;
 use crate::layers::{BrokerProperties, Overrides};
 use crate::table::{Kind, Scope, Setting, Update};
 use crate::topic::effective;
@@ -121,10 +122,13 @@ pub fn describe_broker_defaults(broker: &BrokerProperties) -> Result<Vec<ConfigE
 pub fn describe_group(overrides: &Overrides, broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, ConfigError> {
     let all = Scope::Group.settings().iter();
     all.map(|s| {
-        let inherited = Scope::Broker.find(&format!("group.{}", s.name)).and_then(|b| broker.text(b));
-        let value = overrides.get(s.name).map(String::as_str).or(inherited).or(s.default);
+        let value = overrides.get(s.name).map(String::as_str).or(broker_text(s, broker)).or(s.default);
         let value = value.map(|t| Value::parse(s, t)).transpose()?;
-        Ok(entry(s, value.as_ref(), own(s, overrides, value.as_ref(), ConfigSource::Group), false))
+        let default =
+            s.default.map(|d| Synonym { name: s.name, value: Some(d.to_owned()), source: ConfigSource::Default });
+        let inherited = s.synonyms.first().map_or_else(|| default.into_iter().collect(), |n| stack(n, &[], broker));
+        let synonyms = own(s, overrides, value.as_ref(), ConfigSource::Group).into_iter().chain(inherited).collect();
+        Ok(entry(s, value.as_ref(), synonyms, false))
     })
     .collect()
 }
@@ -135,19 +139,20 @@ pub fn describe_client_metrics(overrides: &Overrides) -> Result<Vec<ConfigEntry>
     all.map(|s| {
         let value = overrides.get(s.name).map(String::as_str).or(s.default);
         let value = value.map(|t| Value::parse(s, t)).transpose()?;
-        Ok(entry(s, value.as_ref(), own(s, overrides, value.as_ref(), ConfigSource::ClientMetrics), false))
+        let synonyms = own(s, overrides, value.as_ref(), ConfigSource::ClientMetrics).into_iter().collect();
+        Ok(entry(s, value.as_ref(), synonyms, false))
     })
     .collect()
 }
 
-fn own(setting: &'static Setting, overrides: &Overrides, value: Option<&Value>, source: ConfigSource) -> Vec<Synonym> {
-    let default = setting.default.map(|d| Synonym {
-        name: setting.name,
-        value: Some(d.to_owned()),
-        source: ConfigSource::Default,
-    });
-    let set = overrides.get(setting.name).map(|_| Synonym { name: setting.name, value: text(setting, value), source });
-    set.into_iter().chain(default).collect()
+/// The resource's own value, if it has one.
+fn own(
+    setting: &'static Setting,
+    overrides: &Overrides,
+    value: Option<&Value>,
+    source: ConfigSource,
+) -> Option<Synonym> {
+    overrides.get(setting.name).map(|_| Synonym { name: setting.name, value: text(setting, value), source })
 }
 
 fn entry(setting: &'static Setting, value: Option<&Value>, synonyms: Vec<Synonym>, read_only: bool) -> ConfigEntry {
@@ -281,7 +286,26 @@ mod tests {
     #[test]
     fn groups_take_the_values_of_their_broker() {
         let all = describe_group(&Overrides::new(), &BrokerProperties::default()).unwrap();
-        assert_eq!(line(&all, "consumer.session.timeout.ms"), "5 45000 {5:consumer.session.timeout.ms=45000}");
-        assert_eq!(describe_client_metrics(&Overrides::new()).unwrap().len(), 3);
+        assert_eq!(line(&all, "consumer.session.timeout.ms"), "5 45000 {5:group.consumer.session.timeout.ms=45000}");
+        assert_eq!(
+            line(&all, "share.isolation.level"),
+            "5 read_uncommitted {5:share.isolation.level=read_uncommitted}"
+        );
+        let broker =
+            BrokerProperties { fixed: map(&[("group.consumer.session.timeout.ms", "50000")]), ..Default::default() };
+        let all = describe_group(&map(&[("consumer.session.timeout.ms", "55000")]), &broker).unwrap();
+        assert_eq!(
+            line(&all, "consumer.session.timeout.ms"),
+            "8 55000 {8:consumer.session.timeout.ms=55000, 4:group.consumer.session.timeout.ms=50000, \
+             5:group.consumer.session.timeout.ms=45000}"
+        );
+    }
+
+    #[test]
+    fn subscriptions_to_client_metrics_have_no_defaults_behind_them() {
+        let all = describe_client_metrics(&map(&[("interval.ms", "1000")])).unwrap();
+        assert_eq!(line(&all, "interval.ms"), "7 1000 {7:interval.ms=1000}");
+        assert_eq!(line(&all, "match"), "5  {}");
+        assert_eq!(all.len(), 3);
     }
 }

@@ -7,15 +7,19 @@
 //! * [`BrokerConfig::load`]: flags over environment over file over defaults, typed.
 //! * [`BrokerProperties`]: the same as Kafka sees it, with the dynamic layers that AlterConfigs changes.
 //! * [`TopicConfig::resolve`]: topic overrides over broker properties over defaults, typed.
+//! * [`GroupProperties::resolve`]: the same of one group; [`MetricsSubscription::resolve`]: of a subscription to client metrics.
 //! * [`describe`] and [`alter`]: what the handlers of DescribeConfigs, AlterConfigs and CreateTopics need.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub mod alter;
 mod broker;
+mod client_metrics;
 pub mod describe;
+mod duration;
 mod error;
 mod file;
+mod group;
 mod layers;
 mod load;
 mod nearest;
@@ -29,8 +33,12 @@ pub use alter::{Alteration, Operation};
 pub use broker::{
     Advertise, BrokerConfig, CleanerSettings, GroupSettings, LogFormat, OffsetsSettings, SHARDS_PER_NODE, SpaceSettings,
 };
+pub use client_metrics::MetricsSubscription;
 pub use describe::{ConfigEntry, ConfigSource, ConfigType, Synonym};
 pub use error::{ConfigError, LoadError};
+pub use group::{
+    AutoOffsetReset, ConsumerGroupProperties, GroupProperties, ShareGroupProperties, StreamsGroupProperties,
+};
 pub use layers::{BrokerProperties, Overrides};
 pub use load::{LoadOptions, environment_names};
 pub use nearest::nearest;

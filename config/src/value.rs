@@ -1,6 +1,7 @@
 //! Values of properties: from text, checked, and back to the text Kafka would print.
 
 use crate::error::ConfigError;
+use crate::group::AutoOffsetReset;
 use crate::table::{Check, Kind, Setting, Status};
 use std::fmt;
 
@@ -89,11 +90,10 @@ impl Value {
                 ),
             )),
             Check::OffsetReset => {
-                let t = text();
-                if t == "latest" || t == "earliest" || t.strip_prefix("by_duration:").is_some_and(is_duration) {
+                if AutoOffsetReset::parse(&text()).is_some() {
                     Ok(())
                 } else {
-                    refuse("must be latest, earliest or by_duration:PnDTnHnMn.nS".to_owned())
+                    refuse("The value must be latest, earliest or by_duration:PnDTnHnMn.nS".to_owned())
                 }
             }
         }
@@ -165,14 +165,6 @@ fn list(name: &str, text: &str) -> Result<Vec<String>, ConfigError> {
 fn is_replica(item: &str) -> bool {
     let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     item.split_once(':').is_some_and(|(p, b)| number(p) && number(b))
-}
-
-/// A rough look at an ISO 8601 duration in days and smaller units.
-fn is_duration(s: &str) -> bool {
-    let Some(rest) = s.strip_prefix('P') else { return false };
-    !rest.is_empty()
-        && rest.chars().all(|c| c.is_ascii_digit() || "DTHMS.".contains(c))
-        && rest.ends_with(['D', 'H', 'M', 'S'])
 }
 
 /// Java's `Double.toString`.

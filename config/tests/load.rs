@@ -182,17 +182,31 @@ fn a_missing_file_is_named() {
     assert!(e.starts_with("cannot read the configuration file /nowhere/c.toml: "), "{e}");
 }
 
-/// Every property that is said to be honoured is read by the broker's settings or gives topics a default.
+/// Every property that is said to be honoured is read by the broker's settings, or gives topics or groups a default or a bound.
 #[test]
 fn honoured_properties_are_read() {
     let reader = include_str!("../src/broker.rs");
-    let topics = include_str!("../src/topic.rs");
-    let backing: Vec<&str> = Scope::Topic.settings().iter().flat_map(|s| s.synonyms.iter().copied()).collect();
+    let resources = [Scope::Topic, Scope::Group].into_iter().flat_map(|scope| scope.settings());
+    let backing: Vec<&str> = resources.flat_map(|s| s.synonyms.iter().copied()).collect();
+    let bounded = |name: &str| {
+        let unbound = [".min.", ".max."].map(|bound| name.replacen(bound, ".", 1));
+        unbound.iter().any(|n| n != name && backing.contains(&n.as_str()) && n.starts_with("group."))
+    };
     for s in Scope::Broker.settings().iter().filter(|s| s.status == Status::Honoured) {
-        let read = reader.contains(&format!("\"{}\"", s.name)) || backing.contains(&s.name) || s.name == "broker.id";
+        let read = reader.contains(&format!("\"{}\"", s.name))
+            || backing.contains(&s.name)
+            || bounded(s.name)
+            || s.name == "broker.id";
         assert!(read, "{} is honoured but nothing reads it", s.name);
     }
-    for s in Scope::Topic.settings().iter().filter(|s| s.status == Status::Honoured) {
-        assert!(topics.contains(&format!("\"{}\"", s.name)), "{} is honoured but nothing reads it", s.name);
+    let typed = [
+        (Scope::Topic, include_str!("../src/topic.rs")),
+        (Scope::Group, include_str!("../src/group.rs")),
+        (Scope::ClientMetrics, include_str!("../src/client_metrics.rs")),
+    ];
+    for (scope, reader) in typed {
+        for s in scope.settings().iter().filter(|s| s.status == Status::Honoured) {
+            assert!(reader.contains(&format!("\"{}\"", s.name)), "{} is honoured but nothing reads it", s.name);
+        }
     }
 }

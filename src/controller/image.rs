@@ -61,6 +61,8 @@ pub fn is_internal(topic: &str) -> bool {
 pub enum ResourceType {
     Topic = 2,
     Broker = 4,
+    /// A subscription to client metrics (KIP-714).
+    ClientMetrics = 16,
     Group = 32,
 }
 
@@ -69,6 +71,7 @@ impl ResourceType {
         match code {
             2 => Some(ResourceType::Topic),
             4 => Some(ResourceType::Broker),
+            16 => Some(ResourceType::ClientMetrics),
             32 => Some(ResourceType::Group),
             _ => None,
         }
@@ -248,6 +251,8 @@ mod tests {
             set(ResourceType::Topic, "a", "segment.ms", Some("5")),
             set(ResourceType::Topic, "a", "segment.ms", None),
             set(ResourceType::Broker, "", "message.max.bytes", Some("9")),
+            set(ResourceType::Group, "g", "consumer.session.timeout.ms", Some("50000")),
+            set(ResourceType::ClientMetrics, "m", "interval.ms", Some("1000")),
             MetadataRecord::RemoveTopic { id: TopicId([8; 16]) },
             MetadataRecord::ProducerIds { next: 3000 },
         ]);
@@ -257,6 +262,8 @@ mod tests {
         assert!(again.topic_named("b").is_none());
         assert_eq!(again.next_producer_id(), 3000);
         assert_eq!(again.config(ResourceType::Broker, "").unwrap()["message.max.bytes"], "9");
+        assert_eq!(again.config(ResourceType::Group, "g").unwrap()["consumer.session.timeout.ms"], "50000");
+        assert_eq!(again.config(ResourceType::ClientMetrics, "m").unwrap()["interval.ms"], "1000");
     }
 
     #[test]

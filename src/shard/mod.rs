@@ -13,7 +13,7 @@ use bytes::Bytes;
 use core_pinning::ShardId;
 use core_pinning::budget::Budget;
 use core_pinning::sync::Signal;
-use corelane_config::Advertise;
+use corelane_config::{Advertise, GroupProperties};
 use corelane_protocol::ErrorCode;
 use corelane_raft::Groups;
 use corelane_storage::Store;
@@ -68,6 +68,13 @@ pub struct Shard {
 impl Shard {
     pub fn image(&self) -> Arc<ClusterImage> {
         self.image.borrow().clone()
+    }
+
+    // The coordinators of consumer and share groups ask for it.
+    #[allow(dead_code)]
+    /// What is in force for a group: its own settings, else the broker's.
+    pub fn group_properties(&self, group: &str) -> Rc<GroupProperties> {
+        self.config.group(&self.image.borrow(), group)
     }
 
     pub fn data_dir(&self) -> &Path {

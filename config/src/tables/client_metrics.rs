@@ -8,7 +8,7 @@ use crate::table::{Check, Setting, Status, Update};
 #[rustfmt::skip]
 #[allow(unused_imports)]
 pub(crate) static SETTINGS: &[Setting] = &[
-    Setting { name: "interval.ms", kind: Int, default: Some("300000"), check: Check::Any, importance: Medium, update: Update::ClusterWide, status: Status::Fixed("client telemetry arrives in a later version"), synonyms: &[], doc: "" },
-    Setting { name: "match", kind: List, default: Some(""), check: Check::Any, importance: Medium, update: Update::ClusterWide, status: Status::Fixed("client telemetry arrives in a later version"), synonyms: &[], doc: "" },
-    Setting { name: "metrics", kind: List, default: Some(""), check: Check::Any, importance: Medium, update: Update::ClusterWide, status: Status::Fixed("client telemetry arrives in a later version"), synonyms: &[], doc: "" },
+    Setting { name: "interval.ms", kind: Int, default: Some("300000"), check: Check::Any, importance: Medium, update: Update::ClusterWide, status: Status::Honoured, synonyms: &[], doc: "How often clients push." },
+    Setting { name: "match", kind: List, default: Some(""), check: Check::Any, importance: Medium, update: Update::ClusterWide, status: Status::Honoured, synonyms: &[], doc: "Which clients the subscription is for, as property=regular expression." },
+    Setting { name: "metrics", kind: List, default: Some(""), check: Check::Any, importance: Medium, update: Update::ClusterWide, status: Status::Honoured, synonyms: &[], doc: "Names of metrics, or beginnings of them, that clients push; `*` is all." },
 ];

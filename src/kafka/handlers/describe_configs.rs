@@ -15,9 +15,6 @@ use crate::controller::names::check_name;
 use crate::kafka::request::RequestContext;
 use crate::shard::Shard;
 
-/// Kafka's resource type of client metrics subscriptions (KIP-714).
-const CLIENT_METRICS: i8 = 16;
-
 pub async fn handle(context: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let results = request.resources.iter().map(|resource| {
         let entries = describe(&context.shard, resource.resource_type, &resource.resource_name);
@@ -81,10 +78,13 @@ fn describe(shard: &Shard, kind: i8, name: &Str) -> Result<Vec<ConfigEntry>, Ref
             let overrides = image.config(ResourceType::Group, name).cloned().unwrap_or_default();
             shard.config.describe_group(&overrides)
         }
-        None if kind == CLIENT_METRICS && name.is_empty() => {
+        Some(ResourceType::ClientMetrics) if name.is_empty() => {
             Err(Refused::new(ErrorCode::InvalidRequest, "Client metrics subscription name must not be empty"))
         }
-        None if kind == CLIENT_METRICS => shard.config.describe_client_metrics(),
+        Some(ResourceType::ClientMetrics) => {
+            let overrides = image.config(ResourceType::ClientMetrics, name).cloned().unwrap_or_default();
+            shard.config.describe_client_metrics(&overrides)
+        }
         None => Err(Refused::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {kind}"))),
     }
 }

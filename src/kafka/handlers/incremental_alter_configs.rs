@@ -73,6 +73,9 @@ fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Refuse
         Some(ResourceType::Group) if name.is_empty() => {
             Err(invalid("Default group resources are not allowed.".to_owned()))
         }
+        Some(ResourceType::ClientMetrics) if name.is_empty() => {
+            Err(invalid("Subscription name can't be empty".to_owned()))
+        }
         Some(ResourceType::Topic) if name.is_empty() => {
             Err(invalid("Default topic resources are not allowed.".to_owned()))
         }

@@ -10,18 +10,18 @@ use crate::controller::image::ResourceType;
 use crate::kafka::request::RequestContext;
 
 const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
 
 pub async fn handle(context: RequestContext, request: ListConfigResourcesRequest) -> ListConfigResourcesResponse {
     let (topic, broker, group) = (ResourceType::Topic as i8, ResourceType::Broker as i8, ResourceType::Group as i8);
-    // v0 lists client metrics subscriptions, of which there are none.
+    let client_metrics = ResourceType::ClientMetrics as i8;
+    // v0 lists subscriptions to client metrics and nothing else.
     let types = match (context.version, request.resource_types.is_empty()) {
-        (0, _) => vec![CLIENT_METRICS],
-        (_, true) => vec![topic, broker, BROKER_LOGGER, CLIENT_METRICS, group],
+        (0, _) => vec![client_metrics],
+        (_, true) => vec![topic, broker, BROKER_LOGGER, client_metrics, group],
         (_, false) => request.resource_types,
     };
     let types: BTreeSet<i8> = types.into_iter().collect();
-    if types.iter().any(|t| ![topic, broker, BROKER_LOGGER, CLIENT_METRICS, group].contains(t)) {
+    if types.iter().any(|t| ![topic, broker, BROKER_LOGGER, client_metrics, group].contains(t)) {
         return ListConfigResourcesResponse { error_code: ErrorCode::UnsupportedVersion.code(), ..Default::default() };
     }
     let image = context.shard.image();
