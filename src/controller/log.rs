@@ -17,6 +17,7 @@ use corelane_storage::record::{BatchBuilder, Batches, BuildError, Codec, RecordI
 use corelane_storage::{Log, LogConfig, PartitionSpec, ReadError, ReadLimit, StorageError};
 
 use super::image::{ClusterImage, METADATA_TOPIC, METADATA_TOPIC_ID};
+use super::quorum::MetadataLogState;
 use super::records::MetadataRecord;
 use crate::shard::Shard;
 
@@ -103,6 +104,15 @@ impl MetadataLog {
         let group = shard.groups.open(log.clone())?;
         let (since_snapshot, next_offset) = (Cell::new(since_snapshot), Cell::new(end));
         Ok((MetadataLog { log, group, dir, next_offset, since_snapshot, snapshot_after }, image, deleted))
+    }
+
+    pub(super) fn state(&self) -> MetadataLogState {
+        let bounds = self.log.bounds();
+        MetadataLogState {
+            term: self.group.leadership().term,
+            high_watermark: bounds.high_watermark,
+            end: bounds.log_end,
+        }
     }
 
     /// Durable when it returns.

@@ -7,6 +7,7 @@
 pub mod image;
 mod log;
 pub mod names;
+pub mod quorum;
 pub mod records;
 pub mod requests;
 

@@ -361,7 +361,7 @@ impl ShardCall for AllocateProducerIds {
 
 impl Shard {
     /// Only shard 0 has one, and [`ask`] goes there.
-    fn controller(&self) -> Rc<Controller> {
+    pub(super) fn controller(&self) -> Rc<Controller> {
         self.controller.borrow().clone().expect("the controller opened before anybody could ask it")
     }
 }

@@ -50,7 +50,7 @@ enum Rule {
 }
 
 fn rule(api: ApiKey, field: &str) -> Rule {
-    use ApiKey::{DescribeGroups, DescribeLogDirs, Fetch, JoinGroup, LeaveGroup, Produce};
+    use ApiKey::{DescribeGroups, DescribeLogDirs, DescribeQuorum, Fetch, JoinGroup, LeaveGroup, Produce};
     match (api, field) {
         (_, "topic_id") => Rule::Identity("topic", 0),
         (_, "member_id") => Rule::Identity("member", 0),
@@ -58,6 +58,7 @@ fn rule(api: ApiKey, field: &str) -> Rule {
         (_, "producer_id") => Rule::Identity("producer", 0),
         (_, "cluster_id") => Rule::Identity("cluster", 0),
         (_, "session_id") => Rule::Identity("session", 1),
+        (DescribeQuorum, "leader_epoch") => Rule::Identity("metadata epoch", 1),
         (_, "leader_epoch" | "current_leader_epoch") => Rule::Identity("leader epoch", 0),
         (DescribeGroups | LeaveGroup, "client_host") => Rule::Identity("client host", 0),
         (_, "host") => Rule::Identity("host", 0),
@@ -68,6 +69,8 @@ fn rule(api: ApiKey, field: &str) -> Rule {
         (Produce, "batch_index_error_message") => Rule::Wording,
         (Fetch | Produce, "base_timestamp" | "max_timestamp" | "log_append_time_ms") => Rule::Clock,
         (_, "timestamp" | "last_timestamp" | "transaction_start_time_ms") => Rule::Clock,
+        (DescribeQuorum, "high_watermark" | "log_end_offset") => Rule::Size,
+        (_, "last_fetch_timestamp" | "last_caught_up_timestamp") => Rule::Clock,
         (_, "coordinator_epoch") => Rule::Identity("coordinator epoch", 0),
         _ => Rule::Equal,
     }
@@ -77,10 +80,10 @@ fn rule(api: ApiKey, field: &str) -> Rule {
 /// classic groups the order is that of its work, and clients read no meaning in it.
 fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
     use ApiKey::{
-        AddPartitionsToTxn, AlterConfigs, ApiVersions, CreatePartitions, CreateTopics, DeleteRecords, DeleteTopics,
-        DescribeConfigs, DescribeGroups, DescribeLogDirs, DescribeProducers, DescribeTopicPartitions, Fetch,
-        IncrementalAlterConfigs, JoinGroup, ListConfigResources, ListGroups, ListOffsets, ListTransactions, Metadata,
-        OffsetDelete, OffsetFetch, Produce, TxnOffsetCommit,
+        AddPartitionsToTxn, AlterConfigs, AlterReplicaLogDirs, ApiVersions, CreatePartitions, CreateTopics,
+        DeleteRecords, DeleteTopics, DescribeConfigs, DescribeGroups, DescribeLogDirs, DescribeProducers,
+        DescribeTopicPartitions, ElectLeaders, Fetch, IncrementalAlterConfigs, JoinGroup, ListConfigResources,
+        ListGroups, ListOffsets, ListTransactions, Metadata, OffsetDelete, OffsetFetch, Produce, TxnOffsetCommit,
     };
     Some(match (api, list) {
         (Metadata, "topics") => &["name"],
@@ -98,9 +101,13 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
             "topics",
         ) => &["name"],
         (CreatePartitions, "results") => &["name"],
+        (AlterReplicaLogDirs, "results") => &["topic_name"],
+        (ElectLeaders, "replica_election_results") => &["topic"],
+        (ElectLeaders, "partition_result") => &["partition_id"],
         (DeleteTopics, "responses") => &["name", "topic_id"],
         (
-            DescribeLogDirs | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets | TxnOffsetCommit,
+            AlterReplicaLogDirs | DescribeLogDirs | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets
+            | TxnOffsetCommit,
             "partitions",
         ) => &["partition_index"],
         (AddPartitionsToTxn, "results_by_partition") => &["partition_index"],

@@ -1,6 +1,7 @@
 //! The wire: what a broker does with broken input, and semantics that clients do not show.
 
 mod bystander;
+mod cluster;
 mod connections;
 mod fetch;
 mod fetch_waits;
