@@ -9,13 +9,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use core_pinning::ShardId;
-use core_pinning::time::{Instant, now};
+use core_pinning::time::Instant;
 use corelane_protocol::messages::FetchRequest;
 use corelane_protocol::messages::fetch_request::FetchRequestFetchPartition;
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use hashbrown::HashMap;
 
-/// A session that was not used for this long may be dropped for another (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
+/// A session that was not used for this long may be dropped for another, and one that is older than this for a larger one
+/// (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`, `FetchSessionCacheShard`).
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
 const INITIAL_EPOCH: i32 = 0;
 const FINAL_EPOCH: i32 = -1;
@@ -70,6 +71,7 @@ pub struct Session {
     /// Requests with topic ids; a session does not change that.
     by_id: bool,
     epoch: Cell<i32>,
+    opened: Instant,
     last_used: Cell<Instant>,
     /// In the order in which they are served: those that got bytes go to the end.
     pub partitions: RefCell<Vec<Wanted>>,
@@ -99,7 +101,7 @@ impl FetchSessions {
         FetchSessions { shard, shards, slots: slots.div_ceil(shards), next: Cell::new(0), sessions: RefCell::default() }
     }
 
-    pub fn context(&self, request: &FetchRequest, by_id: bool) -> Result<Context, ErrorCode> {
+    pub fn context(&self, request: &FetchRequest, by_id: bool, now: Instant) -> Result<Context, ErrorCode> {
         match (request.session_id, request.session_epoch) {
             (id, INITIAL_EPOCH | FINAL_EPOCH) => {
                 self.sessions.borrow_mut().remove(&id);
@@ -107,7 +109,7 @@ impl FetchSessions {
                 if request.session_epoch == FINAL_EPOCH {
                     return Ok(Context::Full { wanted });
                 }
-                match self.open(by_id, wanted) {
+                match self.open(by_id, wanted, now) {
                     Ok(session) => Ok(Context::Opened { session }),
                     Err(wanted) => Ok(Context::Full { wanted }),
                 }
@@ -127,21 +129,18 @@ impl FetchSessions {
                     return Ok(Context::Full { wanted: Vec::new() });
                 }
                 session.epoch.set(next_epoch(epoch));
-                session.last_used.set(now());
+                session.last_used.set(now);
                 Ok(Context::Incremental { session })
             }
         }
     }
 
     /// Gives the partitions back where there is no room for a session.
-    fn open(&self, by_id: bool, wanted: Vec<Wanted>) -> Result<Rc<Session>, Vec<Wanted>> {
+    fn open(&self, by_id: bool, wanted: Vec<Wanted>, now: Instant) -> Result<Rc<Session>, Vec<Wanted>> {
         let mut sessions = self.sessions.borrow_mut();
         if sessions.len() >= self.slots {
-            let oldest = sessions.values().min_by_key(|s| s.last_used.get()).map(|s| (s.id, s.last_used.get()));
-            match oldest {
-                Some((id, used)) if now() - used > EVICTABLE_AFTER => sessions.remove(&id),
-                _ => return Err(wanted),
-            };
+            let Some(evicted) = evictable(&sessions, wanted.len(), now) else { return Err(wanted) };
+            sessions.remove(&evicted);
         }
         let id = loop {
             let turn = self.next.get() % (i32::MAX / self.shards as i32 - 1) + 1;
@@ -155,12 +154,25 @@ impl FetchSessions {
             id,
             by_id,
             epoch: Cell::new(next_epoch(INITIAL_EPOCH)),
-            last_used: Cell::new(now()),
+            opened: now,
+            last_used: Cell::new(now),
             partitions: RefCell::new(wanted),
         });
         sessions.insert(id, session.clone());
         Ok(session)
     }
+}
+
+/// The session that makes room for one of `size` partitions: one that nobody uses, or else the smallest, if it is smaller
+/// and has been in use for a while.
+fn evictable(sessions: &HashMap<i32, Rc<Session>>, size: usize, now: Instant) -> Option<i32> {
+    let oldest = sessions.values().min_by_key(|s| s.last_used.get())?;
+    if now - oldest.last_used.get() > EVICTABLE_AFTER {
+        return Some(oldest.id);
+    }
+    let settled = sessions.values().filter(|s| s.last_used.get() - s.opened > EVICTABLE_AFTER);
+    let smallest = settled.map(|s| (s.partitions.borrow().len(), s.id)).min()?;
+    (smallest.0 < size).then_some(smallest.1)
 }
 
 fn next_epoch(epoch: i32) -> i32 {
@@ -208,4 +220,76 @@ fn update(partitions: &mut Vec<Wanted>, request: &FetchRequest) {
         })
         .collect();
     partitions.retain(|w| !forgotten.contains(&(w.topic.clone(), w.partition)));
+}
+
+#[cfg(test)]
+mod tests {
+    use corelane_protocol::messages::fetch_request::FetchRequestFetchTopic;
+
+    use super::*;
+
+    struct Cache {
+        sessions: FetchSessions,
+        now: Instant,
+    }
+
+    impl Cache {
+        fn new(slots: usize) -> Cache {
+            Cache { sessions: FetchSessions::new(ShardId(0), 1, slots), now: Instant::now() }
+        }
+
+        fn after(&mut self, seconds: u64) -> &mut Cache {
+            self.now = self.now + Duration::from_secs(seconds);
+            self
+        }
+
+        /// The id of a session for `partitions` partitions, if one is opened.
+        fn open(&self, partitions: i32) -> Option<i32> {
+            match self.sessions.context(&request(0, INITIAL_EPOCH, partitions), false, self.now) {
+                Ok(Context::Opened { session }) => Some(session.id),
+                Ok(Context::Full { .. }) => None,
+                _ => panic!("a first request is always answered"),
+            }
+        }
+
+        /// Fetches with a session for the `turn`th time; whether it is there.
+        fn fetch(&self, session: i32, turn: i32) -> bool {
+            self.sessions.context(&request(session, turn, 0), false, self.now).is_ok()
+        }
+    }
+
+    fn request(session_id: i32, session_epoch: i32, partitions: i32) -> FetchRequest {
+        let partitions = (0..partitions)
+            .map(|partition| FetchRequestFetchPartition { partition, ..Default::default() })
+            .collect::<Vec<_>>();
+        let topic = FetchRequestFetchTopic { topic: Str::from_static("t"), partitions, ..Default::default() };
+        let topics = if topic.partitions.is_empty() { Vec::new() } else { vec![topic] };
+        FetchRequest { session_id, session_epoch, topics, ..Default::default() }
+    }
+
+    #[test]
+    fn a_full_cache_gives_up_what_nobody_uses() {
+        let mut cache = Cache::new(2);
+        let (first, second) = (cache.open(5).expect("room"), cache.open(5).expect("room"));
+        assert_eq!(cache.after(100).open(1), None, "both are in use");
+        assert!(cache.fetch(second, 1));
+        assert!(cache.after(21).open(1).is_some(), "the first was not used for 121 s");
+        assert!(!cache.fetch(first, 1));
+        assert!(cache.fetch(second, 2));
+    }
+
+    #[test]
+    fn a_full_cache_gives_up_a_smaller_session_for_a_larger_one_but_not_a_young_one() {
+        let mut cache = Cache::new(2);
+        let (small, large) = (cache.open(2).expect("room"), cache.open(9).expect("room"));
+        assert_eq!(cache.open(5), None, "the small one is young");
+        cache.after(70);
+        assert!(cache.fetch(small, 1) && cache.fetch(large, 1));
+        cache.after(70);
+        assert!(cache.fetch(small, 2) && cache.fetch(large, 2));
+        assert_eq!(cache.open(2), None, "not larger");
+        assert!(cache.open(3).is_some());
+        assert!(!cache.fetch(small, 3));
+        assert!(cache.fetch(large, 3));
+    }
 }

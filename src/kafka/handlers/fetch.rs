@@ -30,7 +30,7 @@ const PUSHED_MAX: usize = 1 << 20;
 
 pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResponse {
     let shard = &context.shard;
-    let session = match shard.fetch_sessions.context(&request, context.version >= 13) {
+    let session = match shard.fetch_sessions.context(&request, context.version >= 13, now()) {
         Ok(session) => session,
         Err(error) => return FetchResponse { error_code: error.code(), ..Default::default() },
     };
