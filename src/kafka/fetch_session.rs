@@ -239,7 +239,7 @@ mod tests {
         }
 
         fn after(&mut self, seconds: u64) -> &mut Cache {
-            self.now = self.now + Duration::from_secs(seconds);
+            self.now += Duration::from_secs(seconds);
             self
         }
 
