@@ -36,7 +36,7 @@ async fn append_while(
             Ok(()) => all.push(next),
             Err(error) => return Some(error),
         }
-        while store.dirty().is_over() && store.refusal().is_none() {
+        while store.dirty().is_over() && store.refusal().is_none() && !done() {
             time::sleep(Duration::from_millis(1)).await;
         }
         core_pinning::yield_now().await;
@@ -141,6 +141,45 @@ fn a_segment_that_cannot_be_written_ends_the_store_when_the_journal_needs_its_fi
         fault::clear();
     });
     next_start_has(dir.path(), &acknowledged);
+}
+
+#[test]
+fn appends_wait_for_a_checkpoint_that_is_behind_and_not_for_one_that_has_failed() {
+    for fails in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        run_local(async || {
+            let options = StoreOptions { write_back_patience: Duration::from_secs(1000), ..options(dir.path()) };
+            let (files_max, room) = (options.journal_files_max, options.journal_files_max * options.journal_file_bytes);
+            let store = open_with(options).await;
+            let stuck = Writer { log: store.create(small_segments(0), first()).await.unwrap() };
+            let w = Writer { log: store.create(small_segments(1), first()).await.unwrap() };
+            fault::set(FaultPlan::new().every(DiskOp::Write, "t-0", Effect::Error(EIO)));
+            stuck.append_durably(1, 100, 0).await;
+            // The checkpoint that begins when half of the files are full waits for the first partition.
+            let mut all = Vec::new();
+            while !store.dirty().is_over() {
+                assert!(all.len() * 5000 < 2 * room, "the journal grows beyond its size");
+                all.push(w.append_durably(1, 5000, all.len() as u64).await);
+            }
+            assert_eq!(store.stats().journal_files, files_max + 1, "one more is begun when it becomes too many");
+            assert!(store.dirty().used() < store.dirty().limit(), "it is the journal that is waited for");
+            if fails {
+                fault::set(FaultPlan::new().every(DiskOp::Write, "", Effect::Error(EIO)));
+                let next = batch(w.log.bounds().log_end, 1, 5000, 7);
+                assert!(matches!(w.push(w.entry(next)).await, Err(StorageError::JournalFailed { .. })));
+            } else {
+                fault::clear();
+            }
+            store.dirty().room().await;
+            fault::clear();
+            if !fails {
+                assert!(store.stats().journal_files <= files_max);
+                all.push(w.append_durably(1, 5000, 7).await);
+                assert_same(&read_all(&w.log, Offset(0), 50_000).await, &all);
+                store.close().await.unwrap();
+            }
+        });
+    }
 }
 
 #[test]

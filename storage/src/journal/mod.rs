@@ -56,7 +56,11 @@ pub(crate) struct JournalOptions {
     pub(crate) shard: u16,
     pub(crate) file_bytes: usize,
     pub(crate) write_bytes: usize,
-    pub(crate) spares_max: usize,
+    /// Files that should hold records at most, and spare ones that are kept.
+    pub(crate) files_max: usize,
+    /// Told when there are more files with records than that, and when there are not any more. A journal that has failed is
+    /// not waited for.
+    pub(crate) over: Box<dyn Fn(bool)>,
     pub(crate) ledger: Rc<Ledger>,
 }
 
@@ -80,7 +84,7 @@ struct Inner<O> {
     /// There is something to write, or a place to write it.
     writer_wake: Signal,
     preparer_wake: Signal,
-    /// A write ended, a file became full, or the journal failed.
+    /// A file became full, all writes into full files ended, files were freed, or the journal failed.
     progress: Event,
     failed: Event,
     closing: Cell<bool>,
@@ -179,7 +183,7 @@ impl<O: Owner> Journal<O> {
         assert!(options.file_bytes.is_multiple_of(core_pinning::BLOCK));
         assert!(2 * options.write_bytes + 2 * core_pinning::BLOCK <= options.file_bytes);
         let files =
-            JournalFiles::open(options.dir.clone(), options.shard, options.file_bytes, options.spares_max).await?;
+            JournalFiles::open(options.dir.clone(), options.shard, options.file_bytes, options.files_max).await?;
         let first = files.take(scan::FIRST_FILE, true).await?;
         options.ledger.begun(scan::FIRST_FILE).await?;
         let state = State {
@@ -365,7 +369,7 @@ impl<O: Owner> Journal<O> {
         self.0.progress.notify_all();
     }
 
-    /// Waits for a write to end, a file to become full, or the journal to fail.
+    /// Waits until there may be other files to free than before, or the journal fails.
     pub(crate) async fn progress(&self) {
         self.0.progress.listen().await
     }
@@ -396,7 +400,7 @@ impl<O: Owner> Journal<O> {
             self.0.state.borrow_mut().full.pop_front();
         }
         self.0.preparer_wake.notify();
-        self.0.progress.notify_all();
+        self.0.files_changed();
         Ok(())
     }
 

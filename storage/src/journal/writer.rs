@@ -94,8 +94,11 @@ impl<O: Owner> Inner<O> {
             let full = std::mem::replace(&mut state.current, next);
             state.full.push_back(FullFile { id: full.id, owners: full.owners });
             self.preparer_wake.notify();
-            self.progress.notify_all();
+            drop(borrowed);
+            self.files_changed();
+            borrowed = self.state.borrow_mut();
         }
+        let state = &mut *borrowed;
         let current = &mut state.current;
         let start = start_in(current.end);
         let (mut count, mut end) = (0, start);
@@ -180,7 +183,7 @@ impl<O: Owner> Inner<O> {
             return self.fail(&format!("write {}: {error}", path.display()));
         }
         let mut durable = Vec::new();
-        {
+        let settled = {
             let state = &mut *self.state.borrow_mut();
             if let Some(write) = state.in_flight.iter_mut().find(|w| w.id == id) {
                 write.done = true;
@@ -188,7 +191,8 @@ impl<O: Owner> Inner<O> {
             while state.in_flight.front().is_some_and(|w| w.done) {
                 durable.extend(state.in_flight.pop_front());
             }
-        }
+            durable.iter().any(|write: &WriteInFlight<O>| write.file < state.current.id.number)
+        };
         for item in durable.into_iter().flat_map(|write| write.items) {
             if let (Some(owner), Some(point)) = (&item.owner, item.point) {
                 owner.flushed(point);
@@ -197,6 +201,18 @@ impl<O: Owner> Inner<O> {
                 done(Ok(()));
             }
         }
+        if settled {
+            self.progress.notify_all();
+        }
+    }
+
+    /// Tells whether the files are too many, and has those look around who free them.
+    pub(super) fn files_changed(&self) {
+        let over = {
+            let state = self.state.borrow();
+            state.full.len() + 1 > self.options.files_max && state.failure.is_none()
+        };
+        (self.options.over)(over);
         self.progress.notify_all();
     }
 
@@ -217,7 +233,7 @@ impl<O: Owner> Inner<O> {
             done(Err(failure.clone()));
         }
         self.failed.notify_all();
-        self.progress.notify_all();
+        self.files_changed();
     }
 
     /// Keeps one file ready, so that the writer waits neither for a rename nor for zeros.

@@ -44,7 +44,6 @@ impl Target {
 pub(crate) async fn run(shared: Rc<Shared>) {
     while !shared.ending.get() {
         let live = shared.journal.live_files();
-        shared.dirty.set_journal_over(live > shared.options.journal_files_max);
         let enough = if shared.thrift.is_on() { 1 } else { shared.options.journal_files_max / 2 };
         if live <= enough || shared.journal.failure().is_some() {
             shared.journal.progress().await;

@@ -122,16 +122,19 @@ impl Store {
         let unclean = fs::exists(&mark).await.doing("look at", &mark)?;
         let named = ledger::all_partitions(&options.data_dir).await?;
         let ledger = Rc::new(Ledger::open(&options.data_dir, options.shard.0).await?);
+        let dirty = Dirty::new(options.dirty_budget);
+        let backlog = dirty.clone();
         let journal = Journal::open(JournalOptions {
             dir,
             shard: options.shard.0,
             file_bytes: options.journal_file_bytes,
             write_bytes: options.journal_write_bytes.min(options.journal_file_bytes / 4),
-            spares_max: options.journal_files_max,
+            files_max: options.journal_files_max,
+            over: Box::new(move |over| backlog.set_journal_over(over)),
             ledger: ledger.clone(),
         })
         .await?;
-        let shared = Rc::new(Shared::new(options, journal, ledger));
+        let shared = Rc::new(Shared::new(options, journal, ledger, dirty));
         let tasks = vec![
             spawn(Queue::Background, "write-back queue", write_back::WriteBack::run(shared.clone())),
             spawn(Queue::Background, "checkpoints", checkpoint::run(shared.clone())),

@@ -97,13 +97,18 @@ impl ReadCounter {
 }
 
 impl Shared {
-    pub(crate) fn new(options: StoreOptions, journal: Journal<Rc<LogInner>>, ledger: Rc<Ledger>) -> Shared {
+    pub(crate) fn new(
+        options: StoreOptions,
+        journal: Journal<Rc<LogInner>>,
+        ledger: Rc<Ledger>,
+        dirty: Dirty,
+    ) -> Shared {
         Shared {
             journal,
             ledger,
             write_back: WriteBack::new(options.write_back_in_flight),
             files: Files::new(options.open_files_max),
-            dirty: Dirty::new(options.dirty_budget),
+            dirty,
             memory: Counter::default(),
             cache: Cache::new(options.cache_budget),
             indexes: Indexes::new(options.index_budget),
