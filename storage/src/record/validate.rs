@@ -325,7 +325,11 @@ impl Validation {
                     match (self.walk.in_order, self.target) {
                         (true, None) => return self.finish(),
                         (true, Some(_)) => self.stage = self.rebuild()?,
-                        (false, _) => self.stage = Stage::Renumber { at: 0, index: 0, out: Vec::new() },
+                        (false, _) => {
+                            // An offset delta takes up to five bytes. A larger buffer later would be filled at once.
+                            let most = self.raw.bytes(batch).len() + 5 * self.sent.count.max(0) as usize;
+                            self.stage = Stage::Renumber { at: 0, index: 0, out: Vec::with_capacity(most) };
+                        }
                     }
                 }
             }
@@ -377,7 +381,9 @@ impl Validation {
         let raw = self.raw.bytes(&self.validated.batch);
         let mut head = [0; HEADER_BYTES];
         self.sent.write(&mut head);
-        let mut batch = Vec::with_capacity(HEADER_BYTES + raw.len() / 2);
+        // As much as it may become: what is not used is not touched, and a larger buffer later would be filled at once.
+        let most = raw.len() + raw.len() / 6 + raw.len().min(SLICE) + 512;
+        let mut batch = Vec::with_capacity(HEADER_BYTES + most);
         batch.extend_from_slice(&head);
         let compressor = Compressor::new(how, raw.len(), batch).map_err(|e| unreadable(&e))?;
         Ok(Stage::Compress(Some(Box::new(compressor))))

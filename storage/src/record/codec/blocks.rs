@@ -57,6 +57,11 @@ impl<F: Format> Block<F> {
         Block { packed, format, piece: Piece::Literal(0), given: 0 }
     }
 
+    /// A block that is not compressed, of a format that may end.
+    pub(super) fn stored(packed: Bytes, format: F) -> Block<F> {
+        Block { piece: Piece::Literal(packed.len()), packed, format, given: 0 }
+    }
+
     /// Bytes that came out.
     pub(super) fn given(&self) -> usize {
         self.given

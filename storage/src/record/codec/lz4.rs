@@ -144,7 +144,9 @@ impl Decoder {
             }
             rest = tail;
         }
-        if word & STORED != 0 {
+        if word & STORED != 0 && length > AT_ONCE {
+            self.block = Some(Block::stored(self.rest.slice_ref(block), Sequences(Some(0))));
+        } else if word & STORED != 0 {
             out.copy(block)?;
         } else if self.block_max > AT_ONCE {
             self.block = Some(Block::new(self.rest.slice_ref(block), Sequences(None)));

@@ -28,6 +28,8 @@ use super::header::BatchError;
 const CODEC_MASK: i16 = 0x07;
 /// Bytes that come out at a time.
 pub(crate) const SLICE: usize = 64 << 10;
+/// And at most: a small block is decompressed at once, behind what does not fill a slice.
+const SLICE_MAX: usize = SLICE + blocks::AT_ONCE;
 
 /// How the records of a batch are compressed (bits 0-2 of its attributes).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -222,8 +224,14 @@ impl Decompression {
     /// Makes the next slice; true when all is there.
     pub(crate) fn step(&mut self) -> Result<bool, CodecError> {
         let out = &mut self.output;
+        if !out.make_room() {
+            return Ok(false);
+        }
         match &mut self.decoder {
-            Decoder::None(packed) => out.copy(packed).map(|()| true),
+            Decoder::None(packed) => {
+                let slice = packed.split_to(packed.len().min(SLICE));
+                out.copy(&slice).map(|()| packed.is_empty())
+            }
             Decoder::Gzip(decoder) => decoder.step(out),
             Decoder::Snappy(decoder) => decoder.step(out),
             Decoder::Lz4(decoder) => decoder.step(out),

@@ -91,7 +91,7 @@ fn a_gibibyte_in_32_kib_is_refused_within_the_limit() {
     let limit = 4 << 20;
     let (error, memory) = refused(Codec::Zstd, bomb, limit);
     assert_eq!(error, CodecError::TooLarge(limit));
-    assert!(memory <= limit + SLICE, "{memory} bytes");
+    assert!(memory <= limit + SLICE_MAX, "{memory} bytes");
 }
 
 #[test]
@@ -147,6 +147,42 @@ fn large_blocks_come_out_in_slices() {
             }
             assert!(decompression.output.bytes() == raw, "{codec:?}");
         }
+    }
+}
+
+#[test]
+fn a_larger_buffer_is_filled_in_slices() {
+    let raw = vec![b'x'; 9 << 20];
+    // What lz4 does not compress stands in the frame as it is.
+    let mut stored = 0x184d_2204_u32.to_le_bytes().to_vec();
+    stored.extend([0x60, 0x70]);
+    stored.push((twox_hash::XxHash32::oneshot(0, &[0x60, 0x70]) >> 8) as u8);
+    for block in raw.chunks(4 << 20) {
+        stored.extend((block.len() as u32 | 1 << 31).to_le_bytes());
+        stored.extend(block);
+    }
+    stored.extend([0; 4]);
+    let compressed = Codec::ALL.map(|codec| {
+        let mut packed = Vec::new();
+        compress(codec.into(), &raw, &mut packed).unwrap();
+        (codec, packed)
+    });
+    for (codec, packed) in compressed.into_iter().chain([(Codec::Lz4, stored)]) {
+        let mut decompression = Decompression::new(codec, packed.into(), 20 << 20).unwrap();
+        let (mut resting, mut most) = (0, 0);
+        loop {
+            let before = decompression.output.filled();
+            let ended = decompression.step().unwrap();
+            let came = decompression.output.filled() - before;
+            most = most.max(came);
+            resting += usize::from(came == 0 && !ended);
+            if ended {
+                break;
+            }
+        }
+        assert!(most <= SLICE_MAX, "{codec:?}: {most} at once");
+        assert!(resting > 10, "{codec:?}: moved in {resting} slices");
+        assert!(decompression.output.bytes() == raw, "{codec:?}");
     }
 }
 
