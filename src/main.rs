@@ -17,6 +17,7 @@ mod settings;
 mod shard;
 mod signals;
 mod space;
+mod step;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@ use core_pinning::sync::Semaphore;
 use crate::controller::Refused;
 use crate::controller::requests::{AllocateProducerIds, ask};
 use crate::shard::Shard;
+use crate::step::Step;
 
 pub struct ProducerIds {
     /// `(next, end)` of the block in use.
@@ -30,6 +31,7 @@ impl ProducerIds {
         if next == end {
             let (first, count) = ask(shard, AllocateProducerIds).await?;
             (next, end) = (first, first + count);
+            Step::of(|| Some("producer ids".to_owned())).reached("durable");
         }
         ids.block.set((next + 1, end));
         Ok(next)

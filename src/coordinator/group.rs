@@ -7,7 +7,9 @@ use std::rc::{Rc, Weak};
 
 use core_pinning::task::{Queue, spawn};
 use corelane_coordinator::Now;
-use corelane_coordinator::group::{Effects, GroupConfig, GroupCoordinator, Outcome, Response, WaitToken, WriteId};
+use corelane_coordinator::group::{
+    Effects, GroupConfig, GroupCoordinator, Outcome, Response, WaitToken, Write, WriteId,
+};
 use corelane_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::Offset;
@@ -54,6 +56,10 @@ impl Machine for GroupCoordinator {
 
     fn unload(self, now: Now, error: ErrorCode) -> Vec<(WaitToken, Response)> {
         self.unload(now, error).into_iter().map(|c| (c.token, c.response)).collect()
+    }
+
+    fn step(write: &Write) -> Option<String> {
+        write.producer.map(|_| "offsets".to_owned())
     }
 }
 

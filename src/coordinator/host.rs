@@ -20,6 +20,7 @@ use futures::future::{Either, select};
 use hashbrown::HashMap;
 
 use crate::partition::{Partition, ProduceFailure};
+use crate::step::Step;
 
 pub(super) fn time() -> Now {
     Now { mono_ms: (now().as_nanos() / 1_000_000) as i64, wall_ms: wall_ms() }
@@ -41,6 +42,10 @@ pub(super) trait Machine: Sized {
     fn tick(&mut self, now: Now) -> Self::Effects;
     /// The answers of all who wait.
     fn unload(self, now: Now, error: ErrorCode) -> Vec<(WaitToken, Self::Answer)>;
+    /// What a write is called as a step of a transaction, if it is one.
+    fn step(_: &Write) -> Option<String> {
+        None
+    }
 }
 
 /// What a machine asks for.
@@ -60,7 +65,7 @@ pub(super) struct Host<M: Machine> {
     failed: Cell<bool>,
     waiting: RefCell<HashMap<WaitToken, oneshot::Sender<M::Answer>>>,
     /// Writes in the order of the log, whose fate is not known yet.
-    writes: RefCell<VecDeque<(WriteId, Proposal)>>,
+    writes: RefCell<VecDeque<(WriteId, Proposal, Step)>>,
     written: Signal,
     /// Those that nobody has begun.
     errands: RefCell<VecDeque<M::Errand>>,
@@ -167,10 +172,11 @@ impl<M: Machine> Host<M> {
     fn perform(&self, work: Work<M>) {
         let mut refused = None;
         for write in work.writes {
-            let id = write.id;
+            let (id, step) = (write.id, Step::of(|| M::step(&write)));
             match self.write(write) {
                 Ok(proposal) => {
-                    self.writes.borrow_mut().push_back((id, proposal));
+                    step.reached("ordered");
+                    self.writes.borrow_mut().push_back((id, proposal, step));
                     self.written.notify();
                 }
                 Err(failure) => {
@@ -210,12 +216,16 @@ impl<M: Machine> Host<M> {
     pub async fn follow_writes(&self, after: impl Fn()) {
         loop {
             let next = self.writes.borrow_mut().pop_front();
-            let Some((id, proposal)) = next else {
+            let Some((id, proposal, step)) = next else {
                 self.written.wait().await;
                 continue;
             };
             match proposal.applied().await {
-                Ok(_) => self.advance(|machine| machine.write_completed(time(), id)),
+                Ok(_) => {
+                    step.reached("durable");
+                    self.advance(|machine| machine.write_completed(time(), id));
+                    step.reached("told");
+                }
                 Err(error) if error.appended_nothing() => {
                     let error = ProduceFailure::from(error).code;
                     self.advance(|machine| machine.write_failed(time(), id, error));

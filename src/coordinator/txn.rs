@@ -8,7 +8,7 @@ use core_pinning::sync::Event;
 use core_pinning::task::{Queue, spawn};
 use core_pinning::time::sleep;
 use corelane_coordinator::Now;
-use corelane_coordinator::group::{WaitToken, WriteId};
+use corelane_coordinator::group::{WaitToken, Write, WriteId};
 use corelane_coordinator::txn::{Answer, Effects, Markers, Outcome, TxnConfig, TxnCoordinator};
 use corelane_protocol::{ErrorCode, Str};
 use corelane_storage::model::{PartitionKey, ProducerEpoch, ProducerId};
@@ -61,6 +61,10 @@ impl Machine for TxnCoordinator {
 
     fn unload(self, _now: Now, error: ErrorCode) -> Vec<(WaitToken, Answer)> {
         self.unload(error).into_iter().map(|c| (c.token, c.answer)).collect()
+    }
+
+    fn step(write: &Write) -> Option<String> {
+        write.records.first().map(|record| format!("state {}", TxnCoordinator::state_of(record)))
     }
 }
 

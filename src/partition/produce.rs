@@ -21,6 +21,7 @@ use super::intake::Taken;
 use super::transactions::{Membership, Ticket};
 use super::{Partition, Proposed};
 use crate::exit;
+use crate::step::Step;
 
 /// Who writes, and what that allows.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +108,7 @@ pub struct Produced {
 }
 
 enum Progress {
-    Proposed(Proposal),
+    Proposed(Proposal, Step),
     /// The producer sent it before; its first copy may still be on the way.
     Duplicate(Rc<Partition>),
 }
@@ -116,7 +117,7 @@ impl Produced {
     /// acks=1: the leader has it, flushed unless the topic asks for write caching.
     pub async fn flushed(self) -> Result<Appended, ProduceFailure> {
         match self.progress {
-            Progress::Proposed(proposal) => drop(proposal.flushed().await?),
+            Progress::Proposed(proposal, _) => drop(proposal.flushed().await?),
             Progress::Duplicate(partition) => partition.applied(self.appended.last_offset).await?,
         }
         Ok(self.appended)
@@ -125,7 +126,10 @@ impl Produced {
     /// acks=all: a quorum has flushed it and consumers may see it.
     pub async fn applied(self) -> Result<Appended, ProduceFailure> {
         match self.progress {
-            Progress::Proposed(proposal) => drop(proposal.applied().await?),
+            Progress::Proposed(proposal, step) => {
+                proposal.applied().await?;
+                step.reached("durable");
+            }
             Progress::Duplicate(partition) => partition.applied(self.appended.last_offset).await?,
         }
         Ok(self.appended)
@@ -170,7 +174,11 @@ impl Partition {
         let header = validated.header;
         let last = base + i64::from(header.last_offset_delta);
         let proposal = self.propose(validated.into_batch(), header, None, base, last)?;
-        Ok(Produced { appended: self.appended(&config, base, last, now_ms), progress: Progress::Proposed(proposal) })
+        let name = || header.is_transactional().then(|| format!("batch {}-{}", self.topic, self.index));
+        let step = Step::of(name);
+        step.reached("ordered");
+        let appended = self.appended(&config, base, last, now_ms);
+        Ok(Produced { appended, progress: Progress::Proposed(proposal, step) })
     }
 
     /// Orders a batch of the broker's own: built by it, so not checked.

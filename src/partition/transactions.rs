@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 
 use super::produce::{Arrival, Produced};
 use super::{Partition, ProduceFailure, Taken};
+use crate::step::Step;
 
 /// How a producer's transaction ends, as a coordinator has it written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +196,8 @@ impl Partition {
         batch.push_marker(wall_ms(), kind, coordinator_epoch);
         let offset = self.next_offset.get();
         let proposal = self.append(batch).map_err(|failure| failure.code)?;
+        let step = Step::of(|| Some(format!("marker {}-{}", self.topic, self.index)));
+        step.reached("ordered");
         if let Some(gate) = self.gates.0.borrow().get(&producer_id) {
             // Where every transaction has its own epoch, those that wait with the marker's are of the next one already.
             let ended = |ticket: &&Ticket| !ticket.epoch_bump || ticket.epoch < producer_epoch;
@@ -202,7 +205,10 @@ impl Partition {
             tickets.filter(ended).for_each(|ticket| ticket.valid.set(false));
         }
         match proposal.applied().await {
-            Ok(_) => Ok(offset),
+            Ok(_) => {
+                step.reached("durable");
+                Ok(offset)
+            }
             Err(error) => Err(ProduceFailure::from(error).code),
         }
     }

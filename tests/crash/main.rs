@@ -1,12 +1,15 @@
 //! kill -9 under load, again and again: everything acknowledged is there, in order, once.
 //!
-//! `CORELANE_TEST_KILLS` sets the number of kills of each test (default 20; the long form has 200), `CORELANE_TEST_SEED`
-//! the seed of the moments. Everything is decided by counted acknowledgements, nothing by time.
+//! `CORELANE_TEST_KILLS` sets the number of kills of each test (default 20, transactions have half as many; the long form has
+//! 200), `CORELANE_TEST_SEED` the seed of the moments. Everything is decided by counted acknowledgements, nothing by time.
 
 mod groups;
+mod history;
 mod librdkafka_producer;
 mod many_partitions;
 mod raw_producer;
+mod transaction_client;
+mod transaction_steps;
 mod transactions;
 
 use corelane_tests::broker::{Broker, BrokerOptions};
@@ -38,6 +41,16 @@ impl Moments {
         let seed = seed.unwrap_or_else(|| rand::rng().random());
         println!("CORELANE_TEST_SEED={seed}");
         Moments(StdRng::seed_from_u64(seed))
+    }
+
+    /// Moments of another thread.
+    fn fork(&mut self) -> Moments {
+        Moments(StdRng::seed_from_u64(self.0.random()))
+    }
+
+    /// One of so many.
+    fn below(&mut self, count: usize) -> usize {
+        self.0.random_range(0..count)
     }
 
     /// Often very soon, sometimes late.

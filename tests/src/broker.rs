@@ -43,6 +43,10 @@ pub struct BrokerOptions {
     pub cores: String,
     /// `node` or `shard`.
     pub advertise: String,
+    /// Variables of its environment; a script-run broker ignores them.
+    pub env: Vec<(String, String)>,
+    /// Another binary than [`binary`].
+    pub binary: Option<PathBuf>,
     /// An existing data directory; `None`: a fresh one.
     pub data_dir: Option<PathBuf>,
 }
@@ -54,6 +58,8 @@ impl Default for BrokerOptions {
             args: Vec::new(),
             cores: "0,1".into(),
             advertise: std::env::var("CORELANE_TEST_ADVERTISE").unwrap_or_else(|_| "node".into()),
+            env: Vec::new(),
+            binary: None,
             data_dir: None,
         }
     }
@@ -202,7 +208,8 @@ impl Broker {
 
     /// The command line that [`Broker::resume`] runs.
     pub fn start_command(&self) -> Command {
-        let mut command = process::command(binary());
+        let mut command = process::command(self.options.binary.clone().unwrap_or_else(binary));
+        command.envs(self.options.env.iter().cloned());
         command.arg("start").arg("--data-dir").arg(self.data_dir());
         command.args(["--listen", &self.bootstrap, "--cores", &self.options.cores, "--node-id", "1"]);
         command.args(["--advertise", &self.options.advertise]);

@@ -23,6 +23,7 @@ const FETCH: i16 = 12;
 pub struct Connection {
     stream: TcpStream,
     correlation_id: i32,
+    client_id: Str,
 }
 
 fn invalid(why: impl ToString) -> io::Error {
@@ -39,12 +40,17 @@ impl Connection {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(TIMEOUT))?;
                     stream.set_write_timeout(Some(TIMEOUT))?;
-                    return Ok(Connection { stream, correlation_id: 0 });
+                    return Ok(Connection { stream, correlation_id: 0, client_id: Str::from_static("system-test") });
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// Names itself so from now on.
+    pub fn set_client_id(&mut self, id: &'static str) {
+        self.client_id = Str::from_static(id);
     }
 
     pub fn set_read_timeout(&self, limit: Duration) {
@@ -54,7 +60,7 @@ impl Connection {
     /// Sends a request and returns its correlation id.
     pub fn send<R: Request>(&mut self, version: i16, request: &R) -> io::Result<i32> {
         self.correlation_id += 1;
-        let slices = frame::request(version, self.correlation_id, Some(Str::from("system-test")), request)
+        let slices = frame::request(version, self.correlation_id, Some(self.client_id.clone()), request)
             .map_err(|e| invalid(format!("{}: {e}", R::NAME)))?;
         for slice in slices {
             self.stream.write_all(&slice)?;

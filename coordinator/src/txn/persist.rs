@@ -7,6 +7,7 @@ use corelane_protocol::records::transaction::{
 };
 use corelane_protocol::{DecodeError, EncodeError, Str};
 
+use super::coordinator::TxnCoordinator;
 use super::partitions::{Partitions, TxnVersion};
 use super::state::TxnState;
 use super::transaction::{Producer, Stored};
@@ -20,6 +21,17 @@ pub(super) fn record(transactional_id: &Str, stored: Option<&Stored>) -> Result<
     let key = TransactionLogKey { transactional_id: transactional_id.clone() }.to_key_bytes()?;
     let value = stored.map(|stored| encode_versioned(&stored.to_value(), VALUE_VERSION)).transpose()?;
     Ok(CoordinatorRecord { key, value })
+}
+
+impl TxnCoordinator {
+    /// The state that a record stores: its name, for people.
+    pub fn state_of(record: &CoordinatorRecord) -> &'static str {
+        match record.value.clone().map(Stored::from_value) {
+            None => "removed",
+            Some(Ok(Some(stored))) => stored.state.name(),
+            Some(_) => "unknown",
+        }
+    }
 }
 
 impl Stored {
