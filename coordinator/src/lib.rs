@@ -11,6 +11,7 @@
 
 pub mod group;
 mod record;
+pub mod share;
 mod timer;
 pub mod txn;
 

@@ -1,0 +1,5 @@
+//! The share coordinator from outside: operations in, records and answers out.
+
+mod coordinator;
+mod harness;
+mod random;
