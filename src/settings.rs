@@ -17,6 +17,7 @@ use corelane_config::{
     TopicConfig,
 };
 use corelane_coordinator::group::GroupConfig;
+use corelane_coordinator::share::ShareConfig;
 use corelane_coordinator::txn::TxnConfig;
 use corelane_protocol::ErrorCode;
 use corelane_storage::CleanerOptions;
@@ -102,6 +103,16 @@ impl Settings {
             id_expiration_check_interval_ms: i64::from(settings.id_expiration_check_interval_ms),
             ..TxnConfig::default()
         }
+    }
+
+    /// What the share coordinators obey.
+    pub fn share_states(&self) -> ShareConfig {
+        let updates_per_snapshot = self.broker.share_states.updates_per_snapshot.max(0) as u32;
+        ShareConfig { updates_per_snapshot, ..ShareConfig::default() }
+    }
+
+    pub fn share_state_write_timeout(&self) -> Duration {
+        Duration::from_millis(self.broker.share_states.write_timeout_ms.max(1) as u64)
     }
 
     /// Bytes of a request's frame.

@@ -58,6 +58,7 @@ pub struct BrokerConfig {
     pub metadata_snapshot_bytes: i64,
     pub offsets: OffsetsSettings,
     pub transactions: TransactionSettings,
+    pub share_states: ShareStateSettings,
     pub cleaner: CleanerSettings,
     pub group: GroupSettings,
     pub space: SpaceSettings,
@@ -90,6 +91,15 @@ pub struct TransactionSettings {
     pub topic_segment_bytes: i32,
     pub add_partitions_backoff_ms: i32,
     pub add_partitions_patience_ms: i32,
+}
+
+/// The states of share groups and the topic they live in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareStateSettings {
+    pub updates_per_snapshot: i32,
+    pub write_timeout_ms: i32,
+    pub topic_partitions: i32,
+    pub topic_segment_bytes: i32,
 }
 
 /// Compaction.
@@ -195,6 +205,12 @@ impl BrokerConfig {
                 topic_segment_bytes: r.int("transaction.state.log.segment.bytes")?,
                 add_partitions_backoff_ms: r.int("add.partitions.to.txn.retry.backoff.ms")?,
                 add_partitions_patience_ms: r.int("add.partitions.to.txn.retry.backoff.max.ms")?,
+            },
+            share_states: ShareStateSettings {
+                updates_per_snapshot: r.int("share.coordinator.snapshot.update.records.per.snapshot")?,
+                write_timeout_ms: r.int("share.coordinator.write.timeout.ms")?,
+                topic_partitions: r.int("share.coordinator.state.topic.num.partitions")?,
+                topic_segment_bytes: r.int("share.coordinator.state.topic.segment.bytes")?,
             },
             cleaner: CleanerSettings {
                 enabled: r.boolean("log.cleaner.enable")?,

@@ -36,6 +36,8 @@ pub(super) trait Machine: Sized {
     type Effects: Into<Work<Self>>;
 
     fn finish_loading(&mut self, now: Now) -> Self::Effects;
+    /// A write gets the offsets from `base` on, if it comes to be.
+    fn write_placed(&mut self, _id: WriteId, _base: i64) {}
     fn write_completed(&mut self, now: Now, id: WriteId) -> Self::Effects;
     fn write_failed(&mut self, now: Now, id: WriteId, error: ErrorCode) -> Self::Effects;
     fn next_deadline(&self) -> Option<i64>;
@@ -173,9 +175,11 @@ impl<M: Machine> Host<M> {
         let mut refused = None;
         for write in work.writes {
             let (id, step) = (write.id, Step::of(|| M::step(&write)));
+            let base = self.partition.next_offset();
             match self.write(write) {
                 Ok(proposal) => {
                     step.reached("ordered");
+                    self.change(|machine| machine.write_placed(id, base.0));
                     self.writes.borrow_mut().push_back((id, proposal, step));
                     self.written.notify();
                 }

@@ -7,6 +7,8 @@ mod group;
 mod host;
 mod markers;
 mod replay;
+mod share;
+mod share_state;
 mod transactions;
 mod txn;
 mod verification;
@@ -26,10 +28,12 @@ use hashbrown::HashMap;
 
 pub use self::group::GroupPartition;
 pub use self::markers::write_markers;
+pub use self::share::ShareStatePartition;
+pub use self::share_state::{share_state_partition, share_states};
 pub use self::transactions::{ask_transaction, every_transaction, txn_partition, with_transaction};
 pub use self::txn::TxnPartition;
 pub use self::verification::{VerifyTransaction, verify_transaction};
-use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, TRANSACTION_TOPIC, TopicImage, owner};
+use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTION_TOPIC, TopicImage, owner};
 use crate::router::ShardCall;
 use crate::shard::Shard;
 
@@ -39,6 +43,8 @@ pub struct Coordinators {
     groups: RefCell<HashMap<u32, Rc<GroupPartition>>>,
     /// By partition of `__transaction_state`.
     txns: RefCell<HashMap<u32, Rc<TxnPartition>>>,
+    /// By partition of `__share_group_state`.
+    share_states: RefCell<HashMap<u32, Rc<ShareStatePartition>>>,
     /// Names of the topics there were, so that offsets of deleted ones can go.
     names: RefCell<HashMap<TopicId, Arc<str>>>,
 }
@@ -60,7 +66,16 @@ impl Coordinators {
         self.txns.borrow().values().cloned().collect()
     }
 
-    /// Starts the coordinators of new partitions of `__consumer_offsets` and `__transaction_state`, and lets offsets of deleted topics go.
+    pub fn share_state(&self, partition: u32) -> Option<Rc<ShareStatePartition>> {
+        self.share_states.borrow().get(&partition).cloned()
+    }
+
+    fn all_share_states(&self) -> Vec<Rc<ShareStatePartition>> {
+        self.share_states.borrow().values().cloned().collect()
+    }
+
+    /// Starts the coordinators of new partitions of `__consumer_offsets`, `__transaction_state` and `__share_group_state`, and lets
+    /// what is stored of deleted topics go.
     pub fn take_image(&self, shard: &Rc<Shard>, image: &ClusterImage, touched: &[TopicId]) {
         let mut deleted = Vec::new();
         for id in touched {
@@ -73,6 +88,9 @@ impl Coordinators {
                     if &*topic.name == TRANSACTION_TOPIC {
                         self.start_txns(shard, topic);
                     }
+                    if &*topic.name == SHARE_STATE_TOPIC {
+                        self.start_share_states(shard, topic);
+                    }
                 }
                 None => deleted
                     .extend(self.names.borrow_mut().remove(id).map(|name| (Str::from(name.to_string()), Uuid(id.0)))),
@@ -80,6 +98,8 @@ impl Coordinators {
         }
         if !deleted.is_empty() {
             self.all().iter().for_each(|group| group.topics_deleted(&deleted));
+            let deleted: Vec<Uuid> = deleted.into_iter().map(|(_, id)| id).collect();
+            self.all_share_states().iter().for_each(|share| share.topics_deleted(&deleted));
         }
     }
 
@@ -99,10 +119,21 @@ impl Coordinators {
         }
     }
 
+    fn start_share_states(&self, shard: &Rc<Shard>, topic: &TopicImage) {
+        for index in 0..topic.partitions {
+            let Some(partition) = shard.partitions.get(topic.key(index)) else { continue };
+            let mut share_states = self.share_states.borrow_mut();
+            share_states.entry(index).or_insert_with(|| ShareStatePartition::start(partition, &shard.config));
+        }
+    }
+
     /// Answers everybody who waits; nothing is written afterwards.
     pub async fn stop(&self) {
         for txn in self.all_txns() {
             txn.stop().await;
+        }
+        for share in self.all_share_states() {
+            share.stop().await;
         }
         for group in self.all() {
             group.stop().await;

@@ -14,5 +14,6 @@ pub mod limits;
 mod operations;
 pub mod request;
 pub mod server;
+mod share_state;
 pub mod topics;
 mod transaction_check;

@@ -81,6 +81,11 @@ impl Partition {
         self.log.bounds()
     }
 
+    /// Where the next batch that is accepted will lie.
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset.get()
+    }
+
     pub fn log(&self) -> &Log {
         &self.log
     }

@@ -59,6 +59,7 @@ fn rule(api: ApiKey, field: &str) -> Rule {
         (_, "cluster_id") => Rule::Identity("cluster", 0),
         (_, "session_id") => Rule::Identity("session", 1),
         (DescribeQuorum, "leader_epoch") => Rule::Identity("metadata epoch", 1),
+        (ApiKey::ReadShareGroupStateSummary, "leader_epoch") => Rule::Equal,
         (_, "leader_epoch" | "current_leader_epoch") => Rule::Identity("leader epoch", 0),
         (DescribeGroups | LeaveGroup, "client_host") => Rule::Identity("client host", 0),
         (_, "host") => Rule::Identity("host", 0),
@@ -117,6 +118,14 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (Produce | Fetch, "responses") => &["name", "topic", "topic_id"],
         (Produce, "partition_responses") => &["index"],
         (Fetch, "partitions") => &["partition_index"],
+        (
+            ApiKey::InitializeShareGroupState
+            | ApiKey::ReadShareGroupState
+            | ApiKey::WriteShareGroupState
+            | ApiKey::DeleteShareGroupState
+            | ApiKey::ReadShareGroupStateSummary,
+            "partitions",
+        ) => &["partition"],
         _ => return None,
     })
 }

@@ -11,5 +11,6 @@ mod metadata;
 mod mutations;
 mod offsets;
 mod produce;
+mod share_state;
 mod transactions;
 mod unread;

@@ -1,16 +1,17 @@
-//! FindCoordinator: the broker of a group's or transaction's coordinator. Makes their topics when they are first needed.
+//! FindCoordinator: the broker of the coordinator of a group, of a transaction, or of a share group's states. Makes their topics when they are first needed.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use corelane_coordinator::share::SharePartitionKey;
 use corelane_protocol::messages::{
     FindCoordinatorRequest, FindCoordinatorResponse, FindCoordinatorResponseCoordinator,
 };
 use corelane_protocol::{ErrorCode, Str};
 
-use crate::controller::image::{OFFSETS_TOPIC, TRANSACTION_TOPIC, TopicImage, owner};
+use crate::controller::image::{OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTION_TOPIC, TopicImage, owner};
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
-use crate::coordinator::{group_partition, txn_partition};
+use crate::coordinator::{group_partition, share_state_partition, txn_partition};
 use crate::kafka::request::RequestContext;
 use crate::node::BrokerAddress;
 use crate::shard::Shard;
@@ -19,13 +20,16 @@ use crate::shard::Shard;
 const BATCHED_FROM: i16 = 4;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+/// A partition of a share group, from [`SHARE_FROM`] on.
+const SHARE: i8 = 2;
+const SHARE_FROM: i16 = 6;
 
 pub async fn handle(context: RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let batched = context.version >= BATCHED_FROM;
     let keys = if batched { request.coordinator_keys } else { vec![request.key] };
     let mut coordinators = Vec::with_capacity(keys.len());
     for key in keys {
-        coordinators.push(match find(&context.shard, request.key_type, &key).await {
+        coordinators.push(match find(&context.shard, request.key_type, &key, context.version).await {
             Ok(broker) => FindCoordinatorResponseCoordinator {
                 key,
                 node_id: broker.id,
@@ -57,11 +61,19 @@ pub async fn handle(context: RequestContext, request: FindCoordinatorRequest) ->
     }
 }
 
-/// Groups and transactions have coordinators here; share groups are not served.
-async fn find(shard: &Rc<Shard>, key_type: i8, key: &Str) -> Result<BrokerAddress, ErrorCode> {
-    let (name, partition_of): (_, fn(&TopicImage, &str) -> u32) = match key_type {
-        GROUP => (OFFSETS_TOPIC, group_partition),
-        TRANSACTION => (TRANSACTION_TOPIC, txn_partition),
+async fn find(shard: &Rc<Shard>, key_type: i8, key: &Str, version: i16) -> Result<BrokerAddress, ErrorCode> {
+    let partition_of = |topic: &TopicImage| match key_type {
+        GROUP => Ok(group_partition(topic, key)),
+        TRANSACTION => Ok(txn_partition(topic, key)),
+        _ => share_key(key).map(|key| share_state_partition(topic, &key)),
+    };
+    let name = match key_type {
+        GROUP => OFFSETS_TOPIC,
+        TRANSACTION => TRANSACTION_TOPIC,
+        SHARE if version >= SHARE_FROM => {
+            share_key(key)?;
+            SHARE_STATE_TOPIC
+        }
         _ => return Err(ErrorCode::InvalidRequest),
     };
     if shard.image().topic_named(name).is_none() {
@@ -69,13 +81,17 @@ async fn find(shard: &Rc<Shard>, key_type: i8, key: &Str) -> Result<BrokerAddres
     }
     let image = shard.image();
     let topic = image.topic_named(name).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    let to = owner(topic.key(partition_of(topic, key)), shard.shards);
+    let to = owner(topic.key(partition_of(topic)?), shard.shards);
     shard.node.broker(shard.node.broker_id(to)).ok_or(ErrorCode::CoordinatorNotAvailable)
+}
+
+fn share_key(key: &str) -> Result<SharePartitionKey, ErrorCode> {
+    key.parse().map_err(|_| ErrorCode::InvalidRequest)
 }
 
 /// The topics that the broker makes by itself when they are first needed.
 pub(super) fn is_made_by_broker(topic: &str) -> bool {
-    matches!(topic, OFFSETS_TOPIC | TRANSACTION_TOPIC)
+    matches!(topic, OFFSETS_TOPIC | TRANSACTION_TOPIC | SHARE_STATE_TOPIC)
 }
 
 pub(super) async fn create_internal_topic(shard: &Rc<Shard>, name: &str) -> Result<(), ErrorCode> {
@@ -84,13 +100,21 @@ pub(super) async fn create_internal_topic(shard: &Rc<Shard>, name: &str) -> Resu
         TRANSACTION_TOPIC => {
             (broker.transactions.topic_partitions, broker.transactions.topic_segment_bytes, "uncompressed")
         }
+        SHARE_STATE_TOPIC => {
+            (broker.share_states.topic_partitions, broker.share_states.topic_segment_bytes, "producer")
+        }
         _ => (broker.offsets.topic_partitions, broker.offsets.topic_segment_bytes, "producer"),
     };
-    let configs = [
+    let mut configs = vec![
         ("cleanup.policy", "compact".to_owned()),
         ("compression.type", compression.to_owned()),
         ("segment.bytes", segment_bytes.to_string()),
     ];
+    if name == SHARE_STATE_TOPIC {
+        // Pruned by its coordinator, which knows what is needed.
+        configs[0].1 = "delete".to_owned();
+        configs.extend([("min.insync.replicas", "1".to_owned()), ("retention.ms", "-1".to_owned())]);
+    }
     let topic = NewTopic {
         partitions,
         configs: configs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),

@@ -10,6 +10,7 @@ mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
+mod delete_share_group_state;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
@@ -27,6 +28,7 @@ mod group_context;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod initialize_share_group_state;
 mod join_group;
 mod leave_group;
 mod list_config_resources;
@@ -40,8 +42,11 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod read_share_group_state;
+mod read_share_group_state_summary;
 mod sync_group;
 mod txn_offset_commit;
+mod write_share_group_state;
 mod write_txn_markers;
 
 use std::rc::Rc;
@@ -127,6 +132,11 @@ apis! {
     ListTransactions => list_transactions,
     ListConfigResources => list_config_resources,
     DescribeTopicPartitions => describe_topic_partitions,
+    InitializeShareGroupState => initialize_share_group_state,
+    ReadShareGroupState => read_share_group_state,
+    WriteShareGroupState => write_share_group_state,
+    DeleteShareGroupState => delete_share_group_state,
+    ReadShareGroupStateSummary => read_share_group_state_summary,
 }
 
 /// What an answer must repeat of its request.
