@@ -1,14 +1,18 @@
 //! The machine itself.
 
+use std::rc::Rc;
+
 use corelane_protocol::Str;
 
 use super::GroupConfig;
 use super::classic::ClassicGroup;
 use super::env::{Env, TimerKey};
+use super::modern::topics::{Catalog, Topics};
 use super::offset_store::OffsetStore;
 use super::outcome::{Effects, WaitToken};
 use super::pending_offsets::PendingOffsets;
 use super::retention::Sweep;
+use super::share::{ShareGroupSettings, ShareSettings};
 use super::state::GroupState;
 use super::table::{Group, GroupTable};
 use super::writes::WriteLog;
@@ -28,6 +32,8 @@ pub struct GroupCoordinator {
     pub(super) timers: TimerQueue<TimerKey>,
     pub(super) writes: WriteLog,
     pub(super) sweep: Sweep,
+    pub(super) catalog: Catalog,
+    share_settings: Rc<dyn ShareSettings>,
     next_token: u64,
     next_incarnation: u64,
     next_order: u64,
@@ -55,10 +61,23 @@ impl GroupCoordinator {
             timers: TimerQueue::new(),
             writes: WriteLog::default(),
             sweep: Sweep::default(),
+            catalog: Catalog::default(),
+            share_settings: Rc::new(ShareGroupSettings::default()),
             next_token: 0,
             next_incarnation: 0,
             next_order: 0,
         }
+    }
+
+    /// What is in force for share groups; asked whenever it matters.
+    pub fn set_share_settings(&mut self, settings: Rc<dyn ShareSettings>) {
+        self.share_settings = settings;
+    }
+
+    /// Takes over a new version of the cluster's topics, in which those of these names were created, changed or deleted.
+    pub fn set_topics(&mut self, topics: Rc<dyn Topics>, changed: &[Str]) {
+        self.catalog.replace(topics, changed);
+        self.groups.values_mut().filter_map(Group::share_mut).for_each(|group| group.topics_changed(changed));
     }
 
     /// When `tick` has to be called at the latest, on the monotonic clock. Nothing may be due then yet.
@@ -84,6 +103,10 @@ impl GroupCoordinator {
     pub fn counts(&self) -> GroupCounts {
         let mut counts =
             GroupCounts { offsets: self.offsets.len(), writes_under_way: self.writes.len(), ..Default::default() };
+        for group in self.groups.values().filter_map(Group::share) {
+            counts.members += group.member_count();
+            *(if group.is_empty() { &mut counts.empty } else { &mut counts.stable }) += 1;
+        }
         for group in self.groups.values().filter_map(Group::classic) {
             counts.members += group.members.len();
             *match group.state() {
@@ -117,7 +140,15 @@ impl GroupCoordinator {
 
     /// The groups, and apart from them what a group needs.
     pub(super) fn parts<'a>(&'a mut self, now: Now, out: &'a mut Effects) -> (&'a mut GroupTable, Env<'a>) {
-        let env = Env { now, config: &self.config, timers: &mut self.timers, writes: &mut self.writes, out };
+        let env = Env {
+            now,
+            config: &self.config,
+            share_settings: &*self.share_settings,
+            catalog: &mut self.catalog,
+            timers: &mut self.timers,
+            writes: &mut self.writes,
+            out,
+        };
         (&mut self.groups, env)
     }
 }

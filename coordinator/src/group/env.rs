@@ -5,8 +5,10 @@ use corelane_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use corelane_protocol::{EncodeError, ErrorCode, Str};
 
 use super::GroupConfig;
+use super::modern::topics::Catalog;
 use super::outcome::{Completed, Effects, Response, WaitToken, Write, WriteId};
 use super::reject;
+use super::share::ShareSettings;
 use super::writes::{OnWritten, PendingWrite, Undo, WriteLog};
 use crate::timer::TimerQueue;
 use crate::{CoordinatorRecord, Now};
@@ -40,6 +42,8 @@ pub(crate) struct JoinWaiter {
 pub(crate) struct Env<'a> {
     pub(crate) now: Now,
     pub(crate) config: &'a GroupConfig,
+    pub(crate) share_settings: &'a dyn ShareSettings,
+    pub(crate) catalog: &'a mut Catalog,
     pub(crate) timers: &'a mut TimerQueue<TimerKey>,
     pub(crate) writes: &'a mut WriteLog,
     pub(crate) out: &'a mut Effects,

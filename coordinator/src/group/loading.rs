@@ -13,6 +13,7 @@ use super::coordinator::GroupCoordinator;
 use super::offset_store::CommittedOffset;
 use super::outcome::{Completed, Effects};
 use super::reject;
+use super::share::{self, ShareGroup, ShareRecord};
 use crate::Now;
 
 /// What became of a replayed record.
@@ -62,9 +63,32 @@ impl GroupCoordinator {
                 let value = value.map(decode_versioned::<GroupMetadataValue>).transpose()?;
                 self.replay_group(&key.group, value.map(|(value, _)| value));
             }
-            other => return Ok(Replayed::Skipped(other)),
+            other => match share::replayed(other, &mut decoder, value)? {
+                Some((group, record)) => self.replay_share(now, &group, &record),
+                None => return Ok(Replayed::Skipped(other)),
+            },
         }
         Ok(Replayed::Applied)
+    }
+
+    /// A tombstone of what is not there says nothing; nor does a record of a group that is of another kind.
+    fn replay_share(&mut self, now: Now, group_id: &Str, record: &ShareRecord) {
+        if *record == ShareRecord::Epoch(None) {
+            if self.groups.share_mut(group_id).is_some() {
+                self.groups.remove(group_id);
+            }
+            return;
+        }
+        if !self.groups.contains_key(group_id) {
+            if record.is_tombstone() {
+                return;
+            }
+            let group = ShareGroup::new(group_id.detach(), self.next_incarnation());
+            self.groups.add_share(group);
+        }
+        if let Some(group) = self.groups.share_mut(group_id) {
+            group.replay(now.wall_ms, record);
+        }
     }
 
     fn replay_offset(

@@ -1,4 +1,4 @@
-//! Consumer groups of the classic protocol and their committed offsets.
+//! Consumer groups of the classic protocol and their committed offsets, and share groups.
 //!
 //! [`GroupCoordinator`] is one partition of `__consumer_offsets` at work. A request gives an [`Outcome`]: the answer, now or
 //! later, and [`Effects`]: records to write and answers for those who waited. Finished writes and passing time give more of
@@ -31,6 +31,7 @@ mod leave;
 mod loading;
 mod member;
 mod membership;
+mod modern;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
@@ -42,6 +43,7 @@ mod protocol;
 mod rebalance;
 pub mod reject;
 mod retention;
+mod share;
 mod state;
 mod static_join;
 mod sync;
@@ -53,7 +55,13 @@ pub use config::GroupConfig;
 pub use context::RequestContext;
 pub use coordinator::{GroupCoordinator, GroupCounts};
 pub use loading::Replayed;
+pub use modern::partitions::Partitions;
+pub use modern::topics::{NoTopics, Topic, Topics};
 pub use offset_fetch::{fetch_response, fetched_groups};
-pub use outcome::{Completed, Effects, Outcome, Reply, Response, WaitToken, Write, WriteId, WriteProducer};
+pub use outcome::{Completed, Effects, Errand, Outcome, Reply, Response, WaitToken, Write, WriteId, WriteProducer};
 pub use persist::partition_for;
+pub use share::{
+    InitializeShareState, ShareGroupDeletion, ShareGroupSettings, ShareOffsetsAlteration, ShareOffsetsDeletion,
+    ShareSettings,
+};
 pub use state::GroupState;

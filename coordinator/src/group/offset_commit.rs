@@ -132,6 +132,7 @@ impl GroupCoordinator {
                     group.restart_session(&mut env, &request.member_id);
                 }
             }
+            Group::Share(_) => return Err(ErrorCode::GroupIdNotFound),
         }
         Ok(())
     }

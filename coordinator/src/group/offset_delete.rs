@@ -75,6 +75,7 @@ impl GroupCoordinator {
         }
         let mut out = Effects::default();
         self.bury(now, gone, &mut out);
+        self.forget_share_topics(now, topics, &mut out);
         self.settle(now, &mut out);
         out
     }

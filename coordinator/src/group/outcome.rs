@@ -2,9 +2,11 @@
 
 use corelane_protocol::messages::{
     DeleteGroupsResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
-    OffsetFetchResponseGroup, SyncGroupResponse, TxnOffsetCommitResponse,
+    OffsetFetchResponseGroup, ShareGroupDescribeResponseDescribedGroup, ShareGroupHeartbeatResponse, SyncGroupResponse,
+    TxnOffsetCommitResponse,
 };
 
+use super::share::{InitializeShareState, ShareGroupDeletion, ShareOffsetsAlteration, ShareOffsetsDeletion};
 use crate::CoordinatorRecord;
 
 /// Stands for a reply that is not there yet. Each one is completed exactly once.
@@ -46,7 +48,15 @@ pub enum Reply<R> {
 #[derive(Debug, Default, PartialEq)]
 pub struct Effects {
     pub writes: Vec<Write>,
+    pub errands: Vec<Errand>,
     pub completed: Vec<Completed>,
+}
+
+/// What others are to be asked for. The machine is told what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Errand {
+    /// Of the share coordinator; ends with `share_state_initialized`.
+    InitializeShareState(InitializeShareState),
 }
 
 /// An answer that someone has been waiting for. It may go out at once.
@@ -119,4 +129,9 @@ responses! {
     OffsetDelete(OffsetDeleteResponse),
     OffsetFetch(OffsetFetchResponseGroup),
     DeleteGroups(DeleteGroupsResponse),
+    ShareGroupHeartbeat(ShareGroupHeartbeatResponse),
+    ShareGroupDescribe(ShareGroupDescribeResponseDescribedGroup),
+    AlterShareOffsets(ShareOffsetsAlteration),
+    DeleteShareOffsets(ShareOffsetsDeletion),
+    DeleteShareGroup(ShareGroupDeletion),
 }

@@ -30,7 +30,7 @@ pub fn partition_for(group_id: &str, partitions: i32) -> i32 {
     (if hash == i32::MIN { 0 } else { hash.abs() }).checked_rem(partitions).unwrap_or(0)
 }
 
-fn record<K: CoordinatorKey>(key: &K, value: Option<(K::Value, i16)>) -> RecordResult {
+pub(super) fn record<K: CoordinatorKey>(key: &K, value: Option<(K::Value, i16)>) -> RecordResult {
     let value = value.map(|(value, version)| encode_versioned(&value, version)).transpose()?;
     Ok(CoordinatorRecord { key: key.to_key_bytes()?, value })
 }

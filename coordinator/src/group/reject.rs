@@ -5,8 +5,9 @@ use corelane_protocol::messages::{
     HeartbeatResponse, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, LeaveGroupResponseMemberResponse,
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
     OffsetDeleteResponse, OffsetFetchRequestGroup, OffsetFetchResponseGroup, OffsetFetchResponsePartitions,
-    OffsetFetchResponseTopics, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic,
-    TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+    OffsetFetchResponseTopics, ShareGroupDescribeResponseDescribedGroup, ShareGroupHeartbeatResponse,
+    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use corelane_protocol::{ErrorCode, Str};
 
@@ -151,6 +152,28 @@ pub fn describe_groups(group_ids: &[Str], error: ErrorCode) -> Vec<DescribeGroup
     group_ids.iter().map(group).collect()
 }
 
+pub fn share_heartbeat(error: ErrorCode, message: Option<Str>) -> ShareGroupHeartbeatResponse {
+    ShareGroupHeartbeatResponse { error_code: error.code(), error_message: message, ..Default::default() }
+}
+
+pub fn share_describe(
+    group_id: &Str,
+    error: ErrorCode,
+    message: Option<Str>,
+) -> ShareGroupDescribeResponseDescribedGroup {
+    ShareGroupDescribeResponseDescribedGroup {
+        group_id: group_id.clone(),
+        error_code: error.code(),
+        error_message: message,
+        ..Default::default()
+    }
+}
+
+/// The error that an operation on a group ended with, as whoever asked sees it.
+fn with_message(error: ErrorCode) -> Option<Str> {
+    Some(Str::from_static(error.message()))
+}
+
 /// What becomes of an answer that waited for a write which then failed.
 pub(crate) fn after_write(mut response: Response, error: ErrorCode) -> Response {
     let mapped = write_error(error);
@@ -169,6 +192,17 @@ pub(crate) fn after_write(mut response: Response, error: ErrorCode) -> Response 
         }
         Response::OffsetDelete(delete) => *delete = offset_delete(mapped),
         Response::DeleteGroups(delete) => delete.results.iter_mut().for_each(|result| result.error_code = code),
+        Response::ShareGroupHeartbeat(beat) => *beat = share_heartbeat(mapped, with_message(mapped)),
+        Response::ShareGroupDescribe(described) => *described = share_describe(&described.group_id, mapped, None),
+        Response::AlterShareOffsets(altered) => {
+            *altered = Default::default();
+            (altered.response.error_code, altered.response.error_message) = (code, with_message(mapped));
+        }
+        Response::DeleteShareOffsets(deleted) => {
+            *deleted = Default::default();
+            (deleted.response.error_code, deleted.response.error_message) = (code, with_message(mapped));
+        }
+        Response::DeleteShareGroup(deletion) => (deletion.error_code, deletion.delete) = (code, Default::default()),
         Response::OffsetFetch(fetch) => {
             use ErrorCode::{NotCoordinator, NotEnoughReplicas, RequestTimedOut, UnknownTopicOrPartition};
             let lost = matches!(error, UnknownTopicOrPartition | NotEnoughReplicas | RequestTimedOut);

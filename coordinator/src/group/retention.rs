@@ -89,7 +89,7 @@ impl GroupCoordinator {
                 }
             }
         }
-        if all_expired && group.is_empty() && !self.pending.has_group(group_id) {
+        if all_expired && group.expires() && group.is_empty() && !self.pending.has_group(group_id) {
             gone.group(group_id);
         }
         seen
@@ -102,19 +102,23 @@ impl GroupCoordinator {
         let mut groups: Vec<Str> = Vec::new();
         let mut size = 0;
         for tombstone in gone.0 {
-            let (group, record) = match &tombstone {
+            let (group, of_it) = match &tombstone {
                 Tombstone::Offset { group, topic, partition } => {
-                    (group.clone(), persist::offset_record(group, topic, *partition, None))
+                    let record = persist::offset_record(group, topic, *partition, None);
+                    (group.clone(), record.map(|record| vec![record]))
                 }
-                Tombstone::Group(group) => (group.clone(), persist::group_tombstone(group)),
+                Tombstone::Group(group) => {
+                    let known = self.groups.get(group);
+                    (group.clone(), known.map_or(Ok(Vec::new()), |known| known.tombstones()))
+                }
             };
-            let record = match record {
-                Ok(record) => record,
+            let of_it = match of_it {
+                Ok(of_it) => of_it,
                 // It was read from a record, so it can be written to one.
                 Err(error) => return self.write_tombstones(now, groups, Err(error), undo, out),
             };
-            size += record.size();
-            records.push(record);
+            size += of_it.iter().map(CoordinatorRecord::size).sum::<usize>();
+            records.extend(of_it);
             self.remove_now(tombstone, &mut undo);
             if groups.last() != Some(&group) {
                 groups.push(group);

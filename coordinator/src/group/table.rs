@@ -2,25 +2,30 @@
 
 use std::ops::{Deref, DerefMut};
 
-use corelane_protocol::{ErrorCode, Str};
+use corelane_protocol::{EncodeError, ErrorCode, Str};
 use hashbrown::HashMap;
 
 use super::classic::ClassicGroup;
 use super::env::{Env, TimerKey};
 use super::offset_store::CommittedOffset;
-use crate::Now;
+use super::persist;
+use super::share::ShareGroup;
 use crate::timer::Expired;
+use crate::{CoordinatorRecord, Now};
 
 /// A group of any kind. What every kind has is asked here; what only one has, of that one.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most groups are of the largest kind")]
 pub(crate) enum Group {
     Classic(ClassicGroup),
+    Share(ShareGroup),
 }
 
 impl Group {
     pub(crate) fn id(&self) -> &Str {
         match self {
             Group::Classic(group) => &group.id,
+            Group::Share(group) => &group.id,
         }
     }
 
@@ -28,6 +33,7 @@ impl Group {
     pub(crate) fn incarnation(&self) -> u64 {
         match self {
             Group::Classic(group) => group.incarnation,
+            Group::Share(group) => group.incarnation,
         }
     }
 
@@ -35,18 +41,21 @@ impl Group {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Group::Classic(_) => "classic",
+            Group::Share(_) => "share",
         }
     }
 
     pub(crate) fn protocol_type(&self) -> Str {
         match self {
             Group::Classic(group) => group.protocol_type.clone().unwrap_or_default(),
+            Group::Share(_) => Str::from_static("share"),
         }
     }
 
     pub(crate) fn state_name(&self) -> &'static str {
         match self {
             Group::Classic(group) => group.state().name(),
+            Group::Share(group) => group.state_name(),
         }
     }
 
@@ -54,18 +63,51 @@ impl Group {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_in(super::GroupState::Empty),
+            Group::Share(group) => group.is_empty(),
         }
     }
 
     pub(crate) fn classic(&self) -> Option<&ClassicGroup> {
         match self {
             Group::Classic(group) => Some(group),
+            Group::Share(_) => None,
         }
     }
 
     pub(crate) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
         match self {
             Group::Classic(group) => Some(group),
+            Group::Share(_) => None,
+        }
+    }
+
+    pub(crate) fn share(&self) -> Option<&ShareGroup> {
+        match self {
+            Group::Classic(_) => None,
+            Group::Share(group) => Some(group),
+        }
+    }
+
+    pub(crate) fn share_mut(&mut self) -> Option<&mut ShareGroup> {
+        match self {
+            Group::Classic(_) => None,
+            Group::Share(group) => Some(group),
+        }
+    }
+
+    /// Whether a group without members and offsets goes by itself.
+    pub(crate) fn expires(&self) -> bool {
+        match self {
+            Group::Classic(_) => true,
+            Group::Share(_) => false,
+        }
+    }
+
+    /// The records that remove the group, which has no members.
+    pub(crate) fn tombstones(&self) -> Result<Vec<CoordinatorRecord>, EncodeError> {
+        match self {
+            Group::Classic(group) => persist::group_tombstone(&group.id).map(|record| vec![record]),
+            Group::Share(group) => group.tombstones(),
         }
     }
 
@@ -73,6 +115,7 @@ impl Group {
     pub(crate) fn timer_came_up(&mut self, env: &mut Env<'_>, expired: Expired<TimerKey>) {
         match self {
             Group::Classic(group) => group.timer_came_up(env, expired),
+            Group::Share(group) => group.timer_came_up(env, expired),
         }
     }
 
@@ -80,6 +123,7 @@ impl Group {
     pub(crate) fn rearm(&mut self, env: &mut Env<'_>) {
         match self {
             Group::Classic(group) => group.rearm(env),
+            Group::Share(group) => group.rearm(env),
         }
     }
 
@@ -87,6 +131,8 @@ impl Group {
     pub(crate) fn answer_all(&mut self, env: &mut Env<'_>, error: ErrorCode) {
         match self {
             Group::Classic(group) => group.answer_all(env, error),
+            // Its answers wait for writes only.
+            Group::Share(_) => {}
         }
     }
 
@@ -94,6 +140,7 @@ impl Group {
     pub(crate) fn loaded(&mut self, env: &mut Env<'_>) {
         match self {
             Group::Classic(group) => group.loaded(env),
+            Group::Share(group) => group.loaded(env),
         }
     }
 
@@ -101,12 +148,14 @@ impl Group {
     pub(crate) fn is_subscribed_to(&self, topic: &str) -> bool {
         match self {
             Group::Classic(group) => group.is_subscribed_to(topic),
+            Group::Share(group) => group.is_subscribed_to(topic),
         }
     }
 
     pub(crate) fn check_offset_delete(&self) -> Result<(), ErrorCode> {
         match self {
             Group::Classic(group) => group.check_offset_delete(),
+            Group::Share(group) => group.check_offset_delete(),
         }
     }
 
@@ -114,6 +163,7 @@ impl Group {
     pub(crate) fn is_expired(&self, now: Now, offset: &CommittedOffset, retention_ms: i64) -> bool {
         match self {
             Group::Classic(group) => group.is_expired(now, offset, retention_ms),
+            Group::Share(_) => false,
         }
     }
 }
@@ -133,6 +183,14 @@ impl GroupTable {
 
     pub(crate) fn classic_mut(&mut self, id: &str) -> Option<&mut ClassicGroup> {
         self.0.get_mut(id)?.classic_mut()
+    }
+
+    pub(crate) fn add_share(&mut self, group: ShareGroup) {
+        self.add(Group::Share(group));
+    }
+
+    pub(crate) fn share_mut(&mut self, id: &str) -> Option<&mut ShareGroup> {
+        self.0.get_mut(id)?.share_mut()
     }
 }
 

@@ -31,6 +31,7 @@ impl GroupCoordinator {
         let found = self.groups.get(&request.group_id);
         let checked = match found {
             Some(Group::Classic(group)) => group.check_txn_commit(request),
+            Some(Group::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             None if request.generation_id >= 0 => Err(ErrorCode::IllegalGeneration),
             None => Ok(()),
         };

@@ -1,6 +1,7 @@
 //! Writes under way: what they change when they are durable, and how to take back what they already changed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use corelane_protocol::{ErrorCode, Str};
@@ -8,8 +9,9 @@ use hashbrown::HashMap;
 
 use super::coordinator::GroupCoordinator;
 use super::offset_store::CommittedOffset;
-use super::outcome::{Completed, Effects, Response, WaitToken, WriteId};
+use super::outcome::{Completed, Effects, Errand, Response, WaitToken, WriteId};
 use super::reject;
+use super::share::ShareState;
 use super::static_join::StaticReplacement;
 use super::table::Group;
 use crate::Now;
@@ -25,6 +27,8 @@ pub(crate) enum OnWritten {
         assignments: BTreeMap<Str, Bytes>,
     },
     StaticMember(Box<StaticReplacement>),
+    /// Something is to be done then, outside of the machine.
+    Errand(Box<Errand>),
 }
 
 /// One change that a write made ahead of time.
@@ -32,6 +36,7 @@ pub(crate) enum OnWritten {
 pub(crate) enum Undo {
     CreatedGroup { group: Str, incarnation: u64 },
     RemovedGroup(Box<Group>),
+    ShareGroup { group: Str, incarnation: u64, state: Rc<ShareState> },
     Offset { group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
     PendingOffset { producer_id: i64, group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
 }
@@ -158,11 +163,15 @@ impl GroupCoordinator {
             for (token, response) in write.replies {
                 out.completed.push(Completed { token, response });
             }
+            if let OnWritten::Errand(errand) = write.on_written {
+                out.errands.push(*errand);
+                continue;
+            }
             let Some(group) = write.groups.first() else { continue };
             let (groups, mut env) = self.parts(now, &mut out);
             let Some(group) = groups.classic_mut(group) else { continue };
             match write.on_written {
-                OnWritten::Nothing => {}
+                OnWritten::Nothing | OnWritten::Errand(_) => {}
                 OnWritten::Assignment { incarnation, generation, assignments } => {
                     if group.incarnation == incarnation {
                         group.assignment_written(&mut env, generation, assignments);
@@ -200,7 +209,7 @@ impl GroupCoordinator {
             let (groups, mut env) = self.parts(now, out);
             let Some(group) = groups.classic_mut(group) else { continue };
             match write.on_written {
-                OnWritten::Nothing => {}
+                OnWritten::Nothing | OnWritten::Errand(_) => {}
                 OnWritten::Assignment { incarnation, generation, .. } => {
                     if group.incarnation == incarnation {
                         group.assignment_failed(&mut env, generation, reject::write_error(error));
@@ -227,6 +236,12 @@ impl GroupCoordinator {
                 {
                     let (_, mut env) = self.parts(now, out);
                     group.answer_all(&mut env, reject::write_error(error));
+                }
+            }
+            Undo::ShareGroup { group, incarnation, state } => {
+                let (groups, mut env) = self.parts(now, out);
+                if let Some(group) = groups.share_mut(&group).filter(|group| group.incarnation == incarnation) {
+                    group.restore(&mut env, state);
                 }
             }
             Undo::RemovedGroup(mut group) => {

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use corelane_coordinator::group::{
-    Effects, GroupConfig, GroupCoordinator, Outcome, Reply, RequestContext, Response, WaitToken, Write,
+    Effects, Errand, GroupConfig, GroupCoordinator, Outcome, Reply, RequestContext, Response, Topic, Topics, WaitToken,
+    Write,
 };
 use corelane_coordinator::{CoordinatorRecord, Now};
 use corelane_protocol::messages::*;
@@ -37,7 +39,25 @@ pub struct Harness {
     /// Writes wait for the test to end them.
     pub hold_writes: bool,
     pub answers: BTreeMap<WaitToken, Response>,
+    /// What others were to be asked for.
+    pub errands: Vec<Errand>,
+    pub topics: Rc<TestTopics>,
     random: u128,
+}
+
+/// Topics by name, with their numbers of partitions.
+#[derive(Clone, Debug, Default)]
+pub struct TestTopics(pub BTreeMap<&'static str, i32>);
+
+impl Topics for TestTopics {
+    fn named(&self, name: &str) -> Option<Topic> {
+        let (name, partitions) = self.0.get_key_value(name)?;
+        Some(Topic { id: topic_id(name), name: Str::from(*name), partitions: *partitions })
+    }
+
+    fn with_id(&self, id: Uuid) -> Option<Topic> {
+        self.0.keys().find(|name| topic_id(name) == id).and_then(|name| self.named(name))
+    }
 }
 
 /// What a consumer is made of.
@@ -210,6 +230,8 @@ impl Harness {
             under_way: VecDeque::new(),
             hold_writes: false,
             answers: BTreeMap::new(),
+            errands: Vec::new(),
+            topics: Rc::default(),
             random: 1,
         }
     }
@@ -230,6 +252,7 @@ impl Harness {
             assert_eq!(before, None, "{:?} answered twice", completed.token);
         }
         self.under_way.extend(effects.writes);
+        self.errands.extend(effects.errands);
         if !self.hold_writes {
             self.complete_writes();
         }
@@ -253,7 +276,7 @@ impl Harness {
         }
     }
 
-    fn ticket<R>(&mut self, outcome: Outcome<R>) -> Ticket<R> {
+    pub fn ticket<R>(&mut self, outcome: Outcome<R>) -> Ticket<R> {
         self.absorb(outcome.effects);
         match outcome.reply {
             Reply::Now(response) => Ticket::Now(response),
@@ -311,10 +334,22 @@ impl Harness {
 
     pub fn replayed(&self) -> GroupCoordinator {
         let mut machine = GroupCoordinator::new(self.config.clone());
+        machine.set_topics(self.topics.clone(), &[]);
         for record in &self.log {
             machine.replay(self.now, record.key.clone(), record.value.clone(), None).unwrap();
         }
         machine
+    }
+
+    /// There is a topic of this name, with so many partitions; 0: there is none any more.
+    pub fn set_topic(&mut self, name: &'static str, partitions: i32) {
+        let mut topics = (*self.topics).clone();
+        match partitions {
+            0 => drop(topics.0.remove(name)),
+            _ => drop(topics.0.insert(name, partitions)),
+        }
+        self.topics = Rc::new(topics);
+        self.machine.set_topics(self.topics.clone(), &[Str::from(name)]);
     }
 
     pub fn join(&mut self, client: &Client) -> Ticket<JoinGroupResponse> {

@@ -10,6 +10,8 @@ mod random;
 mod rebalance;
 mod replay;
 mod retention;
+mod share;
+mod share_random;
 mod static_members;
 mod sync;
 mod transactions;
