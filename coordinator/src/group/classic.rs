@@ -172,6 +172,7 @@ impl ClassicGroup {
                     self.session_expired(env, &member_id);
                 }
             }
+            TimerKind::Rebalance(_) | TimerKind::Regexes => {}
         }
     }
 

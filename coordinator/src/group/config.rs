@@ -1,5 +1,10 @@
 //! What can be set about consumer groups.
 
+use corelane_protocol::Str;
+use hashbrown::HashMap;
+
+use super::modern::assignor::Assignor;
+
 /// Settings of the group coordinator. Names and defaults are those of the broker configurations named in each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -19,6 +24,75 @@ pub struct GroupConfig {
     pub offsets_retention_check_interval_ms: i64,
     /// `offset.metadata.max.bytes`: counted in UTF-16 units, as Kafka does.
     pub offset_metadata_max_bytes: usize,
+    pub consumer: ConsumerGroupConfig,
+}
+
+/// Settings of groups of the consumer protocol (KIP-848).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerGroupConfig {
+    /// `group.consumer.max.size`: members of one group.
+    pub max_size: usize,
+    /// `group.consumer.session.timeout.ms`
+    pub session_timeout_ms: i32,
+    /// `group.consumer.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: i32,
+    /// `group.consumer.assignment.interval.ms`
+    pub assignment_interval_ms: i64,
+    /// `group.consumer.assignors`: the first one serves members who ask for none.
+    pub assignors: Vec<Assignor>,
+    /// `group.consumer.regex.refresh.interval.ms`
+    pub regex_refresh_interval_ms: i64,
+    /// What is set for groups of their own.
+    pub overrides: HashMap<Str, ConsumerGroupOverrides>,
+}
+
+/// What may be set for one group (resource type GROUP).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerGroupOverrides {
+    /// `consumer.session.timeout.ms`
+    pub session_timeout_ms: Option<i32>,
+    /// `consumer.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: Option<i32>,
+    /// `consumer.assignment.interval.ms`
+    pub assignment_interval_ms: Option<i64>,
+}
+
+impl ConsumerGroupConfig {
+    pub(crate) fn default_assignor(&self) -> Assignor {
+        self.assignors.first().copied().unwrap_or(Assignor::Uniform)
+    }
+}
+
+impl GroupConfig {
+    fn overridden<T>(&self, group: &str, of: impl Fn(&ConsumerGroupOverrides) -> Option<T>) -> Option<T> {
+        self.consumer.overrides.get(group).and_then(of)
+    }
+
+    pub(crate) fn consumer_session_timeout_ms(&self, group: &str) -> i32 {
+        self.overridden(group, |config| config.session_timeout_ms).unwrap_or(self.consumer.session_timeout_ms)
+    }
+
+    pub(crate) fn consumer_heartbeat_interval_ms(&self, group: &str) -> i32 {
+        self.overridden(group, |config| config.heartbeat_interval_ms).unwrap_or(self.consumer.heartbeat_interval_ms)
+    }
+
+    pub(crate) fn consumer_assignment_interval_ms(&self, group: &str) -> i64 {
+        self.overridden(group, |config| config.assignment_interval_ms).unwrap_or(self.consumer.assignment_interval_ms)
+    }
+}
+
+impl Default for ConsumerGroupConfig {
+    fn default() -> ConsumerGroupConfig {
+        ConsumerGroupConfig {
+            max_size: i32::MAX as usize,
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 1_000,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            regex_refresh_interval_ms: 600_000,
+            overrides: HashMap::new(),
+        }
+    }
 }
 
 impl Default for GroupConfig {
@@ -32,6 +106,7 @@ impl Default for GroupConfig {
             offsets_retention_ms: 10_080 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,
             offset_metadata_max_bytes: 4_096,
+            consumer: ConsumerGroupConfig::default(),
         }
     }
 }

@@ -14,6 +14,11 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
+    /// An id of a member that brought none and whose protocol names nobody in it.
+    pub(crate) fn random_id(&self) -> Str {
+        Str::from(corelane_protocol::Uuid::from_u128(self.random).to_string())
+    }
+
     /// The id of a member that this request introduces: its instance id or else the client id, and a random (version 4) UUID.
     pub(crate) fn new_member_id(&self, instance_id: Option<&str>) -> Str {
         let bits = (self.random & !(0xf000 << 64) & !(0b11 << 62)) | (0x4000 << 64) | (0b10 << 62);

@@ -6,6 +6,7 @@ use corelane_protocol::Str;
 
 use super::GroupConfig;
 use super::classic::ClassicGroup;
+use super::consumer::group::ConsumerGroupState;
 use super::env::{Env, TimerKey};
 use super::modern::topics::{Catalog, Topics};
 use super::offset_store::OffsetStore;
@@ -45,6 +46,8 @@ pub struct GroupCounts {
     pub empty: usize,
     pub preparing_rebalance: usize,
     pub completing_rebalance: usize,
+    pub assigning: usize,
+    pub reconciling: usize,
     pub stable: usize,
     pub members: usize,
     pub offsets: usize,
@@ -74,10 +77,17 @@ impl GroupCoordinator {
         self.share_settings = settings;
     }
 
-    /// Takes over a new version of the cluster's topics, in which those of these names were created, changed or deleted.
+    /// Takes over a new version of the cluster's topics, in which those of these names were created, changed or deleted. Members
+    /// hear of it at their heartbeats.
     pub fn set_topics(&mut self, topics: Rc<dyn Topics>, changed: &[Str]) {
         self.catalog.replace(topics, changed);
-        self.groups.values_mut().filter_map(Group::share_mut).for_each(|group| group.topics_changed(changed));
+        for group in self.groups.values_mut() {
+            match group {
+                Group::Share(group) => group.topics_changed(changed),
+                Group::Consumer(group) => group.topics_changed(changed),
+                Group::Classic(_) => {}
+            }
+        }
     }
 
     /// When `tick` has to be called at the latest, on the monotonic clock. Nothing may be due then yet.
@@ -90,9 +100,15 @@ impl GroupCoordinator {
         let mut out = Effects::default();
         while let Some(expired) = self.timers.pop(now.mono_ms) {
             let (groups, mut env) = self.parts(now, &mut out);
-            let TimerKey { group, incarnation, .. } = &expired.key;
-            if let Some(group) = groups.get_mut(group).filter(|group| group.incarnation() == *incarnation) {
-                group.timer_came_up(&mut env, expired);
+            let TimerKey { group: id, incarnation, .. } = &expired.key;
+            match groups.get_mut(id).filter(|group| group.incarnation() == *incarnation) {
+                Some(Group::Classic(group)) => group.timer_came_up(&mut env, expired),
+                Some(Group::Consumer(group)) => {
+                    let (id, due) = (group.id.clone(), group.timer_came_up(&mut env, expired));
+                    self.consumer_group_due(now, &id, due, &mut out);
+                }
+                Some(Group::Share(group)) => group.timer_came_up(&mut env, expired),
+                None => {}
             }
         }
         self.sweep(now, &mut out);
@@ -103,17 +119,25 @@ impl GroupCoordinator {
     pub fn counts(&self) -> GroupCounts {
         let mut counts =
             GroupCounts { offsets: self.offsets.len(), writes_under_way: self.writes.len(), ..Default::default() };
-        for group in self.groups.values().filter_map(Group::share) {
-            counts.members += group.member_count();
-            *(if group.is_empty() { &mut counts.empty } else { &mut counts.stable }) += 1;
-        }
-        for group in self.groups.values().filter_map(Group::classic) {
-            counts.members += group.members.len();
-            *match group.state() {
-                GroupState::Empty => &mut counts.empty,
-                GroupState::PreparingRebalance => &mut counts.preparing_rebalance,
-                GroupState::CompletingRebalance => &mut counts.completing_rebalance,
-                GroupState::Stable => &mut counts.stable,
+        for group in self.groups.values() {
+            counts.members += group.members();
+            *match group {
+                Group::Classic(group) => match group.state() {
+                    GroupState::Empty => &mut counts.empty,
+                    GroupState::PreparingRebalance => &mut counts.preparing_rebalance,
+                    GroupState::CompletingRebalance => &mut counts.completing_rebalance,
+                    GroupState::Stable => &mut counts.stable,
+                },
+                Group::Share(group) => match group.is_empty() {
+                    true => &mut counts.empty,
+                    false => &mut counts.stable,
+                },
+                Group::Consumer(group) => match group.state() {
+                    ConsumerGroupState::Empty => &mut counts.empty,
+                    ConsumerGroupState::Assigning => &mut counts.assigning,
+                    ConsumerGroupState::Reconciling => &mut counts.reconciling,
+                    ConsumerGroupState::Stable => &mut counts.stable,
+                },
             } += 1;
         }
         counts

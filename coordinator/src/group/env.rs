@@ -29,6 +29,10 @@ pub(crate) enum TimerKind {
     Join,
     /// The end of the time to sync.
     Sync,
+    /// The end of a member's time to give up partitions.
+    Rebalance(Str),
+    /// A group's regular expressions are to be resolved.
+    Regexes,
 }
 
 /// A join that waits for its rebalance, and the version that it is answered in.

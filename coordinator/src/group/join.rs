@@ -10,6 +10,7 @@ use super::member::{Member, protocols_of};
 use super::outcome::{Effects, Outcome, Reply, WaitToken};
 use super::persist;
 use super::state::GroupState;
+use super::table::Group;
 use super::writes::{OnWritten, Undo};
 use super::{RequestContext, reject};
 use crate::Now;
@@ -89,7 +90,12 @@ impl GroupCoordinator {
         if name.len() + MEMBER_ID_SUFFIX > i16::MAX as usize {
             return joining.refuse(member_id, ErrorCode::InvalidRequest);
         }
-        if !self.groups.contains_key(&request.group_id) {
+        let is_there = match self.groups.get(&request.group_id) {
+            // Of an empty consumer group nothing but the offsets stays.
+            Some(Group::Consumer(group)) => !group.is_empty(),
+            other => other.is_some(),
+        };
+        if !is_there {
             if !member_id.is_empty() {
                 return joining.refuse(member_id, ErrorCode::UnknownMemberId);
             }
@@ -116,10 +122,15 @@ impl GroupCoordinator {
     /// A group that a member creates is in the log from the start, before its first generation is.
     fn create_group(&mut self, now: Now, group_id: &Str, out: &mut Effects) {
         let group = self.new_group(now, group_id.detach());
-        let record = persist::empty_group_record(&group.id, now.wall_ms);
-        let undo = Undo::CreatedGroup { group: group.id.clone(), incarnation: group.incarnation };
+        let replaced = self.groups.remove(group_id);
+        let records = replaced.as_ref().map_or(Ok(Vec::new()), Group::tombstones).and_then(|mut records| {
+            records.push(persist::empty_group_record(&group.id, now.wall_ms)?);
+            Ok(records)
+        });
+        let mut undo: Vec<Undo> = replaced.map(|group| Undo::RemovedGroup(Box::new(group))).into_iter().collect();
+        undo.push(Undo::CreatedGroup { group: group.id.clone(), incarnation: group.incarnation });
         let (groups, mut env) = self.parts(now, out);
-        env.write(&group.id, record.map(|record| vec![record]), OnWritten::Nothing, vec![undo]);
+        env.write(&group.id, records, OnWritten::Nothing, undo);
         groups.add_classic(group);
     }
 }

@@ -33,6 +33,9 @@ impl GroupCoordinator {
             let member_id = request.member_id.clone();
             normal.members = vec![LeaveGroupRequestMemberIdentity { member_id, ..Default::default() }];
         }
+        if let Some(outcome) = self.leave_consumer_group_by_name(now, context, &normal) {
+            return outcome;
+        }
         let token = self.next_token();
         let mut out = Effects::default();
         let (groups, mut env) = self.parts(now, &mut out);
@@ -57,7 +60,7 @@ impl GroupCoordinator {
 }
 
 /// Before the list of members the only member's error is the response's.
-fn fit(api_version: i16, response: LeaveGroupResponse) -> LeaveGroupResponse {
+pub(super) fn fit(api_version: i16, response: LeaveGroupResponse) -> LeaveGroupResponse {
     if api_version >= MEMBERS_FROM {
         return response;
     }

@@ -20,7 +20,7 @@ use crate::Now;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
     Applied,
-    /// A record of this type is none of this machine's: groups of the newer protocols, or of a newer Kafka.
+    /// A record of this type is none of this machine's: of share and streams groups, or of a newer Kafka.
     Skipped(i16),
 }
 
@@ -63,10 +63,15 @@ impl GroupCoordinator {
                 let value = value.map(decode_versioned::<GroupMetadataValue>).transpose()?;
                 self.replay_group(&key.group, value.map(|(value, _)| value));
             }
-            other => match share::replayed(other, &mut decoder, value)? {
-                Some((group, record)) => self.replay_share(now, &group, &record),
-                None => return Ok(Replayed::Skipped(other)),
-            },
+            other => {
+                if self.replay_consumer_group(other, &mut decoder, value.clone())? {
+                    return Ok(Replayed::Applied);
+                }
+                match share::replayed(other, &mut decoder, value)? {
+                    Some((group, record)) => self.replay_share(now, &group, &record),
+                    None => return Ok(Replayed::Skipped(other)),
+                }
+            }
         }
         Ok(Replayed::Applied)
     }
@@ -122,7 +127,10 @@ impl GroupCoordinator {
     fn replay_group(&mut self, group_id: &Str, value: Option<GroupMetadataValue>) {
         match value {
             None => {
-                self.groups.remove(group_id);
+                // A consumer group of this id came after it, and stays.
+                if self.groups.get(group_id).is_some_and(|group| group.classic().is_some()) {
+                    self.groups.remove(group_id);
+                }
             }
             Some(value) => {
                 let incarnation = self.next_incarnation();

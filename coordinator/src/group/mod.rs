@@ -1,4 +1,4 @@
-//! Consumer groups of the classic protocol and their committed offsets, and share groups.
+//! Consumer groups, share groups, and committed offsets.
 //!
 //! [`GroupCoordinator`] is one partition of `__consumer_offsets` at work. A request gives an [`Outcome`]: the answer, now or
 //! later, and [`Effects`]: records to write and answers for those who waited. Finished writes and passing time give more of
@@ -15,13 +15,20 @@
 //! An adapter that no longer leads the partition must not report failed writes one by one, since they may still come to
 //! count: it drops the whole machine with [`GroupCoordinator::unload`].
 //!
+//! # Kinds of groups
+//!
+//! [`table`] holds groups of every kind: classic ones, whose members assign among themselves, and those of [`consumer`], for
+//! which the coordinator does. What a group of the latter kind is, is what its records say, and each record is one change
+//! with another that takes it back: serving, loading and undoing all go the same way.
+//!
 //! # Left out
 //!
-//! Groups of the newer protocols (their records are skipped when replayed): [`table`] is where their kinds join.
+//! Share groups and streams groups (their records are skipped when replayed).
 
 mod admin;
 mod classic;
 mod config;
+mod consumer;
 mod context;
 mod coordinator;
 mod env;
@@ -41,6 +48,7 @@ mod pending_offsets;
 mod persist;
 mod protocol;
 mod rebalance;
+mod refusal;
 pub mod reject;
 mod retention;
 mod share;
@@ -51,10 +59,12 @@ mod table;
 mod txn_offset_commit;
 mod writes;
 
-pub use config::GroupConfig;
+pub use config::{ConsumerGroupConfig, ConsumerGroupOverrides, GroupConfig};
+pub use consumer::group::ConsumerGroupState;
 pub use context::RequestContext;
 pub use coordinator::{GroupCoordinator, GroupCounts};
 pub use loading::Replayed;
+pub use modern::assignor::Assignor;
 pub use modern::partitions::Partitions;
 pub use modern::topics::{NoTopics, Topic, Topics};
 pub use offset_fetch::{fetch_response, fetched_groups};

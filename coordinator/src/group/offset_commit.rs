@@ -7,6 +7,7 @@ use corelane_protocol::records::group::OffsetCommitValue;
 use corelane_protocol::{EncodeError, ErrorCode, Str};
 
 use super::classic::ClassicGroup;
+use super::consumer::Committer;
 use super::coordinator::GroupCoordinator;
 use super::offset_store::CommittedOffset;
 use super::outcome::{Effects, Outcome};
@@ -133,6 +134,17 @@ impl GroupCoordinator {
                 }
             }
             Group::Share(_) => return Err(ErrorCode::GroupIdNotFound),
+            Group::Consumer(group) => {
+                let committer = Committer {
+                    member_id: &request.member_id,
+                    instance_id: request.group_instance_id.as_ref(),
+                    epoch: request.generation_id_or_member_epoch,
+                    api_version: Some(context.api_version),
+                };
+                let topics = request.topics.iter();
+                let partitions = topics.flat_map(|t| t.partitions.iter().map(|p| (t.topic_id, p.partition_index)));
+                group.check_commit(&committer, partitions)?;
+            }
         }
         Ok(())
     }

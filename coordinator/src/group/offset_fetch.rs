@@ -28,6 +28,12 @@ impl GroupCoordinator {
         request: &OffsetFetchRequestGroup,
         require_stable: bool,
     ) -> Outcome<OffsetFetchResponseGroup> {
+        if let Some(group) = self.groups.consumer(&request.group_id)
+            && let Err(error) = group.check_fetch(request)
+        {
+            let group_id = request.group_id.clone();
+            return Outcome::now(OffsetFetchResponseGroup { group_id, error_code: error.code(), ..Default::default() });
+        }
         let topics = match &request.topics {
             Some(topics) => topics.iter().map(|topic| self.fetch_topic(request, topic, require_stable)).collect(),
             None => self.fetch_all(request, require_stable),

@@ -6,6 +6,8 @@ use corelane_protocol::records::group::OffsetCommitValue;
 use corelane_protocol::{Str, Uuid};
 use hashbrown::HashMap;
 
+use crate::Now;
+
 /// What a group committed for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommittedOffset {
@@ -33,6 +35,16 @@ impl CommittedOffset {
             expire_timestamp_ms: Some(value.expire_timestamp).filter(|at| *at != -1),
             topic_id: value.topic_id,
             order: 0,
+        }
+    }
+}
+
+impl CommittedOffset {
+    /// Whether its time is over, which counts from `since` if the commit did not say otherwise.
+    pub(crate) fn is_expired(&self, now: Now, since: i64, retention_ms: i64) -> bool {
+        match self.expire_timestamp_ms {
+            Some(at) => now.wall_ms >= at,
+            None => now.wall_ms.saturating_sub(since) >= retention_ms,
         }
     }
 }

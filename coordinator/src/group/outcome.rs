@@ -1,9 +1,9 @@
 //! What a call gives back.
 
 use corelane_protocol::messages::{
-    DeleteGroupsResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
-    OffsetFetchResponseGroup, ShareGroupDescribeResponseDescribedGroup, ShareGroupHeartbeatResponse, SyncGroupResponse,
-    TxnOffsetCommitResponse,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse,
+    OffsetDeleteResponse, OffsetFetchResponseGroup, ShareGroupDescribeResponseDescribedGroup,
+    ShareGroupHeartbeatResponse, SyncGroupResponse, TxnOffsetCommitResponse,
 };
 
 use super::share::{InitializeShareState, ShareGroupDeletion, ShareOffsetsAlteration, ShareOffsetsDeletion};
@@ -134,4 +134,5 @@ responses! {
     AlterShareOffsets(ShareOffsetsAlteration),
     DeleteShareOffsets(ShareOffsetsDeletion),
     DeleteShareGroup(ShareGroupDeletion),
+    ConsumerHeartbeat(ConsumerGroupHeartbeatResponse),
 }

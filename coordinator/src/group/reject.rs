@@ -1,13 +1,13 @@
 //! Responses that say no, in the shape that each API and version has for it.
 
 use corelane_protocol::messages::{
-    DeleteGroupsResponse, DeleteGroupsResponseDeletableGroupResult, DescribeGroupsResponseDescribedGroup,
-    HeartbeatResponse, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, LeaveGroupResponseMemberResponse,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
-    OffsetDeleteResponse, OffsetFetchRequestGroup, OffsetFetchResponseGroup, OffsetFetchResponsePartitions,
-    OffsetFetchResponseTopics, ShareGroupDescribeResponseDescribedGroup, ShareGroupHeartbeatResponse,
-    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
-    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsResponse, DeleteGroupsResponseDeletableGroupResult,
+    DescribeGroupsResponseDescribedGroup, HeartbeatResponse, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    LeaveGroupResponseMemberResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic, OffsetDeleteResponse, OffsetFetchRequestGroup, OffsetFetchResponseGroup,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopics, ShareGroupDescribeResponseDescribedGroup,
+    ShareGroupHeartbeatResponse, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic,
+    TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use corelane_protocol::{ErrorCode, Str};
 
@@ -49,6 +49,10 @@ pub fn sync(error: ErrorCode) -> SyncGroupResponse {
 pub fn heartbeat(error: ErrorCode) -> HeartbeatResponse {
     let error = if error == ErrorCode::CoordinatorLoadInProgress { ErrorCode::None } else { error };
     HeartbeatResponse { error_code: error.code(), ..Default::default() }
+}
+
+pub fn consumer_heartbeat(error: ErrorCode) -> ConsumerGroupHeartbeatResponse {
+    ConsumerGroupHeartbeatResponse { error_code: error.code(), ..Default::default() }
 }
 
 pub fn leave(error: ErrorCode) -> LeaveGroupResponse {
@@ -191,6 +195,7 @@ pub(crate) fn after_write(mut response: Response, error: ErrorCode) -> Response 
             partitions.for_each(|partition| partition.error_code = code);
         }
         Response::OffsetDelete(delete) => *delete = offset_delete(mapped),
+        Response::ConsumerHeartbeat(heartbeat) => *heartbeat = consumer_heartbeat(mapped),
         Response::DeleteGroups(delete) => delete.results.iter_mut().for_each(|result| result.error_code = code),
         Response::ShareGroupHeartbeat(beat) => *beat = share_heartbeat(mapped, with_message(mapped)),
         Response::ShareGroupDescribe(described) => *described = share_describe(&described.group_id, mapped, None),

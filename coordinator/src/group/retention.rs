@@ -190,9 +190,6 @@ impl ClassicGroup {
             }
             _ => return false,
         };
-        match offset.expire_timestamp_ms {
-            Some(at) => now.wall_ms >= at,
-            None => now.wall_ms.saturating_sub(since) >= retention_ms,
-        }
+        offset.is_expired(now, since, retention_ms)
     }
 }

@@ -6,11 +6,12 @@ use corelane_protocol::{EncodeError, ErrorCode, Str};
 use hashbrown::HashMap;
 
 use super::classic::ClassicGroup;
-use super::env::{Env, TimerKey};
+use super::consumer::group::ConsumerGroup;
+use super::env::Env;
 use super::offset_store::CommittedOffset;
 use super::persist;
+use super::protocol::CONSUMER_PROTOCOL_TYPE;
 use super::share::ShareGroup;
-use crate::timer::Expired;
 use crate::{CoordinatorRecord, Now};
 
 /// A group of any kind. What every kind has is asked here; what only one has, of that one.
@@ -19,6 +20,7 @@ use crate::{CoordinatorRecord, Now};
 pub(crate) enum Group {
     Classic(ClassicGroup),
     Share(ShareGroup),
+    Consumer(ConsumerGroup),
 }
 
 impl Group {
@@ -26,6 +28,7 @@ impl Group {
         match self {
             Group::Classic(group) => &group.id,
             Group::Share(group) => &group.id,
+            Group::Consumer(group) => &group.id,
         }
     }
 
@@ -34,6 +37,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.incarnation,
             Group::Share(group) => group.incarnation,
+            Group::Consumer(group) => group.incarnation,
         }
     }
 
@@ -42,6 +46,7 @@ impl Group {
         match self {
             Group::Classic(_) => "classic",
             Group::Share(_) => "share",
+            Group::Consumer(_) => "consumer",
         }
     }
 
@@ -49,6 +54,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.protocol_type.clone().unwrap_or_default(),
             Group::Share(_) => Str::from_static("share"),
+            Group::Consumer(_) => Str::from_static(CONSUMER_PROTOCOL_TYPE),
         }
     }
 
@@ -56,6 +62,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.state().name(),
             Group::Share(group) => group.state_name(),
+            Group::Consumer(group) => group.state().name(),
         }
     }
 
@@ -64,6 +71,15 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_in(super::GroupState::Empty),
             Group::Share(group) => group.is_empty(),
+            Group::Consumer(group) => group.is_empty(),
+        }
+    }
+
+    pub(crate) fn members(&self) -> usize {
+        match self {
+            Group::Classic(group) => group.members.len(),
+            Group::Share(group) => group.member_count(),
+            Group::Consumer(group) => group.members(),
         }
     }
 
@@ -71,26 +87,27 @@ impl Group {
         match self {
             Group::Classic(group) => Some(group),
             Group::Share(_) => None,
+            Group::Consumer(_) => None,
         }
     }
 
     pub(crate) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
         match self {
             Group::Classic(group) => Some(group),
-            Group::Share(_) => None,
+            Group::Share(_) | Group::Consumer(_) => None,
         }
     }
 
     pub(crate) fn share(&self) -> Option<&ShareGroup> {
         match self {
-            Group::Classic(_) => None,
+            Group::Classic(_) | Group::Consumer(_) => None,
             Group::Share(group) => Some(group),
         }
     }
 
     pub(crate) fn share_mut(&mut self) -> Option<&mut ShareGroup> {
         match self {
-            Group::Classic(_) => None,
+            Group::Classic(_) | Group::Consumer(_) => None,
             Group::Share(group) => Some(group),
         }
     }
@@ -98,7 +115,7 @@ impl Group {
     /// Whether a group without members and offsets goes by itself.
     pub(crate) fn expires(&self) -> bool {
         match self {
-            Group::Classic(_) => true,
+            Group::Classic(_) | Group::Consumer(_) => true,
             Group::Share(_) => false,
         }
     }
@@ -108,14 +125,7 @@ impl Group {
         match self {
             Group::Classic(group) => persist::group_tombstone(&group.id).map(|record| vec![record]),
             Group::Share(group) => group.tombstones(),
-        }
-    }
-
-    /// A deadline came up in the queue; whether it still counts is the group's to see.
-    pub(crate) fn timer_came_up(&mut self, env: &mut Env<'_>, expired: Expired<TimerKey>) {
-        match self {
-            Group::Classic(group) => group.timer_came_up(env, expired),
-            Group::Share(group) => group.timer_came_up(env, expired),
+            Group::Consumer(group) => group.tombstones(),
         }
     }
 
@@ -124,6 +134,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.rearm(env),
             Group::Share(group) => group.rearm(env),
+            Group::Consumer(group) => group.rearm(env),
         }
     }
 
@@ -133,6 +144,8 @@ impl Group {
             Group::Classic(group) => group.answer_all(env, error),
             // Its answers wait for writes only.
             Group::Share(_) => {}
+            // Nobody waits for more than a write.
+            Group::Consumer(_) => {}
         }
     }
 
@@ -141,6 +154,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.loaded(env),
             Group::Share(group) => group.loaded(env),
+            Group::Consumer(group) => group.start_missing_sessions(env),
         }
     }
 
@@ -149,6 +163,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_subscribed_to(topic),
             Group::Share(group) => group.is_subscribed_to(topic),
+            Group::Consumer(group) => group.is_subscribed_to(topic),
         }
     }
 
@@ -156,6 +171,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.check_offset_delete(),
             Group::Share(group) => group.check_offset_delete(),
+            Group::Consumer(_) => Ok(()),
         }
     }
 
@@ -164,6 +180,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_expired(now, offset, retention_ms),
             Group::Share(_) => false,
+            Group::Consumer(_) => offset.is_expired(now, offset.commit_timestamp_ms, retention_ms),
         }
     }
 }
@@ -191,6 +208,20 @@ impl GroupTable {
 
     pub(crate) fn share_mut(&mut self, id: &str) -> Option<&mut ShareGroup> {
         self.0.get_mut(id)?.share_mut()
+    }
+
+    pub(crate) fn consumer(&self, id: &str) -> Option<&ConsumerGroup> {
+        match self.0.get(id)? {
+            Group::Consumer(group) => Some(group),
+            Group::Classic(_) | Group::Share(_) => None,
+        }
+    }
+
+    pub(crate) fn consumer_mut(&mut self, id: &str) -> Option<&mut ConsumerGroup> {
+        match self.0.get_mut(id)? {
+            Group::Consumer(group) => Some(group),
+            Group::Classic(_) | Group::Share(_) => None,
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use corelane_protocol::messages::{
     TxnOffsetCommitRequest, TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use corelane_protocol::records::group::OffsetCommitValue;
-use corelane_protocol::{EncodeError, ErrorCode, Str};
+use corelane_protocol::{EncodeError, ErrorCode, Str, Uuid};
 
 use super::classic::ClassicGroup;
+use super::consumer::Committer;
 use super::coordinator::GroupCoordinator;
 use super::offset_commit::is_longer;
 use super::offset_store::CommittedOffset;
@@ -32,6 +33,19 @@ impl GroupCoordinator {
         let checked = match found {
             Some(Group::Classic(group)) => group.check_txn_commit(request),
             Some(Group::Share(_)) => Err(ErrorCode::GroupIdNotFound),
+            Some(Group::Consumer(group)) => {
+                let committer = Committer {
+                    member_id: &request.member_id,
+                    instance_id: request.group_instance_id.as_ref(),
+                    epoch: request.generation_id,
+                    api_version: None,
+                };
+                let partitions = request.topics.iter().flat_map(|topic| {
+                    let id = self.catalog.topics.named(&topic.name).map_or(Uuid::ZERO, |topic| topic.id);
+                    topic.partitions.iter().map(move |partition| (id, partition.partition_index))
+                });
+                group.check_commit(&committer, partitions)
+            }
             None if request.generation_id >= 0 => Err(ErrorCode::IllegalGeneration),
             None => Ok(()),
         };

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use corelane_protocol::{ErrorCode, Str};
 use hashbrown::HashMap;
 
+use super::consumer::change::Change;
 use super::coordinator::GroupCoordinator;
 use super::offset_store::CommittedOffset;
 use super::outcome::{Completed, Effects, Errand, Response, WaitToken, WriteId};
@@ -37,6 +38,7 @@ pub(crate) enum Undo {
     CreatedGroup { group: Str, incarnation: u64 },
     RemovedGroup(Box<Group>),
     ShareGroup { group: Str, incarnation: u64, state: Rc<ShareState> },
+    Consumer { group: Str, incarnation: u64, back: Box<Change> },
     Offset { group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
     PendingOffset { producer_id: i64, group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
 }
@@ -222,7 +224,7 @@ impl GroupCoordinator {
         }
     }
 
-    fn take_back(&mut self, now: Now, undo: Undo, error: ErrorCode, out: &mut Effects) {
+    pub(super) fn take_back(&mut self, now: Now, undo: Undo, error: ErrorCode, out: &mut Effects) {
         match undo {
             Undo::Offset { group, topic, partition, previous } => {
                 self.offsets.set(&group, &topic, partition, previous);
@@ -242,6 +244,13 @@ impl GroupCoordinator {
                 let (groups, mut env) = self.parts(now, out);
                 if let Some(group) = groups.share_mut(&group).filter(|group| group.incarnation == incarnation) {
                     group.restore(&mut env, state);
+                }
+            }
+            Undo::Consumer { group, incarnation, back } => {
+                let (groups, mut env) = self.parts(now, out);
+                if let Some(group) = groups.consumer_mut(&group).filter(|group| group.incarnation == incarnation) {
+                    group.apply(*back);
+                    group.start_missing_sessions(&mut env);
                 }
             }
             Undo::RemovedGroup(mut group) => {

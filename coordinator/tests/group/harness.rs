@@ -58,6 +58,14 @@ impl Topics for TestTopics {
     fn with_id(&self, id: Uuid) -> Option<Topic> {
         self.0.keys().find(|name| topic_id(name) == id).and_then(|name| self.named(name))
     }
+
+    fn each_name(&self, visit: &mut dyn FnMut(&str)) {
+        self.0.keys().for_each(|name| visit(name));
+    }
+
+    fn version(&self) -> i64 {
+        0
+    }
 }
 
 /// What a consumer is made of.

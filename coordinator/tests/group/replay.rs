@@ -160,8 +160,8 @@ fn records_of_every_older_version_can_be_read() {
 fn records_of_newer_groups_are_skipped_and_broken_ones_refused() {
     let now = Harness::default().now;
     let mut machine = GroupCoordinator::new(GroupConfig::default());
-    let key = ConsumerGroupMetadataKey { group_id: Str::from("g") }.to_key_bytes().unwrap();
-    assert_eq!(machine.replay(now, key, None, None), Ok(Replayed::Skipped(3)));
+    let key = StreamsGroupMetadataKey { group_id: Str::from("g") }.to_key_bytes().unwrap();
+    assert_eq!(machine.replay(now, key, None, None), Ok(Replayed::Skipped(StreamsGroupMetadataKey::RECORD_TYPE)));
     let key = GroupMetadataKey { group: Str::from("g") }.to_key_bytes().unwrap();
     for bytes in [&[][..], &[0], &[0, 9], &[0, 3, 0]] {
         assert!(machine.replay(now, key.clone(), Some(Bytes::from_static(bytes)), None).is_err());

@@ -19,6 +19,9 @@ pub struct Topic {
 pub trait Topics: fmt::Debug {
     fn named(&self, name: &str) -> Option<Topic>;
     fn with_id(&self, id: Uuid) -> Option<Topic>;
+    fn each_name(&self, visit: &mut dyn FnMut(&str));
+    /// Grows with every change.
+    fn version(&self) -> i64;
 }
 
 /// A cluster without topics.
@@ -33,6 +36,12 @@ impl Topics for NoTopics {
     fn with_id(&self, _: Uuid) -> Option<Topic> {
         None
     }
+
+    fn each_name(&self, _: &mut dyn FnMut(&str)) {}
+
+    fn version(&self) -> i64 {
+        0
+    }
 }
 
 /// The topics, and the hashes that were made of them.
@@ -40,21 +49,25 @@ impl Topics for NoTopics {
 pub(crate) struct Catalog {
     pub(crate) topics: Rc<dyn Topics>,
     hashes: HashMap<Str, u64>,
+    /// Counts the times that topics were created: regular expressions may match more then.
+    pub(crate) creations: u64,
 }
 
 impl Default for Catalog {
     fn default() -> Catalog {
-        Catalog { topics: Rc::new(NoTopics), hashes: HashMap::new() }
+        Catalog { topics: Rc::new(NoTopics), hashes: HashMap::new(), creations: 0 }
     }
 }
 
 impl Catalog {
     /// Takes over a new version, in which the topics of these names have changed.
     pub(crate) fn replace(&mut self, topics: Rc<dyn Topics>, changed: &[Str]) {
+        let created = changed.iter().any(|name| self.topics.named(name).is_none() && topics.named(name).is_some());
         self.topics = topics;
         for name in changed {
             self.hashes.remove(name);
         }
+        self.creations += u64::from(created);
     }
 
     /// What a group remembers of the topics that it reads, to see when they change: 0 if none of them exists.
@@ -74,6 +87,10 @@ impl Catalog {
             bytes.extend_from_slice(&hash.to_le_bytes());
         }
         if bytes.is_empty() { 0 } else { XxHash3_64::oneshot(&bytes) as i64 }
+    }
+
+    pub(crate) fn partitions_of(&self, id: Uuid) -> Option<i32> {
+        self.topics.with_id(id).map(|topic| topic.partitions)
     }
 }
 
