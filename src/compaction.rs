@@ -14,11 +14,16 @@ use crate::shard::Shard;
 /// Runs until it is cancelled, with a pause of `log.cleaner.backoff.ms` whenever nothing is left to do. `None` if
 /// `log.cleaner.enable` is false.
 pub fn start(shard: &Rc<Shard>) -> Option<Task<()>> {
-    let mut cleaner = Cleaner::new(shard.config.cleaner(shard.shards)?);
+    let mut options = shard.config.cleaner(shard.shards)?;
+    let mut cleaner = Cleaner::new(options);
     let shard = shard.clone();
     Some(spawn(Queue::Background, "compaction", async move {
         loop {
             sleep(shard.config.cleaner_backoff()).await;
+            if let Some(now) = shard.config.cleaner(shard.shards).filter(|now| *now != options) {
+                options = now;
+                cleaner = Cleaner::new(options);
+            }
             // One that cannot be compacted now waits for the next round.
             let mut left_alone = HashSet::new();
             while let Some(partition) = dirtiest(&shard, &left_alone).await {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use core_pinning::ShardId;
 use corelane_config::alter::{
     apply, validate_broker_dynamic, validate_client_metrics_overrides, validate_group_overrides,
     validate_topic_overrides,
@@ -31,9 +32,10 @@ use crate::node::Node;
 const COMPACTION_RATE: f64 = 50e6;
 
 pub struct Settings {
-    broker: Arc<BrokerConfig>,
-    /// Broker ids of this process, as AlterConfigs names them.
-    names: Vec<String>,
+    /// With what AlterConfigs has changed.
+    broker: RefCell<Arc<BrokerConfig>>,
+    /// The broker id of this shard, as AlterConfigs names it.
+    name: String,
     /// The static layer and the dynamic ones over it.
     properties: RefCell<Rc<BrokerProperties>>,
     /// What a group has that sets nothing of its own.
@@ -56,15 +58,16 @@ pub struct ShardMemory {
 }
 
 impl Settings {
-    pub fn new(broker: Arc<BrokerConfig>, node: &Node) -> Settings {
+    pub fn new(broker: Arc<BrokerConfig>, node: &Node, shard: ShardId) -> Settings {
         let properties = RefCell::new(Rc::new(broker.properties.clone()));
-        let names = node.brokers().iter().map(|b| b.id.to_string()).collect();
+        let name = node.broker_id(shard).to_string();
         let group_defaults = RefCell::new(Rc::new(GroupProperties::resolve(&Overrides::new(), &broker.properties)));
-        Settings { broker, names, properties, group_defaults, version: Cell::new(0) }
+        Settings { broker: RefCell::new(broker), name, properties, group_defaults, version: Cell::new(0) }
     }
 
-    pub fn broker(&self) -> &BrokerConfig {
-        &self.broker
+    /// What is in force now.
+    pub fn broker(&self) -> Arc<BrokerConfig> {
+        self.broker.borrow().clone()
     }
 
     pub fn properties(&self) -> Rc<BrokerProperties> {
@@ -72,15 +75,16 @@ impl Settings {
     }
 
     pub fn shard_memory(&self, shards: usize) -> ShardMemory {
-        let share = self.broker.memory_bytes as usize / shards.max(1);
+        let share = self.broker().memory_bytes as usize / shards.max(1);
         // A request may be as large as socket.request.max.bytes and must fit.
-        let requests = (share / 8).max(self.broker.request_max_bytes.max(0) as usize);
+        let requests = (share / 8).max(self.request_max_bytes());
         ShardMemory { requests, answers: share / 8, dirty: share / 4, cache: share / 2 }
     }
 
     /// What the group coordinators obey.
     pub fn groups(&self) -> GroupConfig {
-        let (group, offsets) = (&self.broker.group, &self.broker.offsets);
+        let broker = self.broker();
+        let (group, offsets) = (&broker.group, &broker.offsets);
         GroupConfig {
             initial_rebalance_delay_ms: i64::from(group.initial_rebalance_delay_ms),
             min_session_timeout_ms: group.min_session_timeout_ms,
@@ -95,7 +99,7 @@ impl Settings {
 
     /// What the transaction coordinators obey.
     pub fn transactions(&self) -> TxnConfig {
-        let settings = &self.broker.transactions;
+        let settings = &self.broker().transactions;
         TxnConfig {
             max_timeout_ms: settings.max_timeout_ms,
             timeout_check_interval_ms: i64::from(settings.timeout_check_interval_ms),
@@ -107,36 +111,36 @@ impl Settings {
 
     /// What the share coordinators obey.
     pub fn share_states(&self) -> ShareConfig {
-        let updates_per_snapshot = self.broker.share_states.updates_per_snapshot.max(0) as u32;
+        let updates_per_snapshot = self.broker.borrow().share_states.updates_per_snapshot.max(0) as u32;
         ShareConfig { updates_per_snapshot, ..ShareConfig::default() }
     }
 
     pub fn share_state_write_timeout(&self) -> Duration {
-        Duration::from_millis(self.broker.share_states.write_timeout_ms.max(1) as u64)
+        Duration::from_millis(self.broker.borrow().share_states.write_timeout_ms.max(1) as u64)
     }
 
     /// Bytes of a request's frame.
     pub fn request_max_bytes(&self) -> usize {
-        self.broker.request_max_bytes.max(0) as usize
+        self.broker.borrow().request_max_bytes.max(0) as usize
     }
 
     /// Bytes of records in one Fetch response.
     pub fn fetch_max_bytes(&self) -> usize {
-        self.broker.fetch_max_bytes.max(0) as usize
+        self.broker.borrow().fetch_max_bytes.max(0) as usize
     }
 
     /// `None`: connections may idle for ever.
     pub fn connections_max_idle(&self) -> Option<Duration> {
-        u64::try_from(self.broker.connections_max_idle_ms).ok().map(Duration::from_millis)
+        u64::try_from(self.broker.borrow().connections_max_idle_ms).ok().map(Duration::from_millis)
     }
 
     pub fn retention_check_interval(&self) -> Duration {
-        Duration::from_millis(self.broker.retention_check_interval_ms.max(1) as u64)
+        Duration::from_millis(self.broker.borrow().retention_check_interval_ms.max(1) as u64)
     }
 
     /// How one of `shards` shards compacts; `None`: not at all.
     pub fn cleaner(&self, shards: usize) -> Option<CleanerOptions> {
-        let cleaner = &self.broker.cleaner;
+        let cleaner = &self.broker().cleaner;
         let share = shards.max(1);
         cleaner.enabled.then(|| CleanerOptions {
             dedupe_bytes: usize::try_from(cleaner.dedupe_bytes).unwrap_or(0) / share,
@@ -146,18 +150,26 @@ impl Settings {
     }
 
     pub fn cleaner_backoff(&self) -> Duration {
-        Duration::from_millis(self.broker.cleaner.backoff_ms.max(1) as u64)
+        Duration::from_millis(self.broker.borrow().cleaner.backoff_ms.max(1) as u64)
     }
 
     /// The dynamic layers of `image`. True if they differ from those before.
     pub fn take_image(&self, image: &ClusterImage) -> bool {
         let overrides =
             |name: &str| image.config(ResourceType::Broker, name).map(|c| (**c).clone()).unwrap_or_default();
-        let own = self.names.iter().map(|name| overrides(name)).find(|o| !o.is_empty()).unwrap_or_default();
-        let next =
-            BrokerProperties { dynamic_default: overrides(""), dynamic_broker: own, ..(*self.properties()).clone() };
+        let next = BrokerProperties {
+            dynamic_default: overrides(""),
+            dynamic_broker: overrides(&self.name),
+            ..(*self.properties()).clone()
+        };
         let changed = next != *self.properties();
         if changed {
+            let typed = self.broker().with_dynamic(&next);
+            match typed {
+                Ok(broker) => drop(self.broker.replace(Arc::new(broker))),
+                // Checked before it was written: this is of a release that knew other values.
+                Err(error) => tracing::error!(%error, "what was changed of the broker's configuration does not fit it"),
+            }
             self.group_defaults.replace(Rc::new(GroupProperties::resolve(&Overrides::new(), &next)));
             self.properties.replace(Rc::new(next));
             self.version.set(self.version.get() + 1);
@@ -205,7 +217,7 @@ impl Settings {
     ) -> Result<(), Refused> {
         match kind {
             ResourceType::Topic => validate_topic_overrides(present, next)?,
-            ResourceType::Broker => validate_broker_dynamic(next, !resource.is_empty())?,
+            ResourceType::Broker => validate_broker_dynamic(next, !resource.is_empty(), &self.properties())?,
             ResourceType::Group => validate_group_overrides(present, next, &self.properties())?,
             ResourceType::ClientMetrics => validate_client_metrics_overrides(present, next)?,
         }

@@ -3,10 +3,11 @@
 
 use crate::client_metrics::MetricsSubscription;
 use crate::error::ConfigError;
+use crate::fit::check_broker;
 use crate::group::check_group;
 use crate::layers::{BrokerProperties, Overrides};
 use crate::nearest::nearest;
-use crate::table::{Kind, Scope, Setting, Update};
+use crate::table::{Kind, Scope, Setting, Status, Update};
 use crate::topic::effective;
 use crate::value::{Value, permit};
 use std::collections::BTreeSet;
@@ -78,31 +79,40 @@ pub fn validate_client_metrics_overrides(present: &Overrides, next: &Overrides) 
     MetricsSubscription::resolve(next).map(drop)
 }
 
-/// Checks the whole set of dynamic properties of one broker, or of all (`one_broker` false). Kafka answers INVALID_REQUEST here.
-pub fn validate_broker_dynamic(set: &Overrides, one_broker: bool) -> Result<(), ConfigError> {
+/// Checks the whole set of dynamic properties of one broker, or of all (`one_broker` false), over what else is in force in
+/// `broker`. Kafka answers INVALID_REQUEST here.
+pub fn validate_broker_dynamic(
+    set: &Overrides,
+    one_broker: bool,
+    broker: &BrokerProperties,
+) -> Result<(), ConfigError> {
     let invalid = |e: ConfigError| ConfigError::InvalidRequest(e.to_string());
-    let mut fixed = Vec::new();
-    let mut per_broker = Vec::new();
-    for (name, text) in set {
-        let setting = find(Scope::Broker, name).map_err(invalid)?;
-        match setting.update {
-            Update::ReadOnly => fixed.push(setting.name),
-            Update::PerBroker if !one_broker => per_broker.push(setting.name),
-            _ => Value::parse(setting, text).and_then(|v| permit(setting, &v)).map_err(invalid)?,
-        }
-    }
-    if !fixed.is_empty() {
-        let message = format!("Cannot update these configs dynamically: [{}]", fixed.join(", "));
+    let settings: Vec<(&Setting, &String)> = set
+        .iter()
+        .map(|(name, text)| Ok((find(Scope::Broker, name)?, text)))
+        .collect::<Result<_, _>>()
+        .map_err(invalid)?;
+    let read_only: Vec<&Setting> = settings.iter().map(|(s, _)| *s).filter(|s| s.update == Update::ReadOnly).collect();
+    if !read_only.is_empty() {
+        let names: Vec<&str> = read_only.iter().map(|s| s.name).collect();
+        let why = read_only.iter().filter_map(|s| match s.status {
+            Status::Fixed(why) => Some(format!("; {} is fixed at its default: {why}", s.name)),
+            Status::Honoured => None,
+        });
+        let why: String = why.collect();
+        let message = format!("Cannot update these configs dynamically: [{}]{why}", names.join(", "));
         return Err(ConfigError::InvalidRequest(message));
     }
-    if !per_broker.is_empty() {
-        let message = format!(
-            "Cannot update these configs at default cluster level, broker id must be specified: [{}]",
-            per_broker.join(", ")
-        );
-        return Err(ConfigError::InvalidRequest(message));
+    for (setting, text) in settings {
+        Value::parse(setting, text).and_then(|v| permit(setting, &v)).map_err(invalid)?;
     }
-    Ok(())
+    let mut next = broker.clone();
+    if one_broker {
+        next.dynamic_broker = set.clone();
+    } else {
+        next.dynamic_default = set.clone();
+    }
+    check_broker(&next).map_err(|(_, message)| ConfigError::InvalidRequest(message))
 }
 
 fn validate(scope: Scope, present: &Overrides, next: &Overrides) -> Result<(), ConfigError> {
@@ -154,7 +164,22 @@ pub fn collect<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) 
     Err(ConfigError::InvalidRequest(format!("Null value not supported for : {}", nulls.join(", "))))
 }
 
-/// Applies the operations to the present overrides; the result still has to be validated.
+/// What Kafka looks at before it looks at the resource: no name twice, and a value wherever one is needed.
+pub fn check_form(changes: &[Alteration]) -> Result<(), ConfigError> {
+    let names: BTreeSet<&str> = changes.iter().map(|c| c.name.as_str()).collect();
+    if names.len() < changes.len() {
+        return Err(ConfigError::InvalidRequest("Error due to duplicate config keys".to_owned()));
+    }
+    let missing = changes.iter().filter(|c| c.operation != Operation::Delete && c.value.is_none());
+    let nulls: Vec<&str> = missing.map(|c| c.name.as_str()).collect();
+    if nulls.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError::InvalidRequest(format!("Null value not supported for : {}", nulls.join(", "))))
+}
+
+/// Applies the operations, of which [`check_form`] has nothing to say, to the present overrides; the result still has to be
+/// validated.
 ///
 /// `broker` gives what APPEND and SUBTRACT start from when a topic has no override.
 pub fn apply(
@@ -163,18 +188,6 @@ pub fn apply(
     changes: &[Alteration],
     broker: &BrokerProperties,
 ) -> Result<Overrides, ConfigError> {
-    let names: BTreeSet<&str> = changes.iter().map(|c| c.name.as_str()).collect();
-    if names.len() < changes.len() {
-        return Err(ConfigError::InvalidRequest("Error due to duplicate config keys".to_owned()));
-    }
-    let nulls: Vec<&str> = changes
-        .iter()
-        .filter(|c| c.operation != Operation::Delete && c.value.is_none())
-        .map(|c| c.name.as_str())
-        .collect();
-    if !nulls.is_empty() {
-        return Err(ConfigError::InvalidRequest(format!("Null value not supported for : {}", nulls.join(", "))));
-    }
     let mut next = present.clone();
     for c in changes {
         let given = c.value.as_deref().unwrap_or_default();
@@ -282,10 +295,9 @@ mod tests {
     #[test]
     fn twice_named_and_null_are_invalid_requests() {
         let twice = [change("retention.ms", Operation::Set, "1"), change("retention.ms", Operation::Delete, "")];
-        let broker = BrokerProperties::default();
-        assert_eq!(apply(Scope::Topic, &Overrides::new(), &twice, &broker).unwrap_err().code(), 42);
+        assert_eq!(check_form(&twice).unwrap_err().code(), 42);
         let null = [Alteration { name: "retention.ms".into(), operation: Operation::Set, value: None }];
-        let e = apply(Scope::Topic, &Overrides::new(), &null, &broker).unwrap_err();
+        let e = check_form(&null).unwrap_err();
         assert_eq!(e.to_string(), "Null value not supported for : retention.ms");
         assert_eq!(collect([("a", None), ("b", Some("1"))]).unwrap_err().code(), 42);
         assert_eq!(collect([("b", Some("2")), ("b", Some("1"))]).unwrap_err().code(), 42);
@@ -293,13 +305,31 @@ mod tests {
 
     #[test]
     fn dynamic_broker_properties_are_refused_as_kafka_refuses_them() {
-        let check =
-            |p: &[(&str, &str)], one| validate_broker_dynamic(&map(p), one).map_err(|e| (e.code(), e.to_string()));
+        let broker = BrokerProperties::default();
+        let check = |p: &[(&str, &str)], one| {
+            validate_broker_dynamic(&map(p), one, &broker).map_err(|e| (e.code(), e.to_string()))
+        };
         check(&[("log.retention.ms", "5"), ("message.max.bytes", "9")], false).unwrap();
         let e = check(&[("num.partitions", "3")], true).unwrap_err();
         assert_eq!(e, (42, "Cannot update these configs dynamically: [num.partitions]".to_owned()));
         let e = check(&[("log.retention.ms", "x")], false).unwrap_err();
         assert_eq!(e.1, "Invalid value x for configuration log.retention.ms: Not a number of type LONG");
         assert_eq!(check(&[("nope", "x")], false).unwrap_err().0, 42);
+        let e = check(&[("group.consumer.assignment.interval.ms", "15001")], false).unwrap_err();
+        assert!(e.1.ends_with("must be less than or equal to group.consumer.max.assignment.interval.ms"), "{e:?}");
+    }
+
+    #[test]
+    fn fixed_properties_of_brokers_are_refused_with_their_reason() {
+        let broker = BrokerProperties::default();
+        let check = |name: &str, value: &str| {
+            validate_broker_dynamic(&map(&[(name, value)]), true, &broker).map_err(|e| e.to_string())
+        };
+        check("background.threads", "10").unwrap();
+        for (name, value) in [("background.threads", "11"), ("queued.max.requests", "500")] {
+            let Status::Fixed(why) = Scope::Broker.find(name).unwrap().status else { panic!("{name} is fixed") };
+            let e = check(name, value).unwrap_err();
+            assert!(e.contains(why), "{e}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The typed settings of one broker process.
 
 use crate::error::{ConfigError, LoadError};
-use crate::group::check_broker;
 use crate::layers::BrokerProperties;
 use crate::load::LoadOptions;
 use crate::units::{self, HostPort};
@@ -25,8 +24,8 @@ pub enum LogFormat {
 /// In `shard` mode a broker id is `node id * SHARDS_PER_NODE + shard`.
 pub const SHARDS_PER_NODE: i32 = 1000;
 
-/// Everything `corelane start` needs to know. What AlterConfigs may change while the broker runs is not here but in
-/// [`crate::TopicConfig`], which is resolved from [`BrokerConfig::properties`] and the dynamic layers.
+/// Everything `corelane start` needs to know, and with [`BrokerConfig::with_dynamic`] what is in force later. What topics and
+/// groups have is in [`crate::TopicConfig`] and [`crate::GroupProperties`], resolved from the same properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerConfig {
     pub data_dir: PathBuf,
@@ -242,8 +241,21 @@ impl BrokerConfig {
             properties: BrokerProperties::default(),
         };
         config.check()?;
-        check_broker(&properties)?;
         Ok(BrokerConfig { properties, ..config })
+    }
+
+    /// The same with what AlterConfigs has changed since the start. Fails only on a value that [`crate::alter`] would have
+    /// refused.
+    pub fn with_dynamic(&self, properties: &BrokerProperties) -> Result<BrokerConfig, ConfigError> {
+        let next = BrokerConfig::from_properties(properties.clone(), None, None)
+            .map_err(|(name, message)| ConfigError::InvalidConfig(format!("{name}: {message}")))?;
+        Ok(BrokerConfig {
+            memory_bytes: self.memory_bytes,
+            log_format: self.log_format,
+            log_level: self.log_level.clone(),
+            properties: self.properties.clone(),
+            ..next
+        })
     }
 
     /// What one property alone cannot tell.

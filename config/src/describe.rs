@@ -5,7 +5,7 @@
 use crate::error::ConfigError;
 use crate::group::broker_text;
 use crate::layers::{BrokerProperties, Overrides};
-use crate::table::{Kind, Scope, Setting, Update};
+use crate::table::{Kind, Scope, Setting};
 use crate::topic::effective;
 use crate::value::Value;
 
@@ -89,7 +89,7 @@ pub fn describe_topic(overrides: &Overrides, broker: &BrokerProperties) -> Resul
         if overrides.contains_key(s.name) {
             synonyms.insert(0, Synonym { name: s.name, value: text(s, value.as_ref()), source: ConfigSource::Topic });
         }
-        let mut entry = entry(s, value.as_ref(), synonyms, false);
+        let mut entry = entry(s, value.as_ref(), synonyms);
         entry.set_by = if entry.source == ConfigSource::Topic { entry.source } else { nearest };
         Ok(entry)
     })
@@ -101,7 +101,7 @@ pub fn describe_broker(broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, Co
     let all = Scope::Broker.settings().iter();
     all.map(|s| {
         let value = broker.value(s.name)?;
-        Ok(entry(s, value.as_ref(), stack(s.name, family(s.name), broker), s.update == Update::ReadOnly))
+        Ok(entry(s, value.as_ref(), stack(s.name, family(s.name), broker)))
     })
     .collect()
 }
@@ -113,7 +113,7 @@ pub fn describe_broker_defaults(broker: &BrokerProperties) -> Result<Vec<ConfigE
         let value = broker.dynamic_default.get(s.name).map(|t| Value::parse(s, t)).transpose()?;
         let mut synonyms = stack(s.name, family(s.name), broker);
         synonyms.retain(|x| x.source == ConfigSource::DynamicDefaultBroker);
-        Ok(entry(s, value.as_ref(), synonyms, s.update == Update::ReadOnly))
+        Ok(entry(s, value.as_ref(), synonyms))
     })
     .collect()
 }
@@ -128,7 +128,7 @@ pub fn describe_group(overrides: &Overrides, broker: &BrokerProperties) -> Resul
             s.default.map(|d| Synonym { name: s.name, value: Some(d.to_owned()), source: ConfigSource::Default });
         let inherited = s.synonyms.first().map_or_else(|| default.into_iter().collect(), |n| stack(n, &[], broker));
         let synonyms = own(s, overrides, value.as_ref(), ConfigSource::Group).into_iter().chain(inherited).collect();
-        Ok(entry(s, value.as_ref(), synonyms, false))
+        Ok(entry(s, value.as_ref(), synonyms))
     })
     .collect()
 }
@@ -140,7 +140,7 @@ pub fn describe_client_metrics(overrides: &Overrides) -> Result<Vec<ConfigEntry>
         let value = overrides.get(s.name).map(String::as_str).or(s.default);
         let value = value.map(|t| Value::parse(s, t)).transpose()?;
         let synonyms = own(s, overrides, value.as_ref(), ConfigSource::ClientMetrics).into_iter().collect();
-        Ok(entry(s, value.as_ref(), synonyms, false))
+        Ok(entry(s, value.as_ref(), synonyms))
     })
     .collect()
 }
@@ -155,7 +155,7 @@ fn own(
     overrides.get(setting.name).map(|_| Synonym { name: setting.name, value: text(setting, value), source })
 }
 
-fn entry(setting: &'static Setting, value: Option<&Value>, synonyms: Vec<Synonym>, read_only: bool) -> ConfigEntry {
+fn entry(setting: &'static Setting, value: Option<&Value>, synonyms: Vec<Synonym>) -> ConfigEntry {
     let source = synonyms.first().map_or(ConfigSource::Default, |s| s.source);
     ConfigEntry {
         name: setting.name,
@@ -164,7 +164,7 @@ fn entry(setting: &'static Setting, value: Option<&Value>, synonyms: Vec<Synonym
         set_by: source,
         is_default: source == ConfigSource::Default,
         is_sensitive: setting.is_sensitive(),
-        read_only,
+        read_only: setting.is_read_only(),
         kind: setting.kind.into(),
         synonyms,
         documentation: setting.documentation(),

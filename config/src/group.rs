@@ -198,7 +198,7 @@ pub(crate) fn check_group(overrides: &Overrides, broker: &BrokerProperties) -> R
 }
 
 /// What the broker's own properties say about groups must fit together. The error: a property, and what is wrong with it.
-pub(crate) fn check_broker(broker: &BrokerProperties) -> Result<(), (String, String)> {
+pub(crate) fn check_group_bounds(broker: &BrokerProperties) -> Result<(), (String, String)> {
     for name in BOUNDED {
         if let (Some((low_name, low)), Some((high_name, high))) = bounds(name, broker)
             && low > high
@@ -280,8 +280,8 @@ mod tests {
     fn a_broker_whose_bounds_cross_does_not_start() {
         let broker =
             BrokerProperties { fixed: map(&[("group.share.max.session.timeout.ms", "1")]), ..Default::default() };
-        let (name, _) = check_broker(&broker).unwrap_err();
+        let (name, _) = check_group_bounds(&broker).unwrap_err();
         assert_eq!(name, "group.share.max.session.timeout.ms");
-        check_broker(&BrokerProperties::default()).unwrap();
+        check_group_bounds(&BrokerProperties::default()).unwrap();
     }
 }

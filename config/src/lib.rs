@@ -19,6 +19,7 @@ pub mod describe;
 mod duration;
 mod error;
 mod file;
+mod fit;
 mod group;
 mod layers;
 mod load;

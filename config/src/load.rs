@@ -3,6 +3,7 @@
 use crate::broker::BrokerConfig;
 use crate::error::{ConfigError, LoadError};
 use crate::file;
+use crate::fit::check_broker;
 use crate::layers::{BrokerProperties, Overrides};
 use crate::nearest::nearest;
 use crate::table::{Check, Kind, Scope, Setting};
@@ -136,12 +137,13 @@ impl LoadOptions {
             fixed.insert("node.id".to_owned(), id);
         }
         let properties = BrokerProperties { fixed, ..Default::default() };
-        BrokerConfig::from_properties(properties, option("log_format"), option("log_level")).map_err(
-            |(name, message)| {
-                let place = given.get(&name).map_or_else(|| "default".to_owned(), |g| g.place.clone());
-                LoadError::Refused { place, message }
-            },
-        )
+        let fitting = check_broker(&properties);
+        let typed =
+            fitting.and_then(|()| BrokerConfig::from_properties(properties, option("log_format"), option("log_level")));
+        typed.map_err(|(name, message)| {
+            let place = given.get(&name).map_or_else(|| "default".to_owned(), |g| g.place.clone());
+            LoadError::Refused { place, message }
+        })
     }
 
     fn in_environment(&self) -> Result<Vec<Given>, LoadError> {

@@ -92,8 +92,6 @@ pub enum Importance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
     ReadOnly,
-    /// On one broker only.
-    PerBroker,
     /// On one broker, or as the default of all.
     ClusterWide,
 }
@@ -130,6 +128,11 @@ impl Setting {
             Status::Honoured => self.doc.to_owned(),
             Status::Fixed(why) => format!("Fixed at its default: {why}."),
         }
+    }
+
+    /// Whether no change of it is taken while the broker runs.
+    pub fn is_read_only(&self) -> bool {
+        self.update == Update::ReadOnly || self.status != Status::Honoured
     }
 
     /// Passwords are never shown.

@@ -124,14 +124,14 @@ pub(crate) fn inherited(setting: &Setting, broker: &BrokerProperties) -> Result<
     setting.default.map(|d| Value::parse(setting, d)).transpose()
 }
 
-/// Broker properties in hours or minutes stand for topic properties in milliseconds; negative means no limit.
+/// Broker properties in hours or minutes stand for topic properties in milliseconds; a negative retention means no limit.
 fn in_milliseconds(name: &str, n: i64) -> i64 {
     let unit = match name.rsplit('.').next() {
         Some("hours") => 3_600_000,
         Some("minutes") => 60_000,
         _ => 1,
     };
-    if unit > 1 && n < 0 { -1 } else { n.saturating_mul(unit) }
+    if name.starts_with("log.retention.") && n < 0 { -1 } else { n.saturating_mul(unit) }
 }
 
 /// The value in force for a topic.

@@ -304,7 +304,7 @@ impl ShardCall for SetConfigs {
             let controller = shard.controller();
             let _turn = controller.turn.acquire(1).await;
             let image = controller.image();
-            let before = current_configs(&image, self.kind, &self.resource)?;
+            let (before, there) = current_configs(&image, self.kind, &self.resource);
             let after = match self.change {
                 ConfigChange::Replace(after) => {
                     shard.config.check_overrides(self.kind, &self.resource, &before, &after)?;
@@ -312,6 +312,7 @@ impl ShardCall for SetConfigs {
                 }
                 ConfigChange::Apply(changes) => shard.config.altered(self.kind, &self.resource, &before, &changes)?,
             };
+            there?;
             let set = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
             let unset = before.keys().filter(|name| !after.contains_key(*name));
             let changes = set.map(|(n, v)| (n, Some(v.clone()))).chain(unset.map(|n| (n, None)));
@@ -328,16 +329,18 @@ impl ShardCall for SetConfigs {
     }
 }
 
-fn current_configs(image: &ClusterImage, kind: ResourceType, name: &str) -> Result<Overrides, Refused> {
-    match kind {
-        ResourceType::Topic => match image.topic_named(name) {
-            Some(topic) => Ok((*topic.configs).clone()),
-            None => {
-                Err(Refused::new(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist.")))
-            }
-        },
-        _ => Ok(image.config(kind, name).map(|c| (**c).clone()).unwrap_or_default()),
+/// What a resource sets now, and whether it is there: Kafka looks at values first.
+fn current_configs(image: &ClusterImage, kind: ResourceType, name: &str) -> (Overrides, Result<(), Refused>) {
+    let topic = image.topic_named(name);
+    if kind == ResourceType::Topic && topic.is_none() {
+        let message = format!("The topic '{name}' does not exist.");
+        return (Overrides::new(), Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message)));
     }
+    let configs = match kind {
+        ResourceType::Topic => topic.map(|topic| &topic.configs),
+        _ => image.config(kind, name),
+    };
+    (configs.map(|c| (**c).clone()).unwrap_or_default(), Ok(()))
 }
 
 /// A block of producer ids that nobody else has: `(first, count)`.

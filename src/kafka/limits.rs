@@ -1,4 +1,4 @@
-//! How many connections there may be, over all shards (`max.connections`, `max.connections.per.ip`).
+//! How many connections a broker may have, over all its shards (`max.connections`, `max.connections.per.ip`).
 //!
 //! The one thing that shards count together: at most once for each connection, never for a request.
 
@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use corelane_config::BrokerConfig;
 
 pub struct ConnectionLimits {
-    max: usize,
-    max_per_ip: usize,
     open: Mutex<Open>,
 }
 
 #[derive(Default)]
 struct Open {
+    max: usize,
+    max_per_ip: usize,
     all: usize,
     by_ip: HashMap<IpAddr, usize>,
 }
@@ -36,25 +36,31 @@ pub struct Counted {
 
 impl ConnectionLimits {
     pub fn new(config: &BrokerConfig) -> Arc<ConnectionLimits> {
-        let limit = |n: i32| n.max(0) as usize;
-        Arc::new(ConnectionLimits {
-            max: limit(config.connections_max),
-            max_per_ip: limit(config.connections_max_per_ip),
-            open: Mutex::default(),
-        })
+        let limits = Arc::new(ConnectionLimits { open: Mutex::default() });
+        limits.follow(config);
+        limits
+    }
+
+    /// Takes other limits from now on. Connections above them stay.
+    pub fn follow(&self, config: &BrokerConfig) {
+        let mut open = self.lock();
+        open.max = config.connections_max.max(0) as usize;
+        open.max_per_ip = config.connections_max_per_ip.max(0) as usize;
     }
 
     pub fn is_full(&self) -> bool {
-        self.lock().all >= self.max
+        let open = self.lock();
+        open.all >= open.max
     }
 
     pub fn count(self: &Arc<Self>, ip: IpAddr) -> Result<Counted, Refused> {
         let mut open = self.lock();
-        if open.all >= self.max {
+        if open.all >= open.max {
             return Err(Refused::Full);
         }
+        let max_per_ip = open.max_per_ip;
         let of_ip = open.by_ip.entry(ip).or_default();
-        if *of_ip >= self.max_per_ip {
+        if *of_ip >= max_per_ip {
             return Err(Refused::TooManyOfIp);
         }
         *of_ip += 1;
@@ -86,7 +92,7 @@ mod tests {
 
     #[test]
     fn connections_count_until_they_end() {
-        let limits = Arc::new(ConnectionLimits { max: 3, max_per_ip: 2, open: Mutex::default() });
+        let limits = Arc::new(ConnectionLimits { open: Mutex::new(Open { max: 3, max_per_ip: 2, ..Open::default() }) });
         let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let first = limits.count(a).unwrap();
         let _second = limits.count(a).unwrap();

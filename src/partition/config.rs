@@ -22,7 +22,8 @@ pub fn log_config(config: &TopicConfig, internal: bool) -> LogConfig {
         min_compaction_lag_ms: config.min_compaction_lag_ms,
         max_compaction_lag_ms: config.max_compaction_lag_ms,
         min_cleanable_ratio_ppm: config.min_cleanable_ratio_ppm,
-        write_caching: config.write_caching,
+        // Who says how often to flush wants it flushed.
+        write_caching: config.write_caching && config.flush_messages == i64::MAX && config.flush_ms == i64::MAX,
         essential: internal,
         ..LogConfig::default()
     }

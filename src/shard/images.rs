@@ -40,7 +40,10 @@ impl Shard {
     pub async fn take_image(self: &Rc<Self>, image: Arc<ClusterImage>, touched: &[TopicId]) {
         let changed: Vec<TopicId> = match self.config.take_image(&image) {
             // A default of the whole broker changed: every topic may have another configuration.
-            true => image.topics().map(|topic| topic.id).collect(),
+            true => {
+                self.connection_limits.follow(&self.config.broker());
+                image.topics().map(|topic| topic.id).collect()
+            }
             false => touched.to_vec(),
         };
         // Partitions are there before anybody can learn of them from the image, and go after it.

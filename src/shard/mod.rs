@@ -81,6 +81,11 @@ impl Shard {
         &self.data_dir
     }
 
+    /// The broker that clients of this shard's listener are connected to.
+    pub fn broker_id(&self) -> i32 {
+        self.node.broker_id(self.id)
+    }
+
     /// The shards that clients of this shard's listener see as one broker: this one alone, or all.
     pub fn of_this_broker(&self) -> impl Iterator<Item = ShardId> + use<> {
         let (id, mode) = (self.id, self.node.advertise);

@@ -14,6 +14,7 @@ use core_pinning::budget::Budget;
 use core_pinning::sync::Signal;
 use core_pinning::task::{Queue, spawn};
 use core_pinning::{ShardContext, ShardId};
+use corelane_config::Advertise;
 use corelane_raft::{Groups, GroupsOptions};
 use corelane_storage::{Reserve, StorageError, Store, StoreOptions, recover_journals};
 
@@ -64,6 +65,7 @@ pub struct Start {
     pub data_dir: PathBuf,
     /// All shards pass it between replaying journals and opening partitions: a partition may have moved between shards.
     pub recovered: Arc<Barrier>,
+    /// Of the broker that all shards are; where each is one, it has its own.
     pub connection_limits: Arc<ConnectionLimits>,
     pub events: mpsc::Sender<Event>,
 }
@@ -101,7 +103,12 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     if replayed.records > 0 {
         tracing::info!(shard = %id, ?replayed, "journal replayed");
     }
-    let settings = Settings::new(config, &node);
+    // A limit of connections is a broker's.
+    let connection_limits = match node.advertise {
+        Advertise::Node => connection_limits,
+        Advertise::Shard => ConnectionLimits::new(&config),
+    };
+    let settings = Settings::new(config, &node, id);
     let memory = settings.shard_memory(shards);
     let options = StoreOptions::new(&data_dir, id, memory.dirty, memory.cache);
     let opened = with_reserve(&data_dir, || Store::open(options.clone())).await;

@@ -32,13 +32,25 @@ use std::time::{Duration, Instant};
 const SERIES: usize = 300;
 
 /// What both brokers are started with, after what all test brokers have.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 17] = [
     ("offsets.topic.num.partitions", "4"),
     ("fetch.max.bytes", "1048576"),
     // what benches/kafka.sh has
     ("log.segment.bytes", "1073741824"),
     ("log.retention.hours", "168"),
     ("log.retention.check.interval.ms", "300000"),
+    ("process.roles", "broker,controller"),
+    ("num.network.threads", "3"),
+    ("num.io.threads", "8"),
+    ("num.recovery.threads.per.data.dir", "2"),
+    ("socket.send.buffer.bytes", "102400"),
+    ("socket.receive.buffer.bytes", "102400"),
+    ("socket.request.max.bytes", "104857600"),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
 ];
 
 fn folder() -> PathBuf {

@@ -2,6 +2,8 @@
 
 mod bystander;
 mod cluster;
+mod config_audit;
+mod configs;
 mod connections;
 mod fetch;
 mod fetch_waits;

@@ -15,9 +15,21 @@ use crate::controller::names::check_name;
 use crate::kafka::request::RequestContext;
 use crate::shard::Shard;
 
+/// Kafka's resource type of the log levels of a broker (KIP-412), which are the command line's here.
+const BROKER_LOGGER: i8 = 8;
+
 pub async fn handle(context: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let known = |kind: i8| kind == BROKER_LOGGER || ResourceType::from_code(kind).is_some();
+    let unknown = request.resources.iter().find(|resource| !known(resource.resource_type)).map(|resource| {
+        let message = format!("Unexpected resource type {} for {}", resource.resource_type, resource.resource_name);
+        Refused::new(ErrorCode::InvalidRequest, message)
+    });
     let results = request.resources.iter().map(|resource| {
-        let entries = describe(&context.shard, resource.resource_type, &resource.resource_name);
+        // Kafka refuses the whole request then.
+        let entries = match &unknown {
+            Some(refused) => Err(refused.clone()),
+            None => describe(&context.shard, resource.resource_type, &resource.resource_name),
+        };
         let (error_code, error_message, configs) = match entries {
             Ok(entries) => (0, Some(Str::default()), entries),
             Err(refused) => (refused.code.code(), Some(refused.message.into()), Vec::new()),
@@ -60,10 +72,10 @@ fn describe(shard: &Shard, kind: i8, name: &Str) -> Result<Vec<ConfigEntry>, Ref
         }
         Some(ResourceType::Broker) if name.is_empty() => shard.config.describe_broker_defaults(),
         Some(ResourceType::Broker) => match name.parse::<i32>() {
-            Ok(id) if shard.node.is_broker(id) => shard.config.describe_broker(),
+            Ok(id) if id == shard.broker_id() => shard.config.describe_broker(),
             Ok(id) => {
-                let message =
-                    format!("Unexpected broker id, expected {} or empty string, but received {id}", shard.node.id);
+                let own = shard.broker_id();
+                let message = format!("Unexpected broker id, expected {own} or empty string, but received {id}");
                 Err(Refused::new(ErrorCode::InvalidRequest, message))
             }
             Err(_) => {

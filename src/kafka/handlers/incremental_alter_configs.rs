@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use corelane_config::{Alteration, Operation};
+use corelane_config::alter::check_form;
+use corelane_config::{Alteration, ConfigError, Operation};
 use corelane_protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponseAlterConfigsResourceResponse;
 use corelane_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use corelane_protocol::{ErrorCode, Str};
@@ -29,9 +30,10 @@ pub async fn handle(
                 value: config.value.as_ref().map(Str::to_string),
             })
         });
-        let change = changes.collect::<Result<_, Refused>>().map(ConfigChange::Apply);
+        let changes = changes.collect::<Result<Vec<_>, ConfigError>>();
+        let change = changes.and_then(|changes| check_form(&changes).map(|()| ConfigChange::Apply(changes)));
         let (kind, name) = (resource.resource_type, &resource.resource_name);
-        let result = alter(shard, &named, kind, name, change, request.validate_only).await;
+        let result = alter(shard, &named, kind, name, change.map_err(Refused::from), request.validate_only).await;
         let (error_code, error_message) = super::outcome_of(result);
         responses.push(IncrementalAlterConfigsResponseAlterConfigsResourceResponse {
             error_code,
@@ -54,8 +56,9 @@ pub async fn alter(
     validate_only: bool,
 ) -> Result<(), Refused> {
     refuse_twice(named, kind, name)?;
+    let change = change?;
     let kind = alterable(shard, kind, name)?;
-    ask(shard, SetConfigs { kind, resource: name.to_string(), change: change?, validate_only }).await
+    ask(shard, SetConfigs { kind, resource: name.to_string(), change, validate_only }).await
 }
 
 /// A resource whose configuration can change, and that is there.
@@ -63,12 +66,12 @@ fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Refuse
     let invalid = |message: String| Refused::new(ErrorCode::InvalidRequest, message);
     match ResourceType::from_code(kind) {
         Some(ResourceType::Broker) if !name.is_empty() => match name.parse::<i32>() {
-            Ok(id) if shard.node.is_broker(id) => Ok(ResourceType::Broker),
-            Ok(id) => Err(invalid(format!(
-                "Unexpected broker id, expected {} or empty string, but received {id}",
-                shard.node.id
-            ))),
-            Err(_) => Err(invalid(format!("Broker id must be an integer, but it is: {name}"))),
+            Ok(id) if id == shard.broker_id() => Ok(ResourceType::Broker),
+            Ok(id) => {
+                let own = shard.broker_id();
+                Err(invalid(format!("Unexpected broker id, expected {own}, but received {id}")))
+            }
+            Err(_) => Err(invalid(format!("Node id must be an integer, but it is: {name}"))),
         },
         Some(ResourceType::Group) if name.is_empty() => {
             Err(invalid("Default group resources are not allowed.".to_owned()))
