@@ -19,13 +19,13 @@ CLUSTER_ID=MkU3OEVBNTcwNTJENDM2Qg
 JVM="-server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent -XX:MaxInlineLevel=15 -Djava.awt.headless=true"
 
 install() {
-  local artifacts="kafka_2.13 kafka-server kafka-tools kafka-streams"
+  local artifacts="kafka_2.13 kafka-server kafka-tools kafka-streams connect-runtime connect-file"
   [ "$(cat "$home/.complete" 2>/dev/null)" = "$artifacts" ] && return
   mkdir -p "$home"
   dep() { echo "<dependency><groupId>$1</groupId><artifactId>$2</artifactId><version>$3</version></dependency>"; }
   { echo '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
     echo '<groupId>peer</groupId><artifactId>peer</artifactId><version>1</version><dependencies>'
-    for a in $artifacts; do dep org.apache.kafka $a "$VERSION"; done
+    for a in $artifacts; do dep org.apache.kafka "$a" "$VERSION"; done
     for a in log4j-slf4j-impl log4j-core log4j-api; do dep org.apache.logging.log4j $a "$LOG4J"; done
     echo '</dependencies></project>'; } >"$home/pom.xml"
   (cd "$home" && mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=libs)

@@ -10,7 +10,6 @@
 mod accepted;
 mod batch;
 mod compare;
-mod kafka;
 mod random;
 mod run;
 mod script;
@@ -20,8 +19,8 @@ mod value;
 use corelane_tests::api_versions::advertised;
 use corelane_tests::broker::{Broker, BrokerOptions};
 use corelane_tests::java::repository;
+use corelane_tests::kafka::Kafka;
 use corelane_tests::scratch;
-use kafka::Kafka;
 use run::{Difference, Report, Runner};
 use script::Script;
 use std::fs;

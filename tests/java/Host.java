@@ -35,6 +35,8 @@ public class Host {
         Exit.setShutdownHookAdder((name, hook) -> HOOKS.add(hook));
         DataInputStream calls = new DataInputStream(new BufferedInputStream(System.in));
         PrintStream answers = System.out;
+        // a thread that a tool has left behind may still print
+        System.setOut(System.err);
         for (String line = line(calls); line != null; line = line(calls)) {
             String[] head = line.split(" ");
             String[] call = new String[Integer.parseInt(head[0])];

@@ -48,6 +48,7 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_path_buf()
 }
 
+/// The folder of the jars; fetches them if they are not there.
 fn jars() -> PathBuf {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let root = path("KAFKA_JARS").unwrap_or_else(|| {
@@ -74,6 +75,19 @@ fn classes(jars: &Path) -> PathBuf {
         .expect("javac");
     assert!(status.success(), "javac tests/java");
     out
+}
+
+/// A JVM of its own for a class of the jars, for what ends with its process only. `folder` is for its log.
+pub fn alone(class: &str, folder: &Path) -> Command {
+    let log = folder.join("log4j2.properties");
+    let text = "rootLogger.level=ERROR\nrootLogger.appenderRef.o.ref=o\nappender.o.type=Console\nappender.o.name=o\n\
+                appender.o.target=SYSTEM_ERR\n";
+    fs::write(&log, text).expect("log4j2.properties");
+    let mut command = process::command("java");
+    command.args(["-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
+    command.arg(format!("-Dlog4j2.configurationFile={}", log.display()));
+    command.arg("-cp").arg(jars().join("*")).arg(class);
+    command
 }
 
 impl Java {

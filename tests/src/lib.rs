@@ -10,6 +10,7 @@ pub mod command;
 pub mod connection;
 pub mod corpus;
 pub mod java;
+pub mod kafka;
 pub mod kcat;
 pub mod librdkafka;
 pub mod ports;

@@ -1,10 +1,10 @@
 //! Apache Kafka beside the broker under test: run by `benches/kafka.sh`, ended with this process.
 
-use corelane_tests::broker::PROPERTIES;
-use corelane_tests::connection::Connection;
-use corelane_tests::java::repository;
-use corelane_tests::{ports, process, scratch, wait};
-use std::path::PathBuf;
+use crate::broker::PROPERTIES;
+use crate::connection::Connection;
+use crate::java::repository;
+use crate::{ports, process, scratch, wait};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -29,6 +29,11 @@ impl Kafka {
         command.env("KAFKA_EXTRA", properties.join(" ")).env("HEAP", HEAP).stdin(Stdio::null());
         let child = process::spawn(command).expect("benches/kafka.sh");
         Kafka { child, folder, bootstrap: format!("127.0.0.1:{port}") }
+    }
+
+    /// Its files, removed with it: `data` is its log directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub fn wait_ready(&self) {
