@@ -3,6 +3,7 @@
 mod codecs;
 mod compaction;
 mod java;
+mod kafka_configs;
 mod kcat;
 mod librdkafka_admin;
 mod librdkafka_groups;
