@@ -17,6 +17,10 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
+    pub(crate) fn is_set(&self) -> bool {
+        self.due.is_some()
+    }
+
     pub(crate) fn cancel(&mut self) {
         self.due = None;
     }

@@ -4,6 +4,7 @@ use corelane_protocol::Str;
 use hashbrown::HashMap;
 
 use super::modern::assignor::Assignor;
+use super::streams::StreamsSettings;
 
 /// Settings of the group coordinator. Names and defaults are those of the broker configurations named in each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct GroupConfig {
     /// `offset.metadata.max.bytes`: counted in UTF-16 units, as Kafka does.
     pub offset_metadata_max_bytes: usize,
     pub consumer: ConsumerGroupConfig,
+    /// Of streams groups that set nothing of their own.
+    pub streams: StreamsSettings,
 }
 
 /// Settings of groups of the consumer protocol (KIP-848).
@@ -107,6 +110,7 @@ impl Default for GroupConfig {
             offsets_retention_check_interval_ms: 600_000,
             offset_metadata_max_bytes: 4_096,
             consumer: ConsumerGroupConfig::default(),
+            streams: StreamsSettings::default(),
         }
     }
 }

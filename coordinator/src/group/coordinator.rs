@@ -15,6 +15,7 @@ use super::pending_offsets::PendingOffsets;
 use super::retention::Sweep;
 use super::share::{ShareGroupSettings, ShareSettings};
 use super::state::GroupState;
+use super::streams::group::StreamsGroupState;
 use super::table::{Group, GroupTable};
 use super::writes::WriteLog;
 use crate::Now;
@@ -46,6 +47,7 @@ pub struct GroupCounts {
     pub empty: usize,
     pub preparing_rebalance: usize,
     pub completing_rebalance: usize,
+    pub not_ready: usize,
     pub assigning: usize,
     pub reconciling: usize,
     pub stable: usize,
@@ -85,6 +87,8 @@ impl GroupCoordinator {
             match group {
                 Group::Share(group) => group.topics_changed(changed),
                 Group::Consumer(group) => group.topics_changed(changed),
+                // They look at their topics at each heartbeat.
+                Group::Streams(_) => {}
                 Group::Classic(_) => {}
             }
         }
@@ -108,6 +112,7 @@ impl GroupCoordinator {
                     self.consumer_group_due(now, &id, due, &mut out);
                 }
                 Some(Group::Share(group)) => group.timer_came_up(&mut env, expired),
+                Some(Group::Streams(group)) => group.timer_came_up(&mut env, expired),
                 None => {}
             }
         }
@@ -137,6 +142,13 @@ impl GroupCoordinator {
                     ConsumerGroupState::Assigning => &mut counts.assigning,
                     ConsumerGroupState::Reconciling => &mut counts.reconciling,
                     ConsumerGroupState::Stable => &mut counts.stable,
+                },
+                Group::Streams(group) => match group.state() {
+                    StreamsGroupState::Empty => &mut counts.empty,
+                    StreamsGroupState::NotReady => &mut counts.not_ready,
+                    StreamsGroupState::Assigning => &mut counts.assigning,
+                    StreamsGroupState::Reconciling => &mut counts.reconciling,
+                    StreamsGroupState::Stable => &mut counts.stable,
                 },
             } += 1;
         }

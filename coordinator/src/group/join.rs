@@ -91,8 +91,9 @@ impl GroupCoordinator {
             return joining.refuse(member_id, ErrorCode::InvalidRequest);
         }
         let is_there = match self.groups.get(&request.group_id) {
-            // Of an empty consumer group nothing but the offsets stays.
+            // Of an empty group of the newer protocols nothing but the offsets stays.
             Some(Group::Consumer(group)) => !group.is_empty(),
+            Some(Group::Streams(group)) => !group.members.is_empty(),
             other => other.is_some(),
         };
         if !is_there {

@@ -14,13 +14,14 @@ use super::offset_store::CommittedOffset;
 use super::outcome::{Completed, Effects};
 use super::reject;
 use super::share::{self, ShareGroup, ShareRecord};
+use super::streams::records::Change;
 use crate::Now;
 
 /// What became of a replayed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
     Applied,
-    /// A record of this type is none of this machine's: of share and streams groups, or of a newer Kafka.
+    /// A record of this type is none of this machine's: of a newer Kafka.
     Skipped(i16),
 }
 
@@ -36,7 +37,7 @@ impl GroupCoordinator {
         value: Option<Bytes>,
         producer_id: Option<i64>,
     ) -> Result<Replayed, DecodeError> {
-        let mut decoder = Decoder::new(key);
+        let mut decoder = Decoder::new(key.clone());
         match decoder.i16()? {
             0 => {
                 let key = LegacyOffsetCommitKey::decode(&mut decoder, 0)?;
@@ -65,6 +66,10 @@ impl GroupCoordinator {
             }
             other => {
                 if self.replay_consumer_group(other, &mut decoder, value.clone())? {
+                    return Ok(Replayed::Applied);
+                }
+                if let Some((group, change)) = Change::from_record(&key, value.as_ref())? {
+                    self.replay_streams_group(group, change);
                     return Ok(Replayed::Applied);
                 }
                 match share::replayed(other, &mut decoder, value)? {

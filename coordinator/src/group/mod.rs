@@ -1,4 +1,4 @@
-//! Consumer groups, share groups, and committed offsets.
+//! Consumer groups, share groups, streams groups, and committed offsets.
 //!
 //! [`GroupCoordinator`] is one partition of `__consumer_offsets` at work. A request gives an [`Outcome`]: the answer, now or
 //! later, and [`Effects`]: records to write and answers for those who waited. Finished writes and passing time give more of
@@ -17,13 +17,9 @@
 //!
 //! # Kinds of groups
 //!
-//! [`table`] holds groups of every kind: classic ones, whose members assign among themselves, and those of [`consumer`], for
-//! which the coordinator does. What a group of the latter kind is, is what its records say, and each record is one change
+//! [`table`] holds groups of every kind: classic ones, whose members assign among themselves, and those of [`consumer`] and
+//! [`streams`], for which the coordinator does. What a group of the latter kind is, is what its records say, and each record is one change
 //! with another that takes it back: serving, loading and undoing all go the same way.
-//!
-//! # Left out
-//!
-//! Share groups and streams groups (their records are skipped when replayed).
 
 mod admin;
 mod classic;
@@ -54,6 +50,7 @@ mod retention;
 mod share;
 mod state;
 mod static_join;
+mod streams;
 mod sync;
 mod table;
 mod txn_offset_commit;
@@ -75,3 +72,4 @@ pub use share::{
     ShareSettings,
 };
 pub use state::GroupState;
+pub use streams::{InternalTopic, StreamsHeartbeat, StreamsSettings, StreamsStatus};

@@ -134,6 +134,7 @@ impl GroupCoordinator {
                 }
             }
             Group::Share(_) => return Err(ErrorCode::GroupIdNotFound),
+            Group::Streams(group) => group.check_offset_commit(context.api_version, request)?,
             Group::Consumer(group) => {
                 let committer = Committer {
                     member_id: &request.member_id,

@@ -28,6 +28,12 @@ impl GroupCoordinator {
         request: &OffsetFetchRequestGroup,
         require_stable: bool,
     ) -> Outcome<OffsetFetchResponseGroup> {
+        if let Some(group) = self.groups.streams(&request.group_id)
+            && let Err(error) = group.check_offset_fetch(request)
+        {
+            let group_id = request.group_id.clone();
+            return Outcome::now(OffsetFetchResponseGroup { group_id, error_code: error.code(), ..Default::default() });
+        }
         if let Some(group) = self.groups.consumer(&request.group_id)
             && let Err(error) = group.check_fetch(request)
         {

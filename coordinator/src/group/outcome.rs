@@ -7,6 +7,7 @@ use corelane_protocol::messages::{
 };
 
 use super::share::{InitializeShareState, ShareGroupDeletion, ShareOffsetsAlteration, ShareOffsetsDeletion};
+use super::streams::StreamsHeartbeat;
 use crate::CoordinatorRecord;
 
 /// Stands for a reply that is not there yet. Each one is completed exactly once.
@@ -135,4 +136,5 @@ responses! {
     DeleteShareOffsets(ShareOffsetsDeletion),
     DeleteShareGroup(ShareGroupDeletion),
     ConsumerHeartbeat(ConsumerGroupHeartbeatResponse),
+    StreamsHeartbeat(StreamsHeartbeat),
 }

@@ -6,12 +6,14 @@ use corelane_protocol::messages::{
     LeaveGroupResponseMemberResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition,
     OffsetCommitResponseTopic, OffsetDeleteResponse, OffsetFetchRequestGroup, OffsetFetchResponseGroup,
     OffsetFetchResponsePartitions, OffsetFetchResponseTopics, ShareGroupDescribeResponseDescribedGroup,
-    ShareGroupHeartbeatResponse, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic,
-    TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+    ShareGroupHeartbeatResponse, StreamsGroupDescribeResponseDescribedGroup, StreamsGroupHeartbeatResponse,
+    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use corelane_protocol::{ErrorCode, Str};
 
 use super::outcome::Response;
+use super::streams::StreamsHeartbeat;
 
 /// What the client hears when writing to the coordinator's partition failed with `error`.
 pub fn write_error(error: ErrorCode) -> ErrorCode {
@@ -69,6 +71,19 @@ pub(crate) fn leave_unknown(request: &LeaveGroupRequest) -> LeaveGroupResponse {
             ..Default::default()
         };
     LeaveGroupResponse { members: request.members.iter().map(unknown).collect(), ..Default::default() }
+}
+
+pub fn streams_heartbeat(error: ErrorCode) -> StreamsGroupHeartbeatResponse {
+    StreamsGroupHeartbeatResponse { error_code: error.code(), status: None, ..Default::default() }
+}
+
+pub fn describe_streams_group(group_id: &Str, error: ErrorCode) -> StreamsGroupDescribeResponseDescribedGroup {
+    StreamsGroupDescribeResponseDescribedGroup {
+        group_id: group_id.clone(),
+        error_code: error.code(),
+        topology: None,
+        ..Default::default()
+    }
 }
 
 pub fn offset_commit(request: &OffsetCommitRequest, error: ErrorCode) -> OffsetCommitResponse {
@@ -195,6 +210,9 @@ pub(crate) fn after_write(mut response: Response, error: ErrorCode) -> Response 
             partitions.for_each(|partition| partition.error_code = code);
         }
         Response::OffsetDelete(delete) => *delete = offset_delete(mapped),
+        Response::StreamsHeartbeat(heartbeat) => {
+            *heartbeat = StreamsHeartbeat { response: streams_heartbeat(mapped), missing: Vec::new() };
+        }
         Response::ConsumerHeartbeat(heartbeat) => *heartbeat = consumer_heartbeat(mapped),
         Response::DeleteGroups(delete) => delete.results.iter_mut().for_each(|result| result.error_code = code),
         Response::ShareGroupHeartbeat(beat) => *beat = share_heartbeat(mapped, with_message(mapped)),

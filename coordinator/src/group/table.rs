@@ -12,6 +12,7 @@ use super::offset_store::CommittedOffset;
 use super::persist;
 use super::protocol::CONSUMER_PROTOCOL_TYPE;
 use super::share::ShareGroup;
+use super::streams::group::StreamsGroup;
 use crate::{CoordinatorRecord, Now};
 
 /// A group of any kind. What every kind has is asked here; what only one has, of that one.
@@ -21,6 +22,7 @@ pub(crate) enum Group {
     Classic(ClassicGroup),
     Share(ShareGroup),
     Consumer(ConsumerGroup),
+    Streams(StreamsGroup),
 }
 
 impl Group {
@@ -29,6 +31,7 @@ impl Group {
             Group::Classic(group) => &group.id,
             Group::Share(group) => &group.id,
             Group::Consumer(group) => &group.id,
+            Group::Streams(group) => &group.id,
         }
     }
 
@@ -38,6 +41,7 @@ impl Group {
             Group::Classic(group) => group.incarnation,
             Group::Share(group) => group.incarnation,
             Group::Consumer(group) => group.incarnation,
+            Group::Streams(group) => group.incarnation,
         }
     }
 
@@ -47,6 +51,7 @@ impl Group {
             Group::Classic(_) => "classic",
             Group::Share(_) => "share",
             Group::Consumer(_) => "consumer",
+            Group::Streams(_) => "streams",
         }
     }
 
@@ -55,6 +60,7 @@ impl Group {
             Group::Classic(group) => group.protocol_type.clone().unwrap_or_default(),
             Group::Share(_) => Str::from_static("share"),
             Group::Consumer(_) => Str::from_static(CONSUMER_PROTOCOL_TYPE),
+            Group::Streams(_) => Str::from_static("streams"),
         }
     }
 
@@ -63,6 +69,7 @@ impl Group {
             Group::Classic(group) => group.state().name(),
             Group::Share(group) => group.state_name(),
             Group::Consumer(group) => group.state().name(),
+            Group::Streams(group) => group.state().name(),
         }
     }
 
@@ -72,6 +79,7 @@ impl Group {
             Group::Classic(group) => group.is_in(super::GroupState::Empty),
             Group::Share(group) => group.is_empty(),
             Group::Consumer(group) => group.is_empty(),
+            Group::Streams(group) => group.members.is_empty(),
         }
     }
 
@@ -80,42 +88,42 @@ impl Group {
             Group::Classic(group) => group.members.len(),
             Group::Share(group) => group.member_count(),
             Group::Consumer(group) => group.members(),
+            Group::Streams(group) => group.members.len(),
         }
     }
 
     pub(crate) fn classic(&self) -> Option<&ClassicGroup> {
         match self {
             Group::Classic(group) => Some(group),
-            Group::Share(_) => None,
-            Group::Consumer(_) => None,
+            _ => None,
         }
     }
 
     pub(crate) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
         match self {
             Group::Classic(group) => Some(group),
-            Group::Share(_) | Group::Consumer(_) => None,
+            _ => None,
         }
     }
 
     pub(crate) fn share(&self) -> Option<&ShareGroup> {
         match self {
-            Group::Classic(_) | Group::Consumer(_) => None,
             Group::Share(group) => Some(group),
+            _ => None,
         }
     }
 
     pub(crate) fn share_mut(&mut self) -> Option<&mut ShareGroup> {
         match self {
-            Group::Classic(_) | Group::Consumer(_) => None,
             Group::Share(group) => Some(group),
+            _ => None,
         }
     }
 
     /// Whether a group without members and offsets goes by itself.
     pub(crate) fn expires(&self) -> bool {
         match self {
-            Group::Classic(_) | Group::Consumer(_) => true,
+            Group::Classic(_) | Group::Consumer(_) | Group::Streams(_) => true,
             Group::Share(_) => false,
         }
     }
@@ -126,6 +134,7 @@ impl Group {
             Group::Classic(group) => persist::group_tombstone(&group.id).map(|record| vec![record]),
             Group::Share(group) => group.tombstones(),
             Group::Consumer(group) => group.tombstones(),
+            Group::Streams(group) => group.tombstones(),
         }
     }
 
@@ -135,6 +144,7 @@ impl Group {
             Group::Classic(group) => group.rearm(env),
             Group::Share(group) => group.rearm(env),
             Group::Consumer(group) => group.rearm(env),
+            Group::Streams(group) => group.rearm(env),
         }
     }
 
@@ -145,7 +155,7 @@ impl Group {
             // Its answers wait for writes only.
             Group::Share(_) => {}
             // Nobody waits for more than a write.
-            Group::Consumer(_) => {}
+            Group::Consumer(_) | Group::Streams(_) => {}
         }
     }
 
@@ -155,6 +165,7 @@ impl Group {
             Group::Classic(group) => group.loaded(env),
             Group::Share(group) => group.loaded(env),
             Group::Consumer(group) => group.start_missing_sessions(env),
+            Group::Streams(group) => group.start_missing_sessions(env),
         }
     }
 
@@ -164,6 +175,7 @@ impl Group {
             Group::Classic(group) => group.is_subscribed_to(topic),
             Group::Share(group) => group.is_subscribed_to(topic),
             Group::Consumer(group) => group.is_subscribed_to(topic),
+            Group::Streams(group) => group.is_subscribed_to(topic),
         }
     }
 
@@ -171,7 +183,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.check_offset_delete(),
             Group::Share(group) => group.check_offset_delete(),
-            Group::Consumer(_) => Ok(()),
+            Group::Consumer(_) | Group::Streams(_) => Ok(()),
         }
     }
 
@@ -180,7 +192,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_expired(now, offset, retention_ms),
             Group::Share(_) => false,
-            Group::Consumer(_) => offset.is_expired(now, offset.commit_timestamp_ms, retention_ms),
+            Group::Consumer(_) | Group::Streams(_) => offset.is_expired(now, offset.commit_timestamp_ms, retention_ms),
         }
     }
 }
@@ -213,14 +225,28 @@ impl GroupTable {
     pub(crate) fn consumer(&self, id: &str) -> Option<&ConsumerGroup> {
         match self.0.get(id)? {
             Group::Consumer(group) => Some(group),
-            Group::Classic(_) | Group::Share(_) => None,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn streams(&self, id: &str) -> Option<&StreamsGroup> {
+        match self.0.get(id)? {
+            Group::Streams(group) => Some(group),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn streams_mut(&mut self, id: &str) -> Option<&mut StreamsGroup> {
+        match self.0.get_mut(id)? {
+            Group::Streams(group) => Some(group),
+            _ => None,
         }
     }
 
     pub(crate) fn consumer_mut(&mut self, id: &str) -> Option<&mut ConsumerGroup> {
         match self.0.get_mut(id)? {
             Group::Consumer(group) => Some(group),
-            Group::Classic(_) | Group::Share(_) => None,
+            _ => None,
         }
     }
 }

@@ -33,6 +33,7 @@ impl GroupCoordinator {
         let checked = match found {
             Some(Group::Classic(group)) => group.check_txn_commit(request),
             Some(Group::Share(_)) => Err(ErrorCode::GroupIdNotFound),
+            Some(Group::Streams(group)) => group.check_txn_offset_commit(request),
             Some(Group::Consumer(group)) => {
                 let committer = Committer {
                     member_id: &request.member_id,

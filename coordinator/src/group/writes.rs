@@ -14,6 +14,7 @@ use super::outcome::{Completed, Effects, Errand, Response, WaitToken, WriteId};
 use super::reject;
 use super::share::ShareState;
 use super::static_join::StaticReplacement;
+use super::streams::records::Change as StreamsChange;
 use super::table::Group;
 use crate::Now;
 
@@ -39,6 +40,7 @@ pub(crate) enum Undo {
     RemovedGroup(Box<Group>),
     ShareGroup { group: Str, incarnation: u64, state: Rc<ShareState> },
     Consumer { group: Str, incarnation: u64, back: Box<Change> },
+    Streams { group: Str, incarnation: u64, back: Box<StreamsChange> },
     Offset { group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
     PendingOffset { producer_id: i64, group: Str, topic: Str, partition: i32, previous: Option<CommittedOffset> },
 }
@@ -249,6 +251,13 @@ impl GroupCoordinator {
             Undo::Consumer { group, incarnation, back } => {
                 let (groups, mut env) = self.parts(now, out);
                 if let Some(group) = groups.consumer_mut(&group).filter(|group| group.incarnation == incarnation) {
+                    group.apply(*back);
+                    group.start_missing_sessions(&mut env);
+                }
+            }
+            Undo::Streams { group, incarnation, back } => {
+                let (groups, mut env) = self.parts(now, out);
+                if let Some(group) = groups.streams_mut(&group).filter(|group| group.incarnation == incarnation) {
                     group.apply(*back);
                     group.start_missing_sessions(&mut env);
                 }

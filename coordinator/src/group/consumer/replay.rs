@@ -88,7 +88,7 @@ impl GroupCoordinator {
     /// The consumer group of this id; made if need be, in place of a classic one that only held offsets.
     fn replayed_group(&mut self, group_id: &Str, create: bool) -> Option<&mut ConsumerGroup> {
         let replaced = match self.groups.get(group_id) {
-            Some(Group::Consumer(_) | Group::Share(_)) => false,
+            Some(Group::Consumer(_) | Group::Share(_) | Group::Streams(_)) => false,
             Some(Group::Classic(group)) => {
                 group.protocol_type.is_none() && group.is_in(crate::group::GroupState::Empty)
             }

@@ -161,7 +161,7 @@ impl GroupCoordinator {
                     batch.undo.push(Undo::RemovedGroup(Box::new(classic)));
                 }
             }
-            Some(Group::Share(_)) => return Err(not_a_consumer_group(group_id)),
+            Some(Group::Share(_) | Group::Streams(_)) => return Err(not_a_consumer_group(group_id)),
             None => {}
         }
         let group = ConsumerGroup::new(group_id.detach(), self.next_incarnation());
