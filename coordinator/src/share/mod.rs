@@ -17,6 +17,7 @@
 mod batches;
 mod config;
 mod coordinator;
+pub mod in_flight;
 mod key;
 mod loading;
 mod operations;

@@ -2,4 +2,5 @@
 
 mod coordinator;
 mod harness;
+mod in_flight;
 mod random;
