@@ -9,3 +9,4 @@ mod librdkafka_admin;
 mod librdkafka_groups;
 mod librdkafka_records;
 mod streams;
+mod transactions;
