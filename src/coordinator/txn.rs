@@ -148,7 +148,7 @@ impl TxnPartition {
     }
 
     async fn send_markers(self: Rc<Self>, shard: Rc<Shard>) {
-        let mut sending: FuturesUnordered<LocalBoxFuture<'static, Markers>> = FuturesUnordered::new();
+        let mut sending: FuturesUnordered<LocalBoxFuture<'static, Option<Markers>>> = FuturesUnordered::new();
         loop {
             for markers in self.host.take_errands() {
                 sending.push(Box::pin(send(shard.clone(), self.coordinator_epoch(), markers)));
@@ -164,7 +164,7 @@ impl TxnPartition {
                     Either::Right((done, _)) => done,
                 }
             };
-            if let Some(done) = done {
+            if let Some(Some(done)) = done {
                 self.host.advance(|machine| machine.markers_written(time(), &done.transactional_id, done.producer));
             }
         }
@@ -190,8 +190,9 @@ impl TxnPartition {
     }
 }
 
-/// Writes markers until every partition that is still there has its own.
-async fn send(shard: Rc<Shard>, coordinator_epoch: i32, markers: Markers) -> Markers {
+/// Writes markers until every partition that is still there has its own. `None`: a later coordinator has written in one of them, so
+/// that the transaction is not this one's to complete (any more).
+async fn send(shard: Rc<Shard>, coordinator_epoch: i32, markers: Markers) -> Option<Markers> {
     let marker = Marker {
         producer_id: ProducerId(markers.producer.id),
         producer_epoch: ProducerEpoch(markers.producer.epoch),
@@ -205,6 +206,15 @@ async fn send(shard: Rc<Shard>, coordinator_epoch: i32, markers: Markers) -> Mar
         left.retain(|(topic, index)| key_of(&shard, topic, *index).is_some());
         let keys: Vec<PartitionKey> = left.iter().filter_map(|(topic, index)| key_of(&shard, topic, *index)).collect();
         let answers = write_markers(&shard, keys.into_iter().map(|key| (key, marker)).collect()).await;
+        if answers.contains(&Err(ErrorCode::TransactionCoordinatorFenced)) {
+            let id = markers.transactional_id.as_str();
+            tracing::warn!(
+                id,
+                coordinator_epoch,
+                "a later coordinator has written markers: those of this one are given up"
+            );
+            return None;
+        }
         let mut answers = answers.into_iter();
         left.retain(|(topic, index)| match answers.next() {
             Some(Ok(_)) => false,
@@ -218,7 +228,7 @@ async fn send(shard: Rc<Shard>, coordinator_epoch: i32, markers: Markers) -> Mar
             None => true,
         });
         if left.is_empty() {
-            return markers;
+            return Some(markers);
         }
         sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);

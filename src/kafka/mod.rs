@@ -11,6 +11,7 @@ mod frame;
 mod handlers;
 mod leaders;
 pub mod limits;
+mod offset_answers;
 mod operations;
 pub mod request;
 pub mod server;

@@ -30,7 +30,7 @@ pub struct TransactionalWriter {
 /// A batch's place, and the topic and number of its partition.
 type Asked = (usize, Arc<str>, u32);
 
-/// The header of a batch that says it belongs to a transaction.
+/// The header of a batch that says it belongs to a transaction, of whichever producer or none.
 pub fn transactional(records: &Bytes) -> Option<BatchHeader> {
     BatchHeader::parse(records).ok().filter(BatchHeader::is_transactional)
 }
@@ -45,7 +45,9 @@ pub fn memberships<'a>(
     let mut memberships = Vec::new();
     let mut unknown: HashMap<(ProducerId, ProducerEpoch), Vec<Asked>> = HashMap::new();
     for (place, (key, records)) in batches.enumerate() {
-        let found = shard.partitions.get(key).zip(transactional(records));
+        // Nobody answers for a batch without a producer; Kafka takes it as it is.
+        let header = transactional(records).filter(BatchHeader::has_producer);
+        let found = shard.partitions.get(key).zip(header);
         let known = found.as_ref().map(|(partition, header)| partition.membership(header));
         if let (Some(None), Some((partition, header))) = (known.as_ref(), found) {
             let producer = (header.producer_id, header.producer_epoch);
@@ -86,7 +88,8 @@ fn judge(error: ErrorCode, version: i16) -> Result<(), ProduceFailure> {
         ErrorCode::TransactionAbortable if version < ABORTABLE_FROM => ErrorCode::InvalidTxnState,
         other => other,
     };
-    let told = |code, message: String| Err(ProduceFailure { code, message: Some(message), records: Vec::new() });
+    let refused = |code: ErrorCode| ProduceFailure { before_log: true, ..code.into() };
+    let told = |code, message: String| Err(ProduceFailure { message: Some(message), ..refused(code) });
     match error {
         ErrorCode::None => Ok(()),
         ErrorCode::InvalidTxnState => told(error, "the partition is not in the producer's transaction".to_owned()),
@@ -97,7 +100,7 @@ fn judge(error: ErrorCode, version: i16) -> Result<(), ProduceFailure> {
         ErrorCode::ConcurrentTransactions if version < ADD_FROM => {
             told(ErrorCode::NotEnoughReplicas, format!("the transaction cannot be verified now: {error:?}"))
         }
-        other => Err(other.into()),
+        other => Err(refused(other)),
     }
 }
 

@@ -55,27 +55,29 @@ pub struct ProduceFailure {
     pub message: Option<String>,
     /// `(index in the batch, why)`, Produce v8+.
     pub records: Vec<(i32, String)>,
+    /// The log was never asked: the transaction coordinator refused the batch.
+    pub before_log: bool,
 }
 
 impl From<ErrorCode> for ProduceFailure {
     fn from(code: ErrorCode) -> ProduceFailure {
-        ProduceFailure { code, message: None, records: Vec::new() }
+        ProduceFailure { code, message: None, records: Vec::new(), before_log: false }
     }
 }
 
 impl From<RecordErrors> for ProduceFailure {
     fn from(errors: RecordErrors) -> ProduceFailure {
         ProduceFailure {
-            code: known_code(errors.code.kafka_code()),
             message: Some(errors.message),
             records: errors.records.into_iter().map(|r| (r.index, r.message)).collect(),
+            ..known_code(errors.code.kafka_code()).into()
         }
     }
 }
 
 impl From<ProducerError> for ProduceFailure {
     fn from(error: ProducerError) -> ProduceFailure {
-        ProduceFailure { code: known_code(error.kafka_code()), message: Some(error.to_string()), records: Vec::new() }
+        ProduceFailure { message: Some(error.to_string()), ..known_code(error.kafka_code()).into() }
     }
 }
 
@@ -184,11 +186,7 @@ impl Partition {
     /// Orders a batch of the broker's own: built by it, so not checked.
     pub fn append(&self, batch: BatchBuilder) -> Result<Proposal, ProduceFailure> {
         let base = self.next_offset.get();
-        let too_large = |error: String| ProduceFailure {
-            code: ErrorCode::MessageTooLarge,
-            message: Some(error),
-            records: Vec::new(),
-        };
+        let too_large = |error: String| ProduceFailure { message: Some(error), ..ErrorCode::MessageTooLarge.into() };
         let placed = batch.build_at(base, self.leader_epoch()).map_err(|error| too_large(error.to_string()))?;
         let header = BatchHeader::parse(&placed).map_err(|error| too_large(error.to_string()))?;
         let marker = EndMarker::of(&header, &placed);

@@ -65,7 +65,7 @@ impl Space {
     pub fn admit(&self, shard: &Rc<Shard>, bytes: usize) -> Result<(), ProduceFailure> {
         if let Some((code, message)) = self.refusal() {
             self.refused.inc();
-            return Err(ProduceFailure { code, message: Some(message), records: Vec::new() });
+            return Err(ProduceFailure { message: Some(message), ..code.into() });
         }
         let before = self.taken.get();
         let taken = before.saturating_add(bytes as u64);

@@ -82,9 +82,10 @@ fn rule(api: ApiKey, field: &str) -> Rule {
 fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
     use ApiKey::{
         AddPartitionsToTxn, AlterConfigs, AlterReplicaLogDirs, ApiVersions, CreatePartitions, CreateTopics,
-        DeleteRecords, DeleteTopics, DescribeConfigs, DescribeGroups, DescribeLogDirs, DescribeProducers,
-        DescribeTopicPartitions, ElectLeaders, Fetch, IncrementalAlterConfigs, JoinGroup, ListConfigResources,
-        ListGroups, ListOffsets, ListTransactions, Metadata, OffsetDelete, OffsetFetch, Produce, TxnOffsetCommit,
+        DeleteGroups, DeleteRecords, DeleteTopics, DescribeConfigs, DescribeGroups, DescribeLogDirs, DescribeProducers,
+        DescribeTopicPartitions, DescribeTransactions, ElectLeaders, Fetch, IncrementalAlterConfigs, JoinGroup,
+        ListConfigResources, ListGroups, ListOffsets, ListTransactions, Metadata, OffsetDelete, OffsetFetch, Produce,
+        TxnOffsetCommit, WriteTxnMarkers,
     };
     Some(match (api, list) {
         (Metadata, "topics") => &["name"],
@@ -111,7 +112,12 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
             | TxnOffsetCommit,
             "partitions",
         ) => &["partition_index"],
+        (AddPartitionsToTxn, "results_by_topic_v3_and_below" | "topic_results") => &["name"],
         (AddPartitionsToTxn, "results_by_partition") => &["partition_index"],
+        (DescribeTransactions, "topics") => &["topic"],
+        (WriteTxnMarkers, "topics") => &["name"],
+        (WriteTxnMarkers, "partitions") => &["partition_index"],
+        (DeleteGroups, "results") => &["group_id"],
         (AddPartitionsToTxn, "results_by_transaction") => &["transactional_id"],
         (DescribeProducers, "active_producers") => &["producer_id"],
         (ListTransactions, "transaction_states") => &["transactional_id"],

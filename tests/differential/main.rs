@@ -14,6 +14,7 @@ mod random;
 mod run;
 mod script;
 mod side;
+mod transactions;
 mod value;
 
 use corelane_tests::api_versions::advertised;
@@ -27,8 +28,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Requests of one random series.
+/// Requests of one random series, and steps of one of transactions.
 const SERIES: usize = 300;
+const TRANSACTIONS: usize = 100;
 
 /// What both brokers are started with, after what all test brokers have.
 const SETTINGS: [(&str, &str); 17] = [
@@ -113,8 +115,8 @@ fn random(runner: &mut Runner<'_>, scripts: &[Script], seconds: u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
     let kept = scratch::target_dir().join("differential");
     fs::create_dir_all(&kept).expect("target/differential");
-    for seed in first.unwrap_or(1).. {
-        let (script, text) = generator.script(seed, SERIES);
+    let both = |seed| [generator.script(seed, SERIES), transactions::script(seed, TRANSACTIONS)];
+    for (seed, (script, text)) in (first.unwrap_or(1)..).flat_map(|seed| both(seed).map(|script| (seed, script))) {
         fs::write(kept.join(&script.name), text).expect("target/differential");
         let before = runner.report.differences.len();
         if let Err(why) = runner.script(&script) {
@@ -142,6 +144,9 @@ fn scripts_and_random_series_are_read_as_they_are_written() {
     for seed in 0..20 {
         let (script, text) = generator.script(seed, 50);
         assert_eq!(text, generator.script(seed, 50).1, "seed {seed}");
+        assert_eq!(script.sections[0].steps.len() + 1, text.lines().count(), "seed {seed}");
+        let (script, text) = transactions::script(seed, 50);
+        assert_eq!(text, transactions::script(seed, 50).1, "seed {seed}");
         assert_eq!(script.sections[0].steps.len() + 1, text.lines().count(), "seed {seed}");
     }
 }

@@ -108,8 +108,20 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
                 Expr::Literal(Tree::Int(0)) => value,
                 _ => Expr::Literal(Tree::Int(1_999_999_937)),
             },
-            // transactions are not served yet
-            (ApiKey::InitProducerId, "transactional_id") => Expr::Literal(Tree::Null),
+            // a number that is given is a producer of one of the two only
+            (ApiKey::ListTransactions, "producer_id_filters") => replaced(value, i64::from(i32::MAX)),
+            // and so is an epoch of one of the two only
+            (ApiKey::OffsetForLeaderEpoch, "topics") => foreign_epochs(value),
+            // Apache Kafka never answers a member that names a protocol twice
+            (ApiKey::JoinGroup, "protocols") => once(value),
+            (ApiKey::Produce, "topic_data") => own_producers(value),
+            (_, "producer_id" | "v3_and_below_producer_id") => unknown_producer(value),
+            (ApiKey::AddPartitionsToTxn, "transactions") | (ApiKey::WriteTxnMarkers, "markers") => {
+                each_field(value, &|name, value| match name {
+                    "producer_id" => unknown_producer(value),
+                    _ => value,
+                })
+            }
             // a resource named twice is never answered by Apache Kafka
             (ApiKey::AlterConfigs, "resources") => match value {
                 Expr::List(list) => Expr::List(list.into_iter().take(1).collect()),
@@ -120,6 +132,69 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
         (name, value)
     };
     Expr::Struct(fields.into_iter().map(keep).collect())
+}
+
+/// Every number in a list.
+fn replaced(value: Expr, by: i64) -> Expr {
+    let Expr::List(list) = value else { return value };
+    Expr::List(list.into_iter().map(|_| Expr::Literal(Tree::Int(by))).collect())
+}
+
+/// Changes values by the name of their field, wherever they are.
+fn each_field(value: Expr, change: &impl Fn(&str, Expr) -> Expr) -> Expr {
+    match value {
+        Expr::List(list) => Expr::List(list.into_iter().map(|value| each_field(value, change)).collect()),
+        Expr::Struct(fields) => {
+            let field = |(name, value): (String, Expr)| {
+                let value = change(&name, each_field(value, change));
+                (name, value)
+            };
+            Expr::Struct(fields.into_iter().map(field).collect())
+        }
+        other => other,
+    }
+}
+
+/// None that a broker has given out.
+fn unknown_producer(value: Expr) -> Expr {
+    match value {
+        Expr::Literal(Tree::Int(id @ 0..=100)) => Expr::Literal(Tree::Int(id + 1_000_000)),
+        other => other,
+    }
+}
+
+fn foreign_epochs(value: Expr) -> Expr {
+    each_field(value, &|name, value| match (name, &value) {
+        ("leader_epoch" | "current_leader_epoch", Expr::Literal(Tree::Int(0..=100))) => Expr::Literal(Tree::Int(-1)),
+        _ => value,
+    })
+}
+
+fn once(value: Expr) -> Expr {
+    let Expr::List(mut list) = value else { return value };
+    let mut seen = BTreeSet::new();
+    list.retain(|protocol| seen.insert(field(protocol, "name").map(show)));
+    Expr::List(list)
+}
+
+/// Transactions and other batches get producers of their own: Apache Kafka remembers the sequence of a transaction's batch that its
+/// coordinator refused, and holds it against later ones.
+fn own_producers(value: Expr) -> Expr {
+    each_field(value, &|name, value| {
+        let Expr::Call(function, mut arguments) = value else { return value };
+        if let (true, Some(Expr::Struct(fields))) = (name == "records" && function == "batch", arguments.first_mut()) {
+            let number = |fields: &[(String, Expr)], name: &str| {
+                let found = fields.iter().find(|(n, _)| n == name)?;
+                if let Expr::Literal(Tree::Int(n)) = found.1 { Some(n) } else { None }
+            };
+            let transactional = number(fields, "attributes").is_some_and(|attributes| attributes & 16 != 0);
+            let place = fields.iter().position(|(name, _)| name == "pid");
+            if let (Some(pid @ 0..=100), Some(place)) = (number(fields, "pid").filter(|_| transactional), place) {
+                fields[place].1 = Expr::Literal(Tree::Int(pid + 1000));
+            }
+        }
+        Expr::Call(function, arguments)
+    })
 }
 
 impl Series<'_> {

@@ -26,7 +26,8 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
     let mut asked: Vec<Asked> = Vec::with_capacity(all.len());
     for (name, id) in &all {
         let twice = all.iter().filter(|other| (&other.0, &other.1) == (name, id)).count() > 1;
-        if twice && asked.iter().any(|a| (&a.name, &a.id) == (name, id)) {
+        let named = name.is_some() || *id != Uuid::ZERO;
+        if twice && named && asked.iter().any(|a| (&a.name, &a.id) == (name, id)) {
             continue;
         }
         let wrong = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));

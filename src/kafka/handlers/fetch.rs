@@ -215,7 +215,7 @@ fn respond<'a>(
     session_id: i32,
     partitions: impl Iterator<Item = (&'a Wanted, FetchedRecords)>,
 ) -> FetchResponse {
-    // Who reads what is not committed is told of no aborted transactions, and not that there are none.
+    // Who reads what is not committed, or nothing, is told of no aborted transactions, and not that there are none.
     let aborted = |fetched: &mut FetchedRecords| {
         let unknown = matches!(fetched.error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
         let one = |aborted: AbortedTransaction| FetchResponseAbortedTransaction {
@@ -224,7 +224,8 @@ fn respond<'a>(
             ..Default::default()
         };
         let found = std::mem::take(&mut fetched.aborted);
-        (unknown || request.isolation_level == READ_COMMITTED).then(|| found.into_iter().map(one).collect())
+        let read = fetched.error == ErrorCode::None && fetched.diverging.is_none();
+        (unknown || (read && request.isolation_level == READ_COMMITTED)).then(|| found.into_iter().map(one).collect())
     };
     let mut responses: Vec<FetchResponseFetchableTopicResponse> = Vec::new();
     for (wanted, mut fetched) in partitions {

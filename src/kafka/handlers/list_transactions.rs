@@ -25,6 +25,7 @@ pub async fn handle(context: RequestContext, request: ListTransactionsRequest) -
         match TxnState::ALL.into_iter().find(|state| state.name() == name.as_str()) {
             Some(state) => filter.states.push(state),
             None if invisible(&name) => {}
+            None if response.unknown_state_filters.contains(&name) => {}
             None => response.unknown_state_filters.push(name),
         }
     }

@@ -27,12 +27,13 @@ enum Found {
     Missing { name: Option<Str>, id: Uuid, error: ErrorCode },
 }
 
-/// First version that asks for topics by id; the field is there before.
+/// First version that asks for topics by id; the field, and the name that may be null, are there before.
 const IDS_FROM: i16 = 12;
 
 pub async fn handle(context: RequestContext, request: MetadataRequest) -> MetadataResponse {
     let shard = &context.shard;
-    if context.version < IDS_FROM && request.topics.iter().flatten().any(|t| t.topic_id != Uuid::ZERO) {
+    let wants_ids = |asked: &MetadataRequestTopic| asked.name.is_none() || asked.topic_id != Uuid::ZERO;
+    if context.version < IDS_FROM && request.topics.iter().flatten().any(wants_ids) {
         let topics = request
             .topics
             .into_iter()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use core_pinning::time::timeout;
 use corelane_coordinator::group::reject;
+use corelane_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use corelane_protocol::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -11,6 +12,7 @@ use corelane_protocol::{ErrorCode, Str, Uuid};
 
 use super::group_context::group_context;
 use crate::coordinator::with_group;
+use crate::kafka::offset_answers::{OffsetAnswers, TopicAnswers};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
 
@@ -20,27 +22,30 @@ const TOPIC_IDS_FROM: i16 = 10;
 pub async fn handle(context: RequestContext, mut request: OffsetCommitRequest) -> OffsetCommitResponse {
     let by_id = context.version >= TOPIC_IDS_FROM;
     let image = context.shard.image();
-    let asked: Vec<(Str, Uuid, Vec<i32>)> = request
-        .topics
-        .iter()
-        .map(|t| (t.name.clone(), t.topic_id, t.partitions.iter().map(|p| p.partition_index).collect()))
-        .collect();
+    let asks_for_nothing = request.topics.is_empty();
     // The group sees what exists, under both name and id; the rest is answered here.
-    let mut unknown = ErrorCode::UnknownTopicOrPartition;
-    request.topics.retain_mut(|topic| match find_topic(&image, by_id, &topic.name, topic.topic_id) {
-        Ok(found) => {
-            topic.name = found.wire_name();
-            topic.topic_id = found.uuid();
-            topic.partitions.retain(|p| found.partition(p.partition_index).is_some());
-            !topic.partitions.is_empty()
-        }
-        Err(error) => {
-            unknown = error;
-            false
+    let mut answers = OffsetAnswers::default();
+    request.topics.retain_mut(|topic| {
+        let (name, id) = (topic.name.clone(), topic.topic_id);
+        let indexes = |partitions: Vec<OffsetCommitRequestPartition>| partitions.into_iter().map(|p| p.partition_index);
+        match find_topic(&image, by_id, &name, id) {
+            Ok(found) => {
+                topic.name = found.wire_name();
+                topic.topic_id = found.uuid();
+                let gone = topic.partitions.extract_if(.., |p| found.partition(p.partition_index).is_none()).collect();
+                // Kafka leaves a topic out that is there and of which nothing is committed.
+                if !Vec::is_empty(&gone) {
+                    answers.refuse(&name, id, indexes(gone), ErrorCode::UnknownTopicOrPartition);
+                }
+                !topic.partitions.is_empty()
+            }
+            Err(error) => {
+                answers.refuse(&name, id, indexes(std::mem::take(&mut topic.partitions)), error);
+                false
+            }
         }
     });
-    let seen: Vec<_> = request.topics.iter().map(|t| (t.name.clone(), t.topic_id)).collect();
-    let committed = match request.topics.is_empty() && !asked.is_empty() {
+    let committed = match request.topics.is_empty() && !asks_for_nothing {
         true => OffsetCommitResponse::default(),
         false => {
             let (group, client) = (request.group_id.clone(), group_context(&context));
@@ -53,27 +58,21 @@ pub async fn handle(context: RequestContext, mut request: OffsetCommitRequest) -
             done.unwrap_or_else(|error| reject::offset_commit(&rejected, error))
         }
     };
-    let code = |name: &Str, id: Uuid, index: i32| -> i16 {
-        let of_topic =
-            seen.iter().zip(&committed.topics).filter(|((n, i), _)| if by_id { *i == id } else { n == name });
-        let partition = of_topic.flat_map(|(_, t)| &t.partitions).find(|p| p.partition_index == index);
-        partition.map_or(unknown.code(), |p| p.error_code)
-    };
-    // Kafka leaves a topic out that is there and of which nothing is committed.
-    let told = |name: &Str, id: Uuid| find_topic(&image, by_id, name, id).is_err();
-    let asked = asked.iter().filter(|(name, id, indexes)| !indexes.is_empty() || told(name, *id));
-    let topics = asked.map(|(name, topic_id, indexes)| OffsetCommitResponseTopic {
-        name: name.clone(),
-        topic_id: *topic_id,
-        partitions: indexes
-            .iter()
-            .map(|index| OffsetCommitResponsePartition {
-                partition_index: *index,
-                error_code: code(name, *topic_id, *index),
-                ..Default::default()
-            })
-            .collect(),
-        ..Default::default()
+    let of_group = committed.topics.into_iter().map(|topic| {
+        let name = if by_id { Str::EMPTY } else { topic.name };
+        let id = if by_id { topic.topic_id } else { Uuid::ZERO };
+        (name, id, topic.partitions.into_iter().map(|p| (p.partition_index, p.error_code)).collect())
     });
-    OffsetCommitResponse { topics: topics.collect(), ..Default::default() }
+    let partition = |(partition_index, error_code)| OffsetCommitResponsePartition {
+        partition_index,
+        error_code,
+        ..Default::default()
+    };
+    let topic = |(name, topic_id, partitions): TopicAnswers| OffsetCommitResponseTopic {
+        name,
+        topic_id,
+        partitions: partitions.into_iter().map(partition).collect(),
+        ..Default::default()
+    };
+    OffsetCommitResponse { topics: answers.merge(of_group).into_iter().map(topic).collect(), ..Default::default() }
 }

@@ -1,26 +1,26 @@
 //! OffsetDelete (KIP-496).
 
-use std::collections::BTreeMap;
-
 use corelane_coordinator::group::reject;
 use corelane_protocol::messages::{
     OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use corelane_protocol::{ErrorCode, Str};
+use corelane_protocol::{ErrorCode, Uuid};
 
 use crate::coordinator::with_group;
+use crate::kafka::offset_answers::{OffsetAnswers, TopicAnswers};
 use crate::kafka::request::RequestContext;
 
 pub async fn handle(context: RequestContext, mut request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let image = context.shard.image();
     // Partitions that do not exist are answered here; the group sees the others.
-    let mut unknown: BTreeMap<Str, Vec<i32>> = BTreeMap::new();
+    let mut answers = OffsetAnswers::default();
     for topic in &mut request.topics {
         let known = image.topic_named(&topic.name);
-        let gone = topic.partitions.extract_if(.., |p| known.is_none_or(|t| t.partition(p.partition_index).is_none()));
-        let gone: Vec<i32> = gone.map(|p| p.partition_index).collect();
-        if !gone.is_empty() {
-            unknown.insert(topic.name.clone(), gone);
+        let is_gone = |index| known.is_none_or(|known| known.partition(index).is_none());
+        let gone: Vec<_> = topic.partitions.extract_if(.., |p| is_gone(p.partition_index)).collect();
+        if known.is_none() || !gone.is_empty() {
+            let indexes = gone.iter().map(|p| p.partition_index);
+            answers.refuse(&topic.name, Uuid::ZERO, indexes, ErrorCode::UnknownTopicOrPartition);
         }
     }
     request.topics.retain(|topic| !topic.partitions.is_empty());
@@ -30,15 +30,13 @@ pub async fn handle(context: RequestContext, mut request: OffsetDeleteRequest) -
     if response.error_code != 0 {
         return response;
     }
-    for (name, indexes) in unknown {
-        let partitions = indexes.into_iter().map(|partition_index| OffsetDeleteResponsePartition {
-            partition_index,
-            error_code: ErrorCode::UnknownTopicOrPartition.code(),
-        });
-        match response.topics.iter_mut().find(|t| t.name == name) {
-            Some(topic) => topic.partitions.extend(partitions),
-            None => response.topics.push(OffsetDeleteResponseTopic { name, partitions: partitions.collect() }),
-        }
-    }
-    response
+    let of_group = std::mem::take(&mut response.topics).into_iter().map(|topic| {
+        (topic.name, Uuid::ZERO, topic.partitions.into_iter().map(|p| (p.partition_index, p.error_code)).collect())
+    });
+    let partition = |(partition_index, error_code)| OffsetDeleteResponsePartition { partition_index, error_code };
+    let topic = |(name, _, partitions): TopicAnswers| OffsetDeleteResponseTopic {
+        name,
+        partitions: partitions.into_iter().map(partition).collect(),
+    };
+    OffsetDeleteResponse { topics: answers.merge(of_group).into_iter().map(topic).collect(), ..response }
 }

@@ -15,6 +15,7 @@ use corelane_protocol::messages::produce_response::{
 use corelane_protocol::messages::{ProduceRequest, ProduceResponse};
 use corelane_protocol::{Decoder, ErrorCode, Str, Uuid};
 use corelane_storage::model::PartitionKey;
+use corelane_storage::record::{BatchHeader, Codec};
 
 use super::Call;
 use crate::controller::image::owner;
@@ -25,6 +26,9 @@ use crate::kafka::transaction_check::{TransactionalWriter, memberships, transact
 use crate::partition::{Appended, Membership, ProduceContext, ProduceFailure};
 use crate::router::{CallFuture, ShardCall};
 use crate::shard::Shard;
+
+/// First version that may compress with zstd (KIP-110).
+const ZSTD_FROM: i16 = 7;
 
 /// Tools that may write to internal topics call themselves so (Kafka: `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT_ID: &str = "__admin_client";
@@ -82,7 +86,7 @@ impl From<ErrorCode> for Failed {
 
 impl Failed {
     fn in_log(shard: &Shard, key: PartitionKey, failure: ProduceFailure) -> Failed {
-        let known = !matches!(
+        let unknown = matches!(
             failure.code,
             ErrorCode::UnknownTopicOrPartition
                 | ErrorCode::NotLeaderOrFollower
@@ -91,7 +95,7 @@ impl Failed {
                 | ErrorCode::CorruptMessage
                 | ErrorCode::KafkaStorageError
         );
-        let partition = shard.partitions.get(key).filter(|_| known);
+        let partition = shard.partitions.get(key).filter(|_| !unknown && !failure.before_log);
         Failed { failure, log_start: partition.map_or(-1, |p| p.bounds().log_start.0) }
     }
 }
@@ -160,6 +164,47 @@ impl ShardCall for ProduceCall {
     }
 }
 
+/// Batches whose request asks for acks that there are not: Kafka sees that only when the coordinator has been asked about them.
+struct RefuseCall {
+    batches: Vec<Batch>,
+    writer: Option<TransactionalWriter>,
+}
+
+impl ShardCall for RefuseCall {
+    type Reply = Vec<(usize, Outcome)>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let RefuseCall { batches, writer } = self;
+        let memberships = writer.map(|writer| memberships(shard, &writer, batches.iter().map(|b| (b.key, &b.records))));
+        let memberships = memberships.into_iter().flatten().chain(std::iter::repeat(Membership::Known));
+        let asked: Vec<_> = batches.into_iter().map(|batch| batch.place).zip(memberships).collect();
+        async move {
+            let mut outcomes = Vec::with_capacity(asked.len());
+            for (place, membership) in asked {
+                let verdict = match membership {
+                    Membership::Asked { verdict, .. } => verdict.await,
+                    Membership::Known | Membership::AsBefore => Ok(()),
+                };
+                let failure = verdict.err().unwrap_or_else(|| ErrorCode::InvalidRequiredAcks.into());
+                outcomes.push((place, Err(Failed { failure, log_start: -1 })));
+            }
+            outcomes
+        }
+    }
+}
+
+/// What Kafka sees of a batch before it sees the acks of the request (`ProduceRequest.validateRecords`).
+fn refused_shape(version: i16, records: &Bytes) -> Option<ErrorCode> {
+    // What is cut off behind the first batch is not looked at.
+    let whole = |bytes: &[u8]| BatchHeader::parse(bytes).ok().filter(|header| header.size() <= bytes.len());
+    let Some(header) = whole(records) else { return Some(ErrorCode::InvalidRecord) };
+    match header.compression() {
+        _ if records.get(header.size()..).and_then(whole).is_some() => Some(ErrorCode::InvalidRecord),
+        Ok(Codec::Zstd) if version < ZSTD_FROM => Some(ErrorCode::UnsupportedCompressionType),
+        _ => None,
+    }
+}
+
 fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Output = ProduceResponse> + use<> {
     let shard = &context.shard;
     let image = shard.image();
@@ -178,14 +223,14 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
                 _ if refused.is_some() => Err(refused.unwrap_or(ErrorCode::UnknownServerError)),
                 (Err(error), _) => Err(*error),
                 (Ok(topic), _) if topic.partition(data.index).is_none() => Err(ErrorCode::UnknownTopicOrPartition),
-                (_, None) => Err(ErrorCode::InvalidRequiredAcks),
-                (Ok(topic), _) if topic.is_internal() && !admin => Err(ErrorCode::InvalidTopicException),
+                (Ok(topic), Some(_)) if topic.is_internal() && !admin => Err(ErrorCode::InvalidTopicException),
                 (Ok(topic), _) => {
                     topic.partition(data.index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition)
                 }
             };
             let checked = checked.and_then(|key| data.records.map(|r| (key, r)).ok_or(ErrorCode::InvalidRecord));
-            match checked {
+            let shape = |records: &Bytes| refused_shape(context.version, records).filter(|_| acks.is_none());
+            match checked.and_then(|(key, records)| shape(&records).map_or(Ok((key, records)), Err)) {
                 Ok((key, records)) => {
                     let batch = Batch { place: places.len(), key, records };
                     by_shard.entry(owner(key, shard.shards)).or_default().push(batch);
@@ -202,23 +247,33 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
         .transactional_id
         .as_ref()
         .map(|id| TransactionalWriter { transactional_id: (&**id).into(), version: context.version });
-    let produce = ProduceContext { allow_zstd: context.version >= 7 };
+    let produce = ProduceContext { allow_zstd: context.version >= ZSTD_FROM };
     let limit = Duration::from_millis(request.timeout_ms.max(0) as u64).max(LEAST_TIMEOUT);
-    let calls: Vec<CallFuture<ProduceCall>> = by_shard
-        .into_iter()
-        .map(|(to, batches)| {
-            let (acks, writer) = (acks.unwrap_or(Acks::All), writer.clone());
-            let call = ProduceCall { batches, acks, context: produce, writer, timeout: limit };
-            shard.router.call(shard, to, call)
-        })
-        .collect();
+    let mut calls: Vec<CallFuture<ProduceCall>> = Vec::new();
+    let mut refusals: Vec<CallFuture<RefuseCall>> = Vec::new();
+    for (to, batches) in by_shard {
+        let writer = writer.clone();
+        match acks {
+            Some(acks) => {
+                let call = ProduceCall { batches, acks, context: produce, writer, timeout: limit };
+                calls.push(shard.router.call(shard, to, call));
+            }
+            None => refusals.push(shard.router.call(shard, to, RefuseCall { batches, writer })),
+        }
+    }
     async move {
-        for call in calls {
-            for (place, outcome) in call.await {
+        let mut take = |outcomes: Vec<(usize, Outcome)>| {
+            for (place, outcome) in outcomes {
                 if let Some(slot) = places.get_mut(place) {
                     *slot = Some(outcome);
                 }
             }
+        };
+        for call in calls {
+            take(call.await);
+        }
+        for refusal in refusals {
+            take(refusal.await);
         }
         respond(shape, places)
     }
@@ -228,11 +283,12 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
 /// one may not, and lets one producer write in it.
 fn refusal(request: &ProduceRequest) -> Option<ErrorCode> {
     let batches = request.topic_data.iter().flat_map(|t| &t.partition_data).filter_map(|p| p.records.as_ref());
-    let mut producers = batches.filter_map(transactional).map(|header| (header.producer_id, header.producer_epoch));
-    let first = producers.next()?;
-    if request.transactional_id.is_none() {
+    let mut headers = batches.filter_map(transactional).peekable();
+    if headers.peek().is_some() && request.transactional_id.is_none() {
         return Some(ErrorCode::TransactionalIdAuthorizationFailed);
     }
+    let mut producers = headers.filter(BatchHeader::has_producer).map(|h| (h.producer_id, h.producer_epoch));
+    let first = producers.next()?;
     producers.any(|other| other != first).then_some(ErrorCode::InvalidProducerIdMapping)
 }
 

@@ -8,9 +8,10 @@ use corelane_coordinator::group::reject;
 use corelane_protocol::messages::{
     TxnOffsetCommitRequest, TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
-use corelane_protocol::{ErrorCode, Str};
+use corelane_protocol::{ErrorCode, Uuid};
 
 use crate::coordinator::txn_offset_commit;
+use crate::kafka::offset_answers::{OffsetAnswers, TopicAnswers};
 use crate::kafka::request::RequestContext;
 
 /// First version that adds the group's partition to the transaction.
@@ -22,15 +23,16 @@ const LOADING_FROM: i16 = 2;
 
 pub async fn handle(context: RequestContext, mut request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
     let image = context.shard.image();
-    let asked: Vec<(Str, Vec<i32>)> = request
-        .topics
-        .iter()
-        .map(|t| (t.name.clone(), t.partitions.iter().map(|p| p.partition_index).collect()))
-        .collect();
     // The group sees what exists; the rest is answered here.
+    let mut answers = OffsetAnswers::default();
     request.topics.retain_mut(|topic| {
         let found = image.topic_named(&topic.name);
-        topic.partitions.retain(|p| found.is_some_and(|found| found.partition(p.partition_index).is_some()));
+        let is_gone = |index| found.is_none_or(|found| found.partition(index).is_none());
+        let gone: Vec<_> = topic.partitions.extract_if(.., |p| is_gone(p.partition_index)).collect();
+        if found.is_none() || !gone.is_empty() {
+            let indexes = gone.iter().map(|p| p.partition_index);
+            answers.refuse(&topic.name, Uuid::ZERO, indexes, ErrorCode::UnknownTopicOrPartition);
+        }
         !topic.partitions.is_empty()
     });
     let committed = match request.topics.is_empty() {
@@ -47,24 +49,20 @@ pub async fn handle(context: RequestContext, mut request: TxnOffsetCommitRequest
             done.unwrap_or_else(|error| reject::txn_offset_commit(&rejected, told(context.version, error)))
         }
     };
-    let code = |name: &Str, index: i32| -> i16 {
-        let of_topic = committed.topics.iter().filter(|topic| topic.name == *name);
-        let partition = of_topic.flat_map(|topic| &topic.partitions).find(|p| p.partition_index == index);
-        partition.map_or(ErrorCode::UnknownTopicOrPartition.code(), |p| p.error_code)
-    };
-    let topics = asked.iter().map(|(name, indexes)| TxnOffsetCommitResponseTopic {
-        name: name.clone(),
-        partitions: indexes
-            .iter()
-            .map(|index| TxnOffsetCommitResponsePartition {
-                partition_index: *index,
-                error_code: code(name, *index),
-                ..Default::default()
-            })
-            .collect(),
-        ..Default::default()
+    let of_group = committed.topics.into_iter().map(|topic| {
+        (topic.name, Uuid::ZERO, topic.partitions.into_iter().map(|p| (p.partition_index, p.error_code)).collect())
     });
-    TxnOffsetCommitResponse { topics: topics.collect(), ..Default::default() }
+    let partition = |(partition_index, error_code)| TxnOffsetCommitResponsePartition {
+        partition_index,
+        error_code,
+        ..Default::default()
+    };
+    let topic = |(name, _, partitions): TopicAnswers| TxnOffsetCommitResponseTopic {
+        name,
+        partitions: partitions.into_iter().map(partition).collect(),
+        ..Default::default()
+    };
+    TxnOffsetCommitResponse { topics: answers.merge(of_group).into_iter().map(topic).collect(), ..Default::default() }
 }
 
 /// What clients of a version make sense of.

@@ -15,6 +15,8 @@ pub const MAGIC: i8 = 2;
 const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 pub(crate) const ATTRIBUTES_AT: usize = 21;
+/// The bits that mean something.
+pub(crate) const KNOWN_ATTRIBUTES: i16 = 0x7f;
 
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;

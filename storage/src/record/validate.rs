@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::body::RecordBody;
 use super::codec::{Codec, CodecError, Compression, Compressor, Decompression, SLICE};
-use super::header::{ATTRIBUTES_AT, BatchError, BatchHeader, HEADER_BYTES};
+use super::header::{ATTRIBUTES_AT, BatchError, BatchHeader, HEADER_BYTES, KNOWN_ATTRIBUTES};
 use crate::model::{Offset, TimestampType};
 
 /// Records listed in an error, at most; their number may be that of a whole batch.
@@ -422,6 +422,8 @@ impl Validation {
         if !self.validated.rebuilt && before == (header.attributes, header.max_timestamp) {
             return Ok(true);
         }
+        // Kafka builds the attributes anew, from what it knows of them.
+        header.attributes &= KNOWN_ATTRIBUTES;
         let mut head = [0; HEADER_BYTES];
         header.write(&mut head);
         let crc = crc32c::crc32c(head.get(ATTRIBUTES_AT..).unwrap_or_default());
