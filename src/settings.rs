@@ -25,6 +25,7 @@ use corelane_storage::CleanerOptions;
 
 use crate::controller::Refused;
 use crate::controller::image::{ClusterImage, ResourceType, TopicImage};
+use crate::controller::names::check_name;
 use crate::node::Node;
 
 /// Bytes a second that compaction of one core reads and writes where nothing is set: at the disk's pace those who produce would
@@ -215,8 +216,15 @@ impl Settings {
         present: &Overrides,
         next: &Overrides,
     ) -> Result<(), Refused> {
+        let nameless = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));
         match kind {
-            ResourceType::Topic => validate_topic_overrides(present, next)?,
+            ResourceType::Topic if resource.is_empty() => return nameless("Default topic resources are not allowed."),
+            ResourceType::Group if resource.is_empty() => return nameless("Default group resources are not allowed."),
+            ResourceType::ClientMetrics if resource.is_empty() => return nameless("Subscription name can't be empty"),
+            ResourceType::Topic => {
+                check_name(resource).map_err(|message| Refused::new(ErrorCode::InvalidTopicException, message))?;
+                validate_topic_overrides(present, next)?;
+            }
             ResourceType::Broker => validate_broker_dynamic(next, !resource.is_empty(), &self.properties())?,
             ResourceType::Group => validate_group_overrides(present, next, &self.properties())?,
             ResourceType::ClientMetrics => validate_client_metrics_overrides(present, next)?,

@@ -10,7 +10,6 @@ use corelane_protocol::{ErrorCode, Str};
 
 use crate::controller::Refused;
 use crate::controller::image::ResourceType;
-use crate::controller::names::check_name;
 use crate::controller::requests::{ConfigChange, SetConfigs, ask};
 use crate::kafka::request::RequestContext;
 use crate::shard::Shard;
@@ -61,7 +60,7 @@ pub async fn alter(
     ask(shard, SetConfigs { kind, resource: name.to_string(), change, validate_only }).await
 }
 
-/// A resource whose configuration can change, and that is there.
+/// A type of resource whose configuration can change; a broker must be the one that is asked.
 fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Refused> {
     let invalid = |message: String| Refused::new(ErrorCode::InvalidRequest, message);
     match ResourceType::from_code(kind) {
@@ -72,19 +71,6 @@ fn alterable(shard: &Shard, kind: i8, name: &str) -> Result<ResourceType, Refuse
                 Err(invalid(format!("Unexpected broker id, expected {own}, but received {id}")))
             }
             Err(_) => Err(invalid(format!("Node id must be an integer, but it is: {name}"))),
-        },
-        Some(ResourceType::Group) if name.is_empty() => {
-            Err(invalid("Default group resources are not allowed.".to_owned()))
-        }
-        Some(ResourceType::ClientMetrics) if name.is_empty() => {
-            Err(invalid("Subscription name can't be empty".to_owned()))
-        }
-        Some(ResourceType::Topic) if name.is_empty() => {
-            Err(invalid("Default topic resources are not allowed.".to_owned()))
-        }
-        Some(ResourceType::Topic) => match check_name(name) {
-            Ok(()) => Ok(ResourceType::Topic),
-            Err(message) => Err(Refused::new(ErrorCode::InvalidTopicException, message)),
         },
         Some(kind) => Ok(kind),
         None => Err(invalid(format!("Unsupported resource type: {kind}"))),
