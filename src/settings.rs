@@ -17,7 +17,7 @@ use corelane_config::{
     Alteration, BrokerConfig, BrokerProperties, ConfigEntry, ConfigError, GroupProperties, Overrides, Scope,
     TopicConfig,
 };
-use corelane_coordinator::group::GroupConfig;
+use corelane_coordinator::group::{Assignor, ConsumerGroupConfig, GroupConfig};
 use corelane_coordinator::share::ShareConfig;
 use corelane_coordinator::txn::TxnConfig;
 use corelane_protocol::ErrorCode;
@@ -94,6 +94,10 @@ impl Settings {
             offsets_retention_ms: offsets.retention_ms,
             offsets_retention_check_interval_ms: offsets.retention_check_interval_ms,
             offset_metadata_max_bytes: offsets.metadata_max_bytes.max(0) as usize,
+            consumer: ConsumerGroupConfig {
+                max_size: group.consumer_max_size.max(1) as usize,
+                assignors: group.consumer_assignors.iter().filter_map(|name| Assignor::named(name)).collect(),
+            },
             ..GroupConfig::default()
         }
     }

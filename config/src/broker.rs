@@ -114,13 +114,17 @@ pub struct CleanerSettings {
     pub bytes_per_second: Option<u64>,
 }
 
-/// Bounds of the classic group protocol.
+/// Bounds of groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupSettings {
     pub initial_rebalance_delay_ms: i32,
     pub min_session_timeout_ms: i32,
     pub max_session_timeout_ms: i32,
     pub max_size: i32,
+    /// Members of one group of the consumer protocol.
+    pub consumer_max_size: i32,
+    /// Names of assignors, each of which there is.
+    pub consumer_assignors: Vec<String>,
 }
 
 /// What happens when the disk fills. Bytes; `None`: by the size of the disk.
@@ -225,6 +229,8 @@ impl BrokerConfig {
                 min_session_timeout_ms: r.int("group.min.session.timeout.ms")?,
                 max_session_timeout_ms: r.int("group.max.session.timeout.ms")?,
                 max_size: r.int("group.max.size")?,
+                consumer_max_size: r.int("group.consumer.max.size")?,
+                consumer_assignors: r.assignors("group.consumer.assignors")?,
             },
             space: SpaceSettings {
                 min_free_bytes: r.long("storage.min.free.bytes")?.map(i64::unsigned_abs),
@@ -331,6 +337,16 @@ impl Reader<'_> {
 
     fn int(&self, name: &str) -> Result<i32, Wrong> {
         i32::try_from(self.need(name)?).map_err(|_| wrong(name, "Not a number of type INT"))
+    }
+
+    /// Kafka also takes names of classes, which there are none of here.
+    fn assignors(&self, name: &str) -> Result<Vec<String>, Wrong> {
+        let names = self.value(name)?.map(|value| value.items().to_vec()).unwrap_or_default();
+        match names.iter().find(|name| !["uniform", "range"].contains(&name.as_str())) {
+            Some(other) => Err(wrong(name, format!("{other:?} is no assignor: there are uniform and range"))),
+            None if names.is_empty() => Err(wrong(name, "at least one assignor is needed")),
+            None => Ok(names),
+        }
     }
 
     fn double(&self, name: &str) -> Result<f64, Wrong> {

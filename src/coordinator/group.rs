@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use core_pinning::task::{Queue, spawn};
 use corelane_coordinator::Now;
@@ -16,9 +17,11 @@ use corelane_storage::model::Offset;
 use corelane_storage::record::{BatchHeader, TransactionMarker};
 use hashbrown::HashMap;
 
+use super::group_view::{ImageTopics, ShardSettings};
 use super::host::{Host, Machine, Work, time};
 use super::replay::{Found, replay};
 use super::verification::{VerifyTransaction, verify_transaction};
+use crate::controller::image::ClusterImage;
 use crate::partition::{Marker, Partition};
 use crate::shard::Shard;
 
@@ -71,11 +74,12 @@ impl From<Effects> for Work<GroupCoordinator> {
 }
 
 impl GroupPartition {
-    pub fn start(partition: Rc<Partition>, config: GroupConfig) -> Rc<GroupPartition> {
+    pub fn start(shard: &Rc<Shard>, partition: Rc<Partition>, config: GroupConfig) -> Rc<GroupPartition> {
         let group = Rc::new(GroupPartition { host: Host::new(partition), ends: RefCell::default() });
         let (loading, writing, timing) = (group.clone(), group.clone(), group.clone());
+        let shard = shard.clone();
         group.host.keep(vec![
-            spawn(Queue::Replicate, "group loading", async move { loading.load(config).await }),
+            spawn(Queue::Replicate, "group loading", async move { loading.load(&shard, config).await }),
             spawn(Queue::Serve, "group writes", async move { writing.host.follow_writes(|| {}).await }),
             spawn(Queue::Serve, "group timers", async move { timing.host.keep_time(async || {}).await }),
         ]);
@@ -116,8 +120,19 @@ impl GroupPartition {
         self.host.advance(|machine| machine.topics_deleted(time(), topics));
     }
 
-    async fn load(self: Rc<Self>, config: GroupConfig) {
-        self.host.loaded(self.replay(GroupCoordinator::new(config)).await);
+    /// A new version of the cluster's topics: those of these names were created, changed or deleted.
+    pub fn take_topics(&self, image: &Arc<ClusterImage>, changed: &[Str]) {
+        self.host.change(|machine| machine.set_topics(Rc::new(ImageTopics(image.clone())), changed));
+    }
+
+    async fn load(self: Rc<Self>, shard: &Rc<Shard>, config: GroupConfig) {
+        let mut machine = GroupCoordinator::new(config);
+        machine.set_consumer_settings(Rc::new(ShardSettings::of(shard)));
+        let replayed = self.replay(machine).await.map(|mut machine| {
+            machine.set_topics(Rc::new(ImageTopics(shard.image())), &[]);
+            machine
+        });
+        self.host.loaded(replayed);
     }
 
     async fn replay(&self, mut machine: GroupCoordinator) -> Result<GroupCoordinator, String> {

@@ -4,6 +4,7 @@
 //! to that partition, and is answered when they are applied. After a start the same records rebuild the machine.
 
 mod group;
+mod group_view;
 mod host;
 mod markers;
 mod replay;
@@ -76,11 +77,12 @@ impl Coordinators {
 
     /// Starts the coordinators of new partitions of `__consumer_offsets`, `__transaction_state` and `__share_group_state`, and lets
     /// what is stored of deleted topics go.
-    pub fn take_image(&self, shard: &Rc<Shard>, image: &ClusterImage, touched: &[TopicId]) {
-        let mut deleted = Vec::new();
+    pub fn take_image(&self, shard: &Rc<Shard>, image: &Arc<ClusterImage>, touched: &[TopicId]) {
+        let (mut deleted, mut changed) = (Vec::new(), Vec::new());
         for id in touched {
             match image.topic(*id) {
                 Some(topic) => {
+                    changed.push(topic.wire_name());
                     self.names.borrow_mut().insert(*id, topic.name.clone());
                     if &*topic.name == OFFSETS_TOPIC {
                         self.start_groups(shard, topic);
@@ -96,6 +98,10 @@ impl Coordinators {
                     .extend(self.names.borrow_mut().remove(id).map(|name| (Str::from(name.to_string()), Uuid(id.0)))),
             }
         }
+        changed.extend(deleted.iter().map(|(name, _): &(Str, Uuid)| name.clone()));
+        if !changed.is_empty() {
+            self.all().iter().for_each(|group| group.take_topics(image, &changed));
+        }
         if !deleted.is_empty() {
             self.all().iter().for_each(|group| group.topics_deleted(&deleted));
             let deleted: Vec<Uuid> = deleted.into_iter().map(|(_, id)| id).collect();
@@ -107,7 +113,7 @@ impl Coordinators {
         for index in 0..topic.partitions {
             let Some(partition) = shard.partitions.get(topic.key(index)) else { continue };
             let mut groups = self.groups.borrow_mut();
-            groups.entry(index).or_insert_with(|| GroupPartition::start(partition, shard.config.groups()));
+            groups.entry(index).or_insert_with(|| GroupPartition::start(shard, partition, shard.config.groups()));
         }
     }
 

@@ -70,8 +70,6 @@ impl Shard {
         self.image.borrow().clone()
     }
 
-    // The coordinators of consumer and share groups ask for it.
-    #[allow(dead_code)]
     /// What is in force for a group: its own settings, else the broker's.
     pub fn group_properties(&self, group: &str) -> Rc<GroupProperties> {
         self.config.group(&self.image.borrow(), group)

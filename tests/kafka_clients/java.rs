@@ -33,6 +33,11 @@ checks! {
         cluster_log_dirs_and_features_are_described
         groups_are_listed_described_and_deleted
         config_resources_are_listed;
+    "ConsumerGroupChecks":
+        members_share_commit_and_take_over
+        pattern_of_the_broker_takes_in_topics_that_come
+        static_member_keeps_its_partitions
+        topics_grow_and_intervals_are_the_groups;
     "TransactionChecks":
         committed_is_seen_and_aborted_is_not
         open_transaction_holds_readers_back

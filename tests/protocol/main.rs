@@ -5,6 +5,7 @@ mod cluster;
 mod config_audit;
 mod configs;
 mod connections;
+mod consumer_groups;
 mod fetch;
 mod fetch_waits;
 mod frames;

@@ -43,7 +43,8 @@ impl GroupCoordinator {
                 described.group_state = Str::from_static("Dead");
                 if context.api_version >= GROUP_ID_NOT_FOUND_FROM {
                     described.error_code = ErrorCode::GroupIdNotFound.code();
-                    described.error_message = Some(Str::from(format!("Group {group_id} not found.")));
+                    let why = if self.groups.contains_key(group_id) { "is not a classic group" } else { "not found" };
+                    described.error_message = Some(Str::from(format!("Group {group_id} {why}.")));
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! What can be set about consumer groups.
 
-use corelane_protocol::Str;
-use hashbrown::HashMap;
+use std::fmt;
 
 use super::modern::assignor::Assignor;
 use super::streams::StreamsSettings;
@@ -30,34 +29,13 @@ pub struct GroupConfig {
     pub streams: StreamsSettings,
 }
 
-/// Settings of groups of the consumer protocol (KIP-848).
+/// Settings of groups of the consumer protocol (KIP-848), the same for all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerGroupConfig {
     /// `group.consumer.max.size`: members of one group.
     pub max_size: usize,
-    /// `group.consumer.session.timeout.ms`
-    pub session_timeout_ms: i32,
-    /// `group.consumer.heartbeat.interval.ms`
-    pub heartbeat_interval_ms: i32,
-    /// `group.consumer.assignment.interval.ms`
-    pub assignment_interval_ms: i64,
     /// `group.consumer.assignors`: the first one serves members who ask for none.
     pub assignors: Vec<Assignor>,
-    /// `group.consumer.regex.refresh.interval.ms`
-    pub regex_refresh_interval_ms: i64,
-    /// What is set for groups of their own.
-    pub overrides: HashMap<Str, ConsumerGroupOverrides>,
-}
-
-/// What may be set for one group (resource type GROUP).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConsumerGroupOverrides {
-    /// `consumer.session.timeout.ms`
-    pub session_timeout_ms: Option<i32>,
-    /// `consumer.heartbeat.interval.ms`
-    pub heartbeat_interval_ms: Option<i32>,
-    /// `consumer.assignment.interval.ms`
-    pub assignment_interval_ms: Option<i64>,
 }
 
 impl ConsumerGroupConfig {
@@ -66,35 +44,42 @@ impl ConsumerGroupConfig {
     }
 }
 
-impl GroupConfig {
-    fn overridden<T>(&self, group: &str, of: impl Fn(&ConsumerGroupOverrides) -> Option<T>) -> Option<T> {
-        self.consumer.overrides.get(group).and_then(of)
-    }
-
-    pub(crate) fn consumer_session_timeout_ms(&self, group: &str) -> i32 {
-        self.overridden(group, |config| config.session_timeout_ms).unwrap_or(self.consumer.session_timeout_ms)
-    }
-
-    pub(crate) fn consumer_heartbeat_interval_ms(&self, group: &str) -> i32 {
-        self.overridden(group, |config| config.heartbeat_interval_ms).unwrap_or(self.consumer.heartbeat_interval_ms)
-    }
-
-    pub(crate) fn consumer_assignment_interval_ms(&self, group: &str) -> i64 {
-        self.overridden(group, |config| config.assignment_interval_ms).unwrap_or(self.consumer.assignment_interval_ms)
+impl Default for ConsumerGroupConfig {
+    fn default() -> ConsumerGroupConfig {
+        ConsumerGroupConfig { max_size: i32::MAX as usize, assignors: vec![Assignor::Uniform, Assignor::Range] }
     }
 }
 
-impl Default for ConsumerGroupConfig {
-    fn default() -> ConsumerGroupConfig {
-        ConsumerGroupConfig {
-            max_size: i32::MAX as usize,
+/// Settings of one consumer group: `consumer.*` of the group, or else `group.consumer.*` of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerGroupSettings {
+    /// `session.timeout.ms`
+    pub session_timeout_ms: i32,
+    /// `heartbeat.interval.ms`
+    pub heartbeat_interval_ms: i32,
+    /// `assignment.interval.ms`: between two assignments of one group.
+    pub assignment_interval_ms: i32,
+}
+
+impl Default for ConsumerGroupSettings {
+    fn default() -> ConsumerGroupSettings {
+        ConsumerGroupSettings {
             session_timeout_ms: 45_000,
             heartbeat_interval_ms: 5_000,
             assignment_interval_ms: 1_000,
-            assignors: vec![Assignor::Uniform, Assignor::Range],
-            regex_refresh_interval_ms: 600_000,
-            overrides: HashMap::new(),
         }
+    }
+}
+
+/// The settings in force: a group may have some of its own.
+pub trait ConsumerSettings: fmt::Debug {
+    fn of(&self, group: &str) -> ConsumerGroupSettings;
+}
+
+/// The same for every group.
+impl ConsumerSettings for ConsumerGroupSettings {
+    fn of(&self, _: &str) -> ConsumerGroupSettings {
+        *self
     }
 }
 

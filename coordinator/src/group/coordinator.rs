@@ -6,6 +6,7 @@ use corelane_protocol::Str;
 
 use super::GroupConfig;
 use super::classic::ClassicGroup;
+use super::config::{ConsumerGroupSettings, ConsumerSettings};
 use super::consumer::group::ConsumerGroupState;
 use super::env::{Env, TimerKey};
 use super::modern::topics::{Catalog, Topics};
@@ -35,6 +36,7 @@ pub struct GroupCoordinator {
     pub(super) writes: WriteLog,
     pub(super) sweep: Sweep,
     pub(super) catalog: Catalog,
+    consumer_settings: Rc<dyn ConsumerSettings>,
     share_settings: Rc<dyn ShareSettings>,
     next_token: u64,
     next_incarnation: u64,
@@ -67,11 +69,17 @@ impl GroupCoordinator {
             writes: WriteLog::default(),
             sweep: Sweep::default(),
             catalog: Catalog::default(),
+            consumer_settings: Rc::new(ConsumerGroupSettings::default()),
             share_settings: Rc::new(ShareGroupSettings::default()),
             next_token: 0,
             next_incarnation: 0,
             next_order: 0,
         }
+    }
+
+    /// What is in force for consumer groups; asked whenever it matters.
+    pub fn set_consumer_settings(&mut self, settings: Rc<dyn ConsumerSettings>) {
+        self.consumer_settings = settings;
     }
 
     /// What is in force for share groups; asked whenever it matters.
@@ -179,6 +187,7 @@ impl GroupCoordinator {
         let env = Env {
             now,
             config: &self.config,
+            consumer_settings: &*self.consumer_settings,
             share_settings: &*self.share_settings,
             catalog: &mut self.catalog,
             timers: &mut self.timers,

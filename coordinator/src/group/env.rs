@@ -5,6 +5,7 @@ use corelane_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use corelane_protocol::{EncodeError, ErrorCode, Str};
 
 use super::GroupConfig;
+use super::config::ConsumerSettings;
 use super::modern::topics::Catalog;
 use super::outcome::{Completed, Effects, Response, WaitToken, Write, WriteId};
 use super::reject;
@@ -46,6 +47,7 @@ pub(crate) struct JoinWaiter {
 pub(crate) struct Env<'a> {
     pub(crate) now: Now,
     pub(crate) config: &'a GroupConfig,
+    pub(crate) consumer_settings: &'a dyn ConsumerSettings,
     pub(crate) share_settings: &'a dyn ShareSettings,
     pub(crate) catalog: &'a mut Catalog,
     pub(crate) timers: &'a mut TimerQueue<TimerKey>,

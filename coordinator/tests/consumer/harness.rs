@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use corelane_coordinator::group::{
-    Effects, GroupConfig, GroupCoordinator, Outcome, Reply, RequestContext, Response, Topic, Topics, WaitToken, Write,
+    ConsumerGroupSettings, Effects, GroupConfig, GroupCoordinator, Outcome, Reply, RequestContext, Response, Topic,
+    Topics, WaitToken, Write,
 };
 use corelane_coordinator::{CoordinatorRecord, Now};
 use corelane_protocol::messages::*;
@@ -16,7 +17,6 @@ pub const GROUP: &str = "g";
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     pub topics: BTreeMap<String, (Uuid, i32)>,
-    version: i64,
 }
 
 impl Topics for Cluster {
@@ -32,10 +32,6 @@ impl Topics for Cluster {
 
     fn each_name(&self, visit: &mut dyn FnMut(&str)) {
         self.topics.keys().for_each(|name| visit(name));
-    }
-
-    fn version(&self) -> i64 {
-        self.version
     }
 }
 
@@ -163,11 +159,17 @@ impl Default for Harness {
     }
 }
 
+/// A new one that assigns whenever it may.
+pub fn machine(config: &GroupConfig) -> GroupCoordinator {
+    let mut machine = GroupCoordinator::new(config.clone());
+    machine.set_consumer_settings(Rc::new(ConsumerGroupSettings { assignment_interval_ms: 0, ..Default::default() }));
+    machine
+}
+
 impl Harness {
-    pub fn new(mut config: GroupConfig) -> Harness {
-        config.consumer.assignment_interval_ms = 0;
+    pub fn new(config: GroupConfig) -> Harness {
         let now = Now { mono_ms: 5_000, wall_ms: 1_700_000_000_000 };
-        let mut machine = GroupCoordinator::new(config.clone());
+        let mut machine = machine(&config);
         assert_eq!(machine.finish_loading(now), Effects::default());
         Harness {
             machine,
@@ -188,7 +190,6 @@ impl Harness {
             0 => drop(self.cluster.topics.remove(name)),
             _ => drop(self.cluster.topics.insert(name.to_owned(), (topic_id(name), partitions))),
         }
-        self.cluster.version += 1;
         let name = Str::from(name.to_owned());
         self.machine.set_topics(Rc::new(self.cluster.clone()), &[name]);
     }
@@ -326,7 +327,7 @@ impl Harness {
     }
 
     pub fn replayed(&self) -> GroupCoordinator {
-        let mut machine = GroupCoordinator::new(self.config.clone());
+        let mut machine = machine(&self.config);
         for record in &self.log {
             machine.replay(self.now, record.key.clone(), record.value.clone(), None).unwrap();
         }

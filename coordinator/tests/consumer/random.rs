@@ -7,7 +7,7 @@ use corelane_protocol::messages::ConsumerGroupHeartbeatResponse;
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use proptest::prelude::*;
 
-use crate::harness::{Consumer, GROUP, Harness, Ticket, consumer};
+use crate::harness::{Consumer, GROUP, Harness, Ticket, consumer, machine};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -160,7 +160,7 @@ impl World {
 }
 
 fn replayed_prefix(harness: &Harness, records: usize) -> GroupCoordinator {
-    let mut machine = GroupCoordinator::new(harness.config.clone());
+    let mut machine = machine(&harness.config);
     for record in &harness.log[..records] {
         machine.replay(harness.now, record.key.clone(), record.value.clone(), None).unwrap();
     }

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use corelane_coordinator::group::ConsumerGroupSettings;
 use corelane_protocol::{ErrorCode, Str};
 
 use crate::harness::{Consumer, Harness, Owned, consumer};
@@ -54,14 +56,8 @@ fn watch(harness: &mut Harness, consumers: &mut [Consumer], kept: &BTreeMap<Str,
 #[test]
 fn assignments_are_not_made_more_often_than_the_interval_says() {
     let mut harness = Harness::default();
-    harness.machine.set_group_overrides(
-        &Str::from("g"),
-        corelane_coordinator::group::ConsumerGroupOverrides {
-            assignment_interval_ms: Some(1_000),
-            heartbeat_interval_ms: Some(7_000),
-            ..Default::default()
-        },
-    );
+    let settings = ConsumerGroupSettings { heartbeat_interval_ms: 7_000, ..Default::default() };
+    harness.machine.set_consumer_settings(Rc::new(settings));
     harness.topic("orders", 4);
     let mut first = consumer("a", &["orders"]);
     assert_eq!(harness.call(1, &first.request()).heartbeat_interval_ms, 7_000);

@@ -62,10 +62,6 @@ impl Topics for TestTopics {
     fn each_name(&self, visit: &mut dyn FnMut(&str)) {
         self.0.keys().for_each(|name| visit(name));
     }
-
-    fn version(&self) -> i64 {
-        0
-    }
 }
 
 /// What a consumer is made of.

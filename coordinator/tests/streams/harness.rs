@@ -31,10 +31,6 @@ impl Topics for Cluster {
     fn each_name(&self, visit: &mut dyn FnMut(&str)) {
         self.0.keys().for_each(|name| visit(name));
     }
-
-    fn version(&self) -> i64 {
-        0
-    }
 }
 
 pub struct Harness {

@@ -17,33 +17,35 @@ pub async fn handle(context: RequestContext, request: ApiVersionsRequest) -> Api
     ApiVersionsResponse {
         api_keys: served(),
         // Earlier versions cannot say that a feature may be off (KAFKA-17492).
-        supported_features: if context.version >= 4 { vec![supported()] } else { Vec::new() },
+        supported_features: if context.version >= 4 { supported() } else { Vec::new() },
         finalized_features_epoch: 0,
-        finalized_features: vec![finalized()],
+        finalized_features: finalized(),
         ..Default::default()
     }
 }
 
-/// Level of transactions (KIP-890): clients that know it let every transaction raise their epoch, others are served as before.
-const TRANSACTION_VERSION: &str = "transaction.version";
-const TRANSACTION_VERSION_LEVEL: i16 = 2;
+/// Features and their levels. Clients that know `transaction.version` 2 (KIP-890) let every transaction raise their epoch, others
+/// are served as before. `group.version` 1 says that there are groups of KIP-848.
+const FEATURES: [(&str, i16); 2] = [("transaction.version", 2), ("group.version", 1)];
 
-fn supported() -> ApiVersionsResponseSupportedFeatureKey {
-    ApiVersionsResponseSupportedFeatureKey {
-        name: Str::from_static(TRANSACTION_VERSION),
+fn supported() -> Vec<ApiVersionsResponseSupportedFeatureKey> {
+    let feature = |(name, level)| ApiVersionsResponseSupportedFeatureKey {
+        name: Str::from_static(name),
         min_version: 0,
-        max_version: TRANSACTION_VERSION_LEVEL,
+        max_version: level,
         ..Default::default()
-    }
+    };
+    FEATURES.map(feature).into()
 }
 
-fn finalized() -> ApiVersionsResponseFinalizedFeatureKey {
-    ApiVersionsResponseFinalizedFeatureKey {
-        name: Str::from_static(TRANSACTION_VERSION),
-        min_version_level: TRANSACTION_VERSION_LEVEL,
-        max_version_level: TRANSACTION_VERSION_LEVEL,
+fn finalized() -> Vec<ApiVersionsResponseFinalizedFeatureKey> {
+    let feature = |(name, level)| ApiVersionsResponseFinalizedFeatureKey {
+        name: Str::from_static(name),
+        min_version_level: level,
+        max_version_level: level,
         ..Default::default()
-    }
+    };
+    FEATURES.map(feature).into()
 }
 
 /// KIP-511: letters and digits, and `-` and `.` between them.

@@ -53,8 +53,6 @@ pub(crate) struct TargetEpoch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) topics: BTreeSet<Str>,
-    /// Of the topics that it was matched with.
-    pub(crate) version: i64,
     /// Wall clock.
     pub(crate) at_ms: i64,
 }
@@ -95,7 +93,8 @@ impl Change {
             Change::Regex(regex, value) => {
                 let value = value.as_deref().map(|resolved| ConsumerGroupRegularExpressionValue {
                     topics: resolved.topics.iter().cloned().collect(),
-                    version: resolved.version,
+                    // Older than any version of the topics that Kafka counts: it would match again.
+                    version: 0,
                     timestamp: resolved.at_ms,
                     ..Default::default()
                 });

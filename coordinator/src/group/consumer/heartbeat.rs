@@ -54,7 +54,7 @@ impl ConsumerGroup {
             regex_change_counts: false,
         };
         let after = self.serve(env, batch, asked)?;
-        self.start_session(env, &member_id, env.config.consumer_session_timeout_ms(&self.id));
+        self.start_session(env, &member_id, env.consumer_settings.of(&self.id).session_timeout_ms);
         let is_full = request.rebalance_timeout_ms != -1
             && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
             && request.topic_partitions.is_some();
@@ -62,7 +62,7 @@ impl ConsumerGroup {
         Ok(ConsumerGroupHeartbeatResponse {
             member_id: Some(member_id),
             member_epoch: after.epoch,
-            heartbeat_interval_ms: env.config.consumer_heartbeat_interval_ms(&self.id),
+            heartbeat_interval_ms: env.consumer_settings.of(&self.id).heartbeat_interval_ms,
             assignment: tell.then(|| told(&after.assigned)),
             ..Default::default()
         })

@@ -15,6 +15,9 @@ use crate::group::refusal::Refusal;
 
 /// Time between two resolutions of a group's expressions at the least.
 const MIN_INTERVAL_MS: i64 = 10_000;
+/// Time after which expressions are resolved again in any case. (Kafka: `group.consumer.regex.refresh.interval.ms`, which it does
+/// not show.)
+const MAX_INTERVAL_MS: i64 = 600_000;
 
 /// What a member did to its regular expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ impl ConsumerGroup {
         if last.is_some_and(|last| env.now.wall_ms <= last.saturating_add(MIN_INTERVAL_MS)) {
             return;
         }
-        let is_old = |last: i64| env.now.wall_ms > last.saturating_add(env.config.consumer.regex_refresh_interval_ms);
+        let is_old = |last: i64| env.now.wall_ms > last.saturating_add(MAX_INTERVAL_MS);
         let due = self.regexes.len() != self.resolved.len()
             || self.creations_seen != Some(env.catalog.creations)
             || last.is_none_or(is_old);
@@ -69,12 +72,12 @@ impl ConsumerGroup {
     pub(super) fn resolve_regexes(&mut self, env: &mut Env<'_>, batch: &mut Batch) {
         let regexes: Vec<Str> = self.regexes.keys().cloned().collect();
         let matched = match_topics(env, &regexes);
-        let (version, at_ms) = (env.catalog.topics.version(), env.now.wall_ms);
+        let at_ms = env.now.wall_ms;
         let mut bump = false;
         for (regex, topics) in regexes.into_iter().zip(matched) {
             let none = BTreeSet::new();
             bump |= self.resolved.get(&regex).map_or(&none, |resolved| &resolved.topics) != &topics;
-            self.change(batch, Change::Regex(regex, Some(Arc::new(Resolved { topics, version, at_ms }))));
+            self.change(batch, Change::Regex(regex, Some(Arc::new(Resolved { topics, at_ms }))));
         }
         self.creations_seen = Some(env.catalog.creations);
         let topics_hash = env.catalog.group_hash(self.readers.keys());

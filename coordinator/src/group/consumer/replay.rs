@@ -73,7 +73,7 @@ impl GroupCoordinator {
                 let (key, value) = read::<ConsumerGroupRegularExpressionKey>(key, value)?;
                 let resolved = value.map(|value| {
                     let topics = value.topics.iter().map(Str::detach).collect();
-                    Arc::new(Resolved { topics, version: value.version, at_ms: value.timestamp })
+                    Arc::new(Resolved { topics, at_ms: value.timestamp })
                 });
                 (key.group_id, Change::Regex(key.regular_expression.detach(), resolved))
             }

@@ -15,14 +15,15 @@ use super::leave::{Leave, left, refused};
 use super::member::{JOINING, LEAVING, LEAVING_FOR_A_WHILE};
 use super::sessions::Due;
 use crate::Now;
+use crate::group::RequestContext;
 use crate::group::coordinator::GroupCoordinator;
 use crate::group::leave;
 use crate::group::modern::assignor::Assignor;
 use crate::group::outcome::{Effects, Outcome, Response};
 use crate::group::refusal::Refusal;
+use crate::group::state::GroupState;
 use crate::group::table::Group;
 use crate::group::writes::Undo;
-use crate::group::{ConsumerGroupOverrides, RequestContext};
 
 /// From this version on members make their ids themselves.
 const MEMBER_ID_FROM: i16 = 1;
@@ -149,8 +150,11 @@ impl GroupCoordinator {
     fn open_consumer_group(&mut self, group_id: &Str, batch: &mut Batch) -> Result<(), Refusal> {
         match self.groups.get(group_id) {
             Some(Group::Consumer(_)) => return Ok(()),
-            Some(Group::Classic(group)) if !self.groups.get(group_id).is_some_and(Group::is_empty) => {
-                return Err(not_a_consumer_group(&group.id));
+            Some(Group::Classic(group)) if !group.is_in(GroupState::Empty) => {
+                let message = format!(
+                    "Cannot upgrade classic group {group_id} to consumer group because online upgrade is disabled."
+                );
+                return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
             }
             Some(Group::Classic(_)) => {
                 if let Some(classic) = self.groups.remove(group_id) {
@@ -257,15 +261,6 @@ impl GroupCoordinator {
             }
         }
         self.write_batch(now, group_id, batch, out);
-    }
-
-    /// What is set for one group, in place of what was.
-    pub fn set_group_overrides(&mut self, group: &Str, overrides: ConsumerGroupOverrides) {
-        if overrides == ConsumerGroupOverrides::default() {
-            self.config.consumer.overrides.remove(group);
-        } else {
-            self.config.consumer.overrides.insert(group.detach(), overrides);
-        }
     }
 }
 

@@ -80,7 +80,7 @@ impl ConsumerGroup {
             .filter(|(id, _)| !self.timers.contains_key(*id))
             .map(|(id, subscription)| {
                 let session = subscription.classic.as_ref().map(|classic| classic.session_timeout_ms);
-                let session = session.unwrap_or_else(|| env.config.consumer_session_timeout_ms(&self.id));
+                let session = session.unwrap_or_else(|| env.consumer_settings.of(&self.id).session_timeout_ms);
                 (id.clone(), session, subscription.rebalance_timeout_ms)
             })
             .collect();

@@ -17,7 +17,7 @@ impl ConsumerGroup {
     /// Makes the target of the group's epoch, unless the last one was made too short a time ago.
     pub(super) fn maybe_assign(&mut self, env: &mut Env<'_>, batch: &mut Batch) {
         let TargetEpoch { epoch, made_at_ms } = self.target_epoch;
-        let interval_ms = env.config.consumer_assignment_interval_ms(&self.id);
+        let interval_ms = i64::from(env.consumer_settings.of(&self.id).assignment_interval_ms);
         let is_time = made_at_ms == 0 || interval_ms == 0 || env.now.wall_ms >= made_at_ms.saturating_add(interval_ms);
         if epoch < self.epoch.epoch && is_time {
             self.assign(env, batch);

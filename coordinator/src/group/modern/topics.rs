@@ -20,8 +20,6 @@ pub trait Topics: fmt::Debug {
     fn named(&self, name: &str) -> Option<Topic>;
     fn with_id(&self, id: Uuid) -> Option<Topic>;
     fn each_name(&self, visit: &mut dyn FnMut(&str));
-    /// Grows with every change.
-    fn version(&self) -> i64;
 }
 
 /// A cluster without topics.
@@ -38,10 +36,6 @@ impl Topics for NoTopics {
     }
 
     fn each_name(&self, _: &mut dyn FnMut(&str)) {}
-
-    fn version(&self) -> i64 {
-        0
-    }
 }
 
 /// The topics, and the hashes that were made of them.

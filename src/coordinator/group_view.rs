@@ -1,0 +1,66 @@
+//! What the group coordinators see of the cluster: its topics, and the settings of groups.
+
+use std::fmt;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use corelane_coordinator::group::{ConsumerGroupSettings, ConsumerSettings, Topic, Topics};
+use corelane_protocol::Uuid;
+use corelane_storage::model::TopicId;
+
+use crate::controller::image::{ClusterImage, TopicImage};
+use crate::shard::Shard;
+
+/// The topics of one image.
+pub struct ImageTopics(pub Arc<ClusterImage>);
+
+impl fmt::Debug for ImageTopics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.topics().map(|topic| &topic.name)).finish()
+    }
+}
+
+fn topic(image: &TopicImage) -> Topic {
+    Topic { id: image.uuid(), name: image.wire_name(), partitions: image.partitions as i32 }
+}
+
+impl Topics for ImageTopics {
+    fn named(&self, name: &str) -> Option<Topic> {
+        self.0.topic_named(name).map(|image| topic(image))
+    }
+
+    fn with_id(&self, id: Uuid) -> Option<Topic> {
+        self.0.topic(TopicId(id.0)).map(|image| topic(image))
+    }
+
+    fn each_name(&self, visit: &mut dyn FnMut(&str)) {
+        self.0.topics().for_each(|topic| visit(&topic.name));
+    }
+}
+
+/// The settings that are in force on a shard.
+pub struct ShardSettings(Weak<Shard>);
+
+impl ShardSettings {
+    pub fn of(shard: &Rc<Shard>) -> ShardSettings {
+        ShardSettings(Rc::downgrade(shard))
+    }
+}
+
+impl fmt::Debug for ShardSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ShardSettings")
+    }
+}
+
+impl ConsumerSettings for ShardSettings {
+    fn of(&self, group: &str) -> ConsumerGroupSettings {
+        let Some(shard) = self.0.upgrade() else { return ConsumerGroupSettings::default() };
+        let consumer = &shard.group_properties(group).consumer;
+        ConsumerGroupSettings {
+            session_timeout_ms: consumer.session_timeout_ms,
+            heartbeat_interval_ms: consumer.heartbeat_interval_ms,
+            assignment_interval_ms: consumer.assignment_interval_ms,
+        }
+    }
+}
