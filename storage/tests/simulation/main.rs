@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod compacted;
+mod directed;
 mod life;
 mod model;
 mod seed;
