@@ -188,7 +188,6 @@ impl Settings {
     }
 
     /// What is in force for a group as of `image`.
-    #[allow(dead_code)]
     pub fn group(&self, image: &ClusterImage, group: &str) -> Rc<GroupProperties> {
         match image.config(ResourceType::Group, group) {
             Some(overrides) => Rc::new(GroupProperties::resolve(overrides, &self.properties())),

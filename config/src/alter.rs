@@ -12,6 +12,13 @@ use crate::topic::effective;
 use crate::value::{Value, permit};
 use std::collections::BTreeSet;
 
+/// What Kafka's tools set while they move replicas; in no table, because Kafka has them only then.
+const THROTTLES: [&str; 3] = [
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+
 /// Kafka's operations of IncrementalAlterConfigs, by their wire codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
@@ -136,6 +143,9 @@ fn find(scope: Scope, name: &str) -> Result<&'static Setting, ConfigError> {
         let hint = hint.map_or_else(String::new, |n| format!(" (did you mean {n}?)"));
         match scope {
             Scope::Topic => ConfigError::InvalidConfig(format!("Unknown topic config name: {name}{hint}")),
+            Scope::Broker if THROTTLES.contains(&name) => ConfigError::InvalidConfig(format!(
+                "{name} cannot be set: there is no replication between nodes in this version, so nothing to throttle"
+            )),
             Scope::Broker => ConfigError::InvalidConfig(format!("Unknown broker config name: {name}{hint}")),
             Scope::Group => ConfigError::InvalidConfig(format!("Unknown group config name: {name}{hint}")),
             Scope::ClientMetrics => {
@@ -326,6 +336,8 @@ mod tests {
             validate_broker_dynamic(&map(&[(name, value)]), true, &broker).map_err(|e| e.to_string())
         };
         check("background.threads", "10").unwrap();
+        let e = check("leader.replication.throttled.rate", "1000").unwrap_err();
+        assert!(e.ends_with("so nothing to throttle"), "{e}");
         for (name, value) in [("background.threads", "11"), ("queued.max.requests", "500")] {
             let Status::Fixed(why) = Scope::Broker.find(name).unwrap().status else { panic!("{name} is fixed") };
             let e = check(name, value).unwrap_err();
