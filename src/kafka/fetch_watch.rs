@@ -89,6 +89,13 @@ impl ShardCall for CancelWatch {
     }
 }
 
+/// Ends a wait on shard `to`. On this shard it has gone with its future.
+pub fn cancel_watch(shard: &Rc<Shard>, to: ShardId, id: u64) {
+    if to != shard.id {
+        drop(shard.router.call(shard, to, CancelWatch { id }));
+    }
+}
+
 /// A watch on shard `to`, from the shard of the connection. Ends with what was read, if it reads; dropping cancels it.
 pub struct Watch {
     shard: Rc<Shard>,
@@ -119,9 +126,8 @@ impl Future for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // On this shard it has gone with its future.
-        if !self.over && self.to != self.shard.id {
-            drop(self.shard.router.call(&self.shard, self.to, CancelWatch { id: self.id }));
+        if !self.over {
+            cancel_watch(&self.shard, self.to, self.id);
         }
     }
 }

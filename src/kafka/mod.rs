@@ -15,6 +15,7 @@ mod offset_answers;
 mod operations;
 pub mod request;
 pub mod server;
+pub mod share;
 mod share_state;
 pub mod topics;
 mod transaction_check;

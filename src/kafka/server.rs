@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::connection::{self, Connection};
 use super::request::Client;
+use super::share::partitions::release;
 use crate::shard::Shard;
 
 /// When `max.connections` are open, peers wait in the backlog, and this is how often it is looked at.
@@ -80,7 +81,11 @@ impl Server {
         self.connections.borrow_mut().insert(id, connection.clone());
         let server = self.clone();
         drop(spawn(Queue::Serve, "connection", async move {
-            connection::serve(server.shard.clone(), connection, Rc::new(Client::new(peer))).await;
+            let client = Rc::new(Client::new(peer));
+            connection::serve(server.shard.clone(), connection, client.clone()).await;
+            for (who, names) in server.shard.share_sessions.disconnected(&client) {
+                release(&server.shard, &who, names);
+            }
             server.connections.borrow_mut().remove(&id);
             drop(counted);
             drop(guard);

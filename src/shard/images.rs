@@ -150,6 +150,7 @@ impl Shard {
     }
 
     async fn delete_topic(self: &Rc<Self>, topic: TopicId) {
+        self.share_partitions.topic_deleted(topic);
         let failed = self.partitions.take_failed(topic);
         if !failed.is_empty() {
             self.delete_failed(&failed).await;

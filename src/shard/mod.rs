@@ -26,6 +26,7 @@ use crate::coordinator::Coordinators;
 use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
+use crate::kafka::share::{SharePartitions, ShareSessions};
 use crate::node::Node;
 use crate::partition::{FetchWaiter, Membership, ProduceContext, ProduceFailure, Taken};
 use crate::producer_ids::ProducerIds;
@@ -48,6 +49,8 @@ pub struct Shard {
     pub controller: RefCell<Option<Rc<Controller>>>,
     pub coordinators: Coordinators,
     pub fetch_sessions: FetchSessions,
+    pub share_sessions: ShareSessions,
+    pub share_partitions: SharePartitions,
     /// Fetches of any shard that wait for partitions of this one.
     pub fetch_waits: RefCell<HashMap<u64, Rc<FetchWaiter>>>,
     pub producer_ids: ProducerIds,

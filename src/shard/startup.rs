@@ -26,6 +26,7 @@ use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::server::Server;
+use crate::kafka::share::{SharePartitions, ShareSessions};
 use crate::node::Node;
 use crate::producer_ids::ProducerIds;
 use crate::router::{Router, ShardMessage};
@@ -122,6 +123,8 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         partitions: PartitionTable::default(),
         controller: RefCell::new(None),
         coordinators: Coordinators::default(),
+        share_sessions: ShareSessions::new(shards, settings.broker().share_sessions_max.max(0) as usize),
+        share_partitions: SharePartitions::default(),
         fetch_sessions: FetchSessions::new(id, shards, settings.broker().fetch_sessions_max.max(0) as usize),
         fetch_waits: RefCell::default(),
         producer_ids: ProducerIds::default(),
@@ -184,6 +187,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
 
     // Calls of the other shards are answered until they too have no connection.
     context.inbox.recv().await;
+    shard.share_partitions.stop();
     shard.coordinators.stop().await;
     shard.groups.shutdown().await;
     let closed = shard.store.close().await;

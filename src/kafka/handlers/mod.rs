@@ -46,6 +46,8 @@ mod offset_for_leader_epoch;
 mod produce;
 mod read_share_group_state;
 mod read_share_group_state_summary;
+mod share_acknowledge;
+mod share_fetch;
 mod sync_group;
 mod txn_offset_commit;
 mod write_share_group_state;
@@ -136,6 +138,8 @@ apis! {
     ConsumerGroupDescribe => consumer_group_describe,
     ListConfigResources => list_config_resources,
     DescribeTopicPartitions => describe_topic_partitions,
+    ShareFetch => share_fetch,
+    ShareAcknowledge => share_acknowledge,
     InitializeShareGroupState => initialize_share_group_state,
     ReadShareGroupState => read_share_group_state,
     WriteShareGroupState => write_share_group_state,
@@ -170,7 +174,8 @@ fn read<M: Message>(body: &mut Decoder, version: i16) -> Option<M> {
 
 /// A fetch knows by itself what it needs.
 async fn reserve(context: &RequestContext, api: ApiKey) {
-    let expected = context.shard.answer_memory.expected(api).filter(|_| api != ApiKey::Fetch);
+    let expected =
+        context.shard.answer_memory.expected(api).filter(|_| !matches!(api, ApiKey::Fetch | ApiKey::ShareFetch));
     if let Some(expected) = expected {
         context.memory.reserve(expected).await;
     }

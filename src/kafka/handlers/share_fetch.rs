@@ -1,0 +1,271 @@
+//! ShareFetch: lends records to a member of a share group, after taking what it says of those before.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use core_pinning::ShardId;
+use core_pinning::time::{now, sleep, timeout_at};
+use corelane_coordinator::share::in_flight::{Acknowledgement, AcquireMode};
+use corelane_protocol::messages::share_fetch_response::{
+    ShareFetchResponseAcquiredRecords, ShareFetchResponsePartitionData, ShareFetchResponseShareFetchableTopicResponse,
+};
+use corelane_protocol::messages::{ShareFetchRequest, ShareFetchResponse};
+use corelane_protocol::{ErrorCode, Records, Str};
+use corelane_storage::model::PartitionKey;
+use futures::future::select_all;
+
+use crate::controller::image::owner;
+use crate::kafka::request::RequestContext;
+use crate::kafka::share::acknowledge::{Terms, acknowledge};
+use crate::kafka::share::fetch::{Ask, LendCall, Lent, Seen};
+use crate::kafka::share::partitions::{find, release};
+use crate::kafka::share::sessions::{Context, Name, Who};
+use crate::kafka::share::wait::Wait;
+
+/// First version that renews locks (KIP-1222) and bounds what is lent (KIP-1206).
+pub(super) const RENEW_FROM: i16 = 2;
+const RECORD_LIMIT: i8 = 1;
+const MEMBER_ID_MAX: usize = 36;
+
+pub(super) fn is_member(id: &Str) -> bool {
+    !id.is_empty() && id.encode_utf16().count() <= MEMBER_ID_MAX
+}
+
+pub async fn handle(context: RequestContext, request: ShareFetchRequest) -> ShareFetchResponse {
+    match answer(&context, request).await {
+        Ok(response) => response,
+        Err(error) => ShareFetchResponse {
+            error_code: error.code(),
+            error_message: Some(error.message().into()),
+            ..Default::default()
+        },
+    }
+}
+
+async fn answer(context: &RequestContext, request: ShareFetchRequest) -> Result<ShareFetchResponse, ErrorCode> {
+    let shard = &context.shard;
+    let (Some(group), Some(member)) = (&request.group_id, request.member_id.as_ref().filter(|id| is_member(id))) else {
+        return Err(ErrorCode::InvalidRequest);
+    };
+    let who = Who { group: group.detach(), member: member.detach() };
+    let renews = context.version >= RENEW_FROM && request.is_renew_ack;
+    let asks = [request.max_bytes, request.min_bytes, request.max_records, request.max_wait_ms];
+    if renews && asks.iter().any(|wanted| *wanted != 0) {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    let said = said(&request);
+    let acknowledges = said.iter().any(|(_, batches)| !batches.is_empty());
+    let named = (said.iter().map(|(name, _)| *name).collect(), forgotten(&request));
+    let opened = shard.share_sessions.fetch(&who, &context.client, request.share_session_epoch, named, acknowledges);
+    let session = match opened {
+        Err(ErrorCode::ShareSessionLimitReached) => {
+            // So that the client does not come again and again.
+            sleep(Duration::from_millis(request.max_wait_ms.max(0) as u64)).await;
+            return Err(ErrorCode::ShareSessionLimitReached);
+        }
+        other => other?,
+    };
+    let mut acknowledged = BTreeMap::new();
+    if acknowledges {
+        let terms = Terms { renew_known: context.version >= RENEW_FROM, renews };
+        acknowledged = acknowledge(shard, &who, terms, said).await;
+    }
+    let lent = match &session {
+        Context::Opened(names) | Context::Incremental(names) if !renews => {
+            fetch(context, &request, &who, names.clone()).await
+        }
+        _ => Vec::new(),
+    };
+    let is_told = |(name, lent): &(Name, Lent)| match &session {
+        Context::Incremental(_) => {
+            let told = lent.reached || lent.error != ErrorCode::None;
+            told && shard.share_sessions.is_news(&who, *name, lent.bytes > 0, lent.error != ErrorCode::None)
+        }
+        _ => lent.reached || lent.error != ErrorCode::None,
+    };
+    let lent = lent.into_iter().filter(is_told).collect();
+    let responses = respond(lent, acknowledged);
+    if session == Context::Final
+        && let Some(names) = shard.share_sessions.end(&who)
+    {
+        release(shard, &who, names);
+    }
+    let lock_ms = shard.group_properties(&who.group).share.record_lock_duration_ms;
+    Ok(ShareFetchResponse { acquisition_lock_timeout_ms: lock_ms, responses, ..Default::default() })
+}
+
+fn said(request: &ShareFetchRequest) -> Vec<(Name, Vec<Acknowledgement>)> {
+    let partitions = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic.topic_id, p)));
+    let named = partitions.map(|(topic, partition)| {
+        let batches = partition.acknowledgement_batches.iter().map(|batch| Acknowledgement {
+            first: batch.first_offset,
+            last: batch.last_offset,
+            types: batch.acknowledge_types.clone(),
+        });
+        (Name { topic, partition: partition.partition_index }, batches.collect())
+    });
+    named.collect()
+}
+
+fn forgotten(request: &ShareFetchRequest) -> Vec<Name> {
+    let topics = request.forgotten_topics_data.iter();
+    let named = topics.flat_map(|t| t.partitions.iter().map(|p| Name { topic: t.topic_id, partition: *p }));
+    named.collect()
+}
+
+/// Lends what there is, or waits for something, up to `max_wait_ms`.
+async fn fetch(
+    context: &RequestContext,
+    request: &ShareFetchRequest,
+    who: &Who,
+    mut names: Vec<Name>,
+) -> Vec<(Name, Lent)> {
+    let shard = &context.shard;
+    let deadline = now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let mut answers: Vec<(Name, Lent)> = Vec::new();
+    // Each request begins with another partition.
+    let turn = usize::try_from(request.share_session_epoch).unwrap_or(0).checked_rem(names.len()).unwrap_or(0);
+    names.rotate_left(turn);
+    let mut wanted: Vec<(ShardId, Vec<(Name, PartitionKey)>)> = Vec::new();
+    for name in names {
+        match find(shard, name) {
+            Ok(key) => {
+                let to = owner(key, shard.shards);
+                match wanted.iter_mut().find(|(known, _)| *known == to) {
+                    Some((_, partitions)) => partitions.push((name, key)),
+                    None => wanted.push((to, vec![(name, key)])),
+                }
+            }
+            Err(error) => answers.push((name, Lent::failed(error))),
+        }
+    }
+    let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
+    let count: usize = wanted.iter().map(|(_, partitions)| partitions.len()).sum();
+    if count == 0 || most == 0 || request.max_records <= 0 {
+        return answers;
+    }
+    let least = (request.min_bytes.max(0) as usize).min(most);
+    let mut ask = Ask {
+        who: who.clone(),
+        keys: Vec::new(),
+        mode: if request.share_acquire_mode == RECORD_LIMIT {
+            AcquireMode::RecordLimit
+        } else {
+            AcquireMode::BatchOptimized
+        },
+        max_records: request.max_records,
+        batch_size: request.batch_size,
+        max_bytes: 0,
+        until: deadline,
+        lend: false,
+    };
+    loop {
+        let is_late = now() >= deadline;
+        // As much from each, so that none waits for the others for ever.
+        ask.max_bytes = (context.memory.reserve(most).await.min(most) / count).max(1);
+        // A look costs a read: only who wants more than a byte needs one.
+        let enough = least <= 1 || is_late || bytes(&look(context, &wanted, &ask).await) >= least;
+        let found = match enough {
+            true => look(context, &wanted, &Ask { lend: true, ..ask.clone() }).await,
+            false => look(context, &wanted, &ask).await,
+        };
+        let lent = found.iter().any(|(_, _, lent)| !lent.ranges.is_empty());
+        let failed = found.iter().filter(|(_, _, lent)| lent.error != ErrorCode::None).count();
+        if (enough && lent) || failed == count || is_late {
+            context.memory.shrink_to(bytes(&found));
+            answers.extend(found.into_iter().map(|(name, _, lent)| (name, lent)));
+            return answers;
+        }
+        context.memory.shrink_to(0);
+        let waits: Vec<Wait> = wanted
+            .iter()
+            .map(|(to, _)| {
+                let seen = found.iter().filter(|(_, key, _)| owner(*key, shard.shards) == *to);
+                let seen: Vec<(PartitionKey, Seen)> = seen
+                    .filter(|(_, _, lent)| lent.error == ErrorCode::None)
+                    .map(|(_, key, lent)| (*key, lent.seen))
+                    .collect();
+                Wait::begin(shard, *to, who.clone(), seen)
+            })
+            .collect();
+        let _ = timeout_at(deadline, select_all(waits)).await;
+    }
+}
+
+type Found = Vec<(Name, PartitionKey, Lent)>;
+
+fn bytes(found: &Found) -> usize {
+    found.iter().map(|(_, _, lent)| lent.bytes).sum()
+}
+
+/// Asks one shard after the other, each for what is left of the records.
+async fn look(context: &RequestContext, wanted: &[(ShardId, Vec<(Name, PartitionKey)>)], ask: &Ask) -> Found {
+    let shard = &context.shard;
+    let mut found = Vec::new();
+    let mut left = ask.max_records;
+    for (to, partitions) in wanted {
+        let keys = partitions.iter().map(|(_, key)| *key).collect();
+        let call = LendCall(Ask { keys, max_records: left, ..ask.clone() });
+        let lent = shard.router.call(shard, *to, call).await;
+        let records: i64 = lent.iter().map(Lent::records).sum();
+        left = left.saturating_sub(i32::try_from(records).unwrap_or(i32::MAX));
+        found.extend(partitions.iter().zip(lent).map(|((name, key), lent)| (*name, *key, lent)));
+    }
+    found
+}
+
+fn respond(
+    lent: Vec<(Name, Lent)>,
+    mut acknowledged: BTreeMap<Name, ErrorCode>,
+) -> Vec<ShareFetchResponseShareFetchableTopicResponse> {
+    let mut partitions: Vec<(Name, ShareFetchResponsePartitionData)> = Vec::with_capacity(lent.len());
+    for (name, lent) in lent {
+        let acquired = lent.ranges.iter().map(|range| ShareFetchResponseAcquiredRecords {
+            first_offset: range.first,
+            last_offset: range.last,
+            delivery_count: range.delivery_count,
+            ..Default::default()
+        });
+        let failed = lent.error != ErrorCode::None;
+        partitions.push((
+            name,
+            ShareFetchResponsePartitionData {
+                partition_index: name.partition,
+                error_code: lent.error.code(),
+                error_message: failed.then(|| lent.error.message().into()),
+                acquired_records: acquired.collect(),
+                records: Some(Records::from(lent.slices)),
+                ..acknowledgement(acknowledged.remove(&name))
+            },
+        ));
+    }
+    for (name, error) in acknowledged {
+        let data = ShareFetchResponsePartitionData {
+            partition_index: name.partition,
+            records: Some(Records::from(Vec::new())),
+            ..acknowledgement(Some(error))
+        };
+        partitions.push((name, data));
+    }
+    let mut responses: Vec<ShareFetchResponseShareFetchableTopicResponse> = Vec::new();
+    for (name, data) in partitions {
+        match responses.iter_mut().find(|topic| topic.topic_id == name.topic) {
+            Some(topic) => topic.partitions.push(data),
+            None => responses.push(ShareFetchResponseShareFetchableTopicResponse {
+                topic_id: name.topic,
+                partitions: vec![data],
+                ..Default::default()
+            }),
+        }
+    }
+    responses
+}
+
+fn acknowledgement(error: Option<ErrorCode>) -> ShareFetchResponsePartitionData {
+    let error = error.unwrap_or(ErrorCode::None);
+    ShareFetchResponsePartitionData {
+        acknowledge_error_code: error.code(),
+        acknowledge_error_message: (error != ErrorCode::None).then(|| error.message().into()),
+        ..Default::default()
+    }
+}
