@@ -187,6 +187,11 @@ impl Settings {
         TopicConfig::resolve(&topic.configs, &self.properties())
     }
 
+    /// Members of one share group.
+    pub fn share_group_max_size(&self) -> usize {
+        self.broker.borrow().group.share_max_size.max(1) as usize
+    }
+
     /// What is in force for a group as of `image`.
     pub fn group(&self, image: &ClusterImage, group: &str) -> Rc<GroupProperties> {
         match image.config(ResourceType::Group, group) {

@@ -126,6 +126,8 @@ pub struct GroupSettings {
     pub consumer_max_size: i32,
     /// Names of assignors, each of which there is.
     pub consumer_assignors: Vec<String>,
+    /// `group.share.max.size`
+    pub share_max_size: i32,
 }
 
 /// What happens when the disk fills. Bytes; `None`: by the size of the disk.
@@ -233,6 +235,7 @@ impl BrokerConfig {
                 max_size: r.int("group.max.size")?,
                 consumer_max_size: r.int("group.consumer.max.size")?,
                 consumer_assignors: r.assignors("group.consumer.assignors")?,
+                share_max_size: r.int("group.share.max.size")?,
             },
             space: SpaceSettings {
                 min_free_bytes: r.long("storage.min.free.bytes")?.map(i64::unsigned_abs),

@@ -1,25 +1,29 @@
 //! One partition of `__consumer_offsets` and its machine: loads it, runs requests on it, ends transactions in it.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::Future;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use core_pinning::task::{Queue, spawn};
 use corelane_coordinator::Now;
 use corelane_coordinator::group::{
-    Effects, GroupConfig, GroupCoordinator, Outcome, Response, WaitToken, Write, WriteId,
+    Effects, Errand, GroupConfig, GroupCoordinator, Outcome, Response, WaitToken, Write, WriteId,
 };
 use corelane_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::Offset;
 use corelane_storage::record::{BatchHeader, TransactionMarker};
+use futures::StreamExt;
+use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
 use hashbrown::HashMap;
 
 use super::group_view::{ImageTopics, ShardSettings};
 use super::host::{Host, Machine, Work, time};
 use super::replay::{Found, replay};
+use super::share_group::{error_among, initialize_share_states};
 use super::verification::{VerifyTransaction, verify_transaction};
 use crate::controller::image::ClusterImage;
 use crate::partition::{Marker, Partition};
@@ -34,7 +38,7 @@ pub struct GroupPartition {
 impl Machine for GroupCoordinator {
     const NAME: &'static str = "group coordinator";
     type Answer = Response;
-    type Errand = Infallible;
+    type Errand = Errand;
     type Effects = Effects;
 
     fn finish_loading(&mut self, now: Now) -> Effects {
@@ -69,18 +73,19 @@ impl Machine for GroupCoordinator {
 impl From<Effects> for Work<GroupCoordinator> {
     fn from(effects: Effects) -> Self {
         let answers = effects.completed.into_iter().map(|c| (c.token, c.response)).collect();
-        Work { writes: effects.writes, errands: Vec::new(), answers }
+        Work { writes: effects.writes, errands: effects.errands, answers }
     }
 }
 
 impl GroupPartition {
     pub fn start(shard: &Rc<Shard>, partition: Rc<Partition>, config: GroupConfig) -> Rc<GroupPartition> {
         let group = Rc::new(GroupPartition { host: Host::new(partition), ends: RefCell::default() });
-        let (loading, writing, timing) = (group.clone(), group.clone(), group.clone());
-        let shard = shard.clone();
+        let (loading, writing, running, timing) = (group.clone(), group.clone(), group.clone(), group.clone());
+        let (shard, from) = (shard.clone(), shard.clone());
         group.host.keep(vec![
             spawn(Queue::Replicate, "group loading", async move { loading.load(&shard, config).await }),
             spawn(Queue::Serve, "group writes", async move { writing.host.follow_writes(|| {}).await }),
+            spawn(Queue::Serve, "group errands", async move { running.run_errands(from).await }),
             spawn(Queue::Serve, "group timers", async move { timing.host.keep_time(async || {}).await }),
         ]);
         group
@@ -116,6 +121,46 @@ impl GroupPartition {
         answer.ok_or_else(|| self.host.not_ready())
     }
 
+    /// Moves the machine by what comes from elsewhere.
+    pub fn advance(&self, step: impl FnOnce(&mut GroupCoordinator, Now) -> Effects) -> Result<(), ErrorCode> {
+        self.host.ready()?;
+        self.host.advance(|machine| step(machine, time()));
+        Ok(())
+    }
+
+    /// Does what the machine asks of others, each thing by itself.
+    async fn run_errands(self: Rc<Self>, shard: Rc<Shard>) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            for Errand::InitializeShareState(asked) in self.host.take_errands() {
+                let shard = shard.clone();
+                under_way.push(async move {
+                    let answers = initialize_share_states(&shard, &asked).await;
+                    let error = answers.values().find_map(error_among);
+                    if let Some(error) = error {
+                        let group = asked.group.as_str();
+                        tracing::warn!(group, ?error, "states of a share group could not be initialised");
+                    }
+                    (asked, error.is_some())
+                });
+            }
+            if under_way.is_empty() {
+                self.host.errand().await;
+                continue;
+            }
+            let done = {
+                let more = pin!(self.host.errand());
+                match select(more, under_way.next()).await {
+                    Either::Left(_) => None,
+                    Either::Right((done, _)) => done,
+                }
+            };
+            if let Some((asked, failed)) = done {
+                self.host.advance(|machine| machine.share_state_initialized(time(), &asked, failed));
+            }
+        }
+    }
+
     pub fn topics_deleted(&self, topics: &[(Str, Uuid)]) {
         self.host.advance(|machine| machine.topics_deleted(time(), topics));
     }
@@ -128,6 +173,7 @@ impl GroupPartition {
     async fn load(self: Rc<Self>, shard: &Rc<Shard>, config: GroupConfig) {
         let mut machine = GroupCoordinator::new(config);
         machine.set_consumer_settings(Rc::new(ShardSettings::of(shard)));
+        machine.set_share_settings(Rc::new(ShardSettings::of(shard)));
         let replayed = self.replay(machine).await.map(|mut machine| {
             machine.set_topics(Rc::new(ImageTopics(shard.image())), &[]);
             machine

@@ -4,7 +4,9 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use corelane_coordinator::group::{ConsumerGroupSettings, ConsumerSettings, Topic, Topics};
+use corelane_coordinator::group::{
+    ConsumerGroupSettings, ConsumerSettings, ShareGroupSettings, ShareSettings, Topic, Topics,
+};
 use corelane_protocol::Uuid;
 use corelane_storage::model::TopicId;
 
@@ -61,6 +63,20 @@ impl ConsumerSettings for ShardSettings {
             session_timeout_ms: consumer.session_timeout_ms,
             heartbeat_interval_ms: consumer.heartbeat_interval_ms,
             assignment_interval_ms: consumer.assignment_interval_ms,
+        }
+    }
+}
+
+impl ShareSettings for ShardSettings {
+    fn of(&self, group: &str) -> ShareGroupSettings {
+        let Some(shard) = self.0.upgrade() else { return ShareGroupSettings::default() };
+        let share = &shard.group_properties(group).share;
+        ShareGroupSettings {
+            max_size: shard.config.share_group_max_size(),
+            session_timeout_ms: share.session_timeout_ms,
+            heartbeat_interval_ms: share.heartbeat_interval_ms,
+            assignment_interval_ms: share.assignment_interval_ms,
+            ..ShareGroupSettings::default()
         }
     }
 }

@@ -9,7 +9,9 @@ mod host;
 mod markers;
 mod replay;
 mod share;
+mod share_group;
 mod share_state;
+mod topics;
 mod transactions;
 mod txn;
 mod verification;
@@ -21,7 +23,7 @@ use std::sync::Arc;
 
 use core_pinning::ShardId;
 use corelane_coordinator::Now;
-use corelane_coordinator::group::{GroupCoordinator, Outcome, Response, partition_for};
+use corelane_coordinator::group::{Effects, GroupCoordinator, Outcome, Response, partition_for};
 use corelane_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::TopicId;
@@ -30,7 +32,11 @@ use hashbrown::HashMap;
 pub use self::group::GroupPartition;
 pub use self::markers::write_markers;
 pub use self::share::ShareStatePartition;
+pub use self::share_group::{
+    ShareAnswers, ask_share_states, delete_share_states, error_among, initialize_share_states,
+};
 pub use self::share_state::{share_state_partition, share_states};
+pub use self::topics::{create_internal_topic, is_made_by_broker};
 pub use self::transactions::{ask_transaction, every_transaction, txn_partition, with_transaction};
 pub use self::txn::TxnPartition;
 pub use self::verification::{VerifyTransaction, verify_transaction};
@@ -165,6 +171,35 @@ where
 {
     let (to, partition) = coordinator_of(shard, group)?;
     shard.router.call(shard, to, GroupQuestion { partition, question }).await
+}
+
+/// As [`with_group`], for what comes from elsewhere and is answered by nobody. The step is taken when this returns; what it writes
+/// may not yet be stored.
+pub async fn advance_group<F>(shard: &Rc<Shard>, group: &str, step: F) -> Result<(), ErrorCode>
+where
+    F: FnOnce(&mut GroupCoordinator, Now) -> Effects + Send + 'static,
+{
+    let (to, partition) = coordinator_of(shard, group)?;
+    shard.router.call(shard, to, GroupStep { partition, step }).await
+}
+
+struct GroupStep<F> {
+    partition: u32,
+    step: F,
+}
+
+impl<F> ShardCall for GroupStep<F>
+where
+    F: FnOnce(&mut GroupCoordinator, Now) -> Effects + Send + 'static,
+{
+    type Reply = Result<(), ErrorCode>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        std::future::ready(match shard.coordinators.get(self.partition) {
+            Some(group) => group.advance(self.step),
+            None => Err(ErrorCode::NotCoordinator),
+        })
+    }
 }
 
 struct GroupQuestion<F> {

@@ -61,7 +61,7 @@ fn rule(api: ApiKey, field: &str) -> Rule {
         (DescribeQuorum, "leader_epoch") => Rule::Identity("metadata epoch", 1),
         (ApiKey::ReadShareGroupStateSummary, "leader_epoch") => Rule::Equal,
         (_, "leader_epoch" | "current_leader_epoch") => Rule::Identity("leader epoch", 0),
-        (DescribeGroups | LeaveGroup, "client_host") => Rule::Identity("client host", 0),
+        (DescribeGroups | LeaveGroup | ApiKey::ShareGroupDescribe, "client_host") => Rule::Identity("client host", 0),
         (_, "host") => Rule::Identity("host", 0),
         (_, "port") => Rule::Identity("port", 0),
         (DescribeLogDirs, "log_dir") => Rule::Identity("log dir", 0),
@@ -124,6 +124,12 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (Produce | Fetch, "responses") => &["name", "topic", "topic_id"],
         (Produce, "partition_responses") => &["index"],
         (Fetch, "partitions") => &["partition_index"],
+        (ApiKey::ShareGroupDescribe | ApiKey::DescribeShareGroupOffsets, "groups") => &["group_id"],
+        (ApiKey::ShareGroupDescribe, "members") => &["member_id"],
+        (ApiKey::ShareGroupDescribe | ApiKey::ShareGroupHeartbeat, "topic_partitions") => &["topic_id"],
+        (ApiKey::DescribeShareGroupOffsets, "topics") => &["topic_name"],
+        (ApiKey::AlterShareGroupOffsets | ApiKey::DeleteShareGroupOffsets, "responses") => &["topic_name"],
+        (ApiKey::AlterShareGroupOffsets | ApiKey::DescribeShareGroupOffsets, "partitions") => &["partition_index"],
         (
             ApiKey::InitializeShareGroupState
             | ApiKey::ReadShareGroupState

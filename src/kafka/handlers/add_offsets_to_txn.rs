@@ -5,9 +5,8 @@ use corelane_protocol::messages::{AddOffsetsToTxnRequest, AddOffsetsToTxnRespons
 use corelane_protocol::{ErrorCode, Str};
 
 use super::end_txn::fenced;
-use super::find_coordinator::create_internal_topic;
 use crate::controller::image::OFFSETS_TOPIC;
-use crate::coordinator::{group_partition, with_transaction};
+use crate::coordinator::{create_internal_topic, group_partition, with_transaction};
 use crate::kafka::request::RequestContext;
 
 /// First version that knows PRODUCER_FENCED.

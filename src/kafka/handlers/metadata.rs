@@ -15,7 +15,7 @@ use corelane_storage::model::TopicId;
 use crate::controller::image::{ClusterImage, TopicImage, is_internal};
 use crate::controller::names::check_name;
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
-use crate::kafka::handlers::find_coordinator::{create_internal_topic, is_made_by_broker};
+use crate::coordinator::{create_internal_topic, is_made_by_broker};
 use crate::kafka::leaders::Leaders;
 use crate::kafka::operations;
 use crate::kafka::request::RequestContext;

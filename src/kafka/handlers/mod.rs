@@ -5,6 +5,7 @@ mod add_partitions_to_txn;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
+mod alter_share_group_offsets;
 mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
@@ -12,6 +13,7 @@ mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
+mod delete_share_group_offsets;
 mod delete_share_group_state;
 mod delete_topics;
 mod describe_cluster;
@@ -20,6 +22,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
+mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod elect_leaders;
@@ -48,6 +51,8 @@ mod read_share_group_state;
 mod read_share_group_state_summary;
 mod share_acknowledge;
 mod share_fetch;
+mod share_group_describe;
+mod share_group_heartbeat;
 mod sync_group;
 mod txn_offset_commit;
 mod write_share_group_state;
@@ -145,6 +150,11 @@ apis! {
     WriteShareGroupState => write_share_group_state,
     DeleteShareGroupState => delete_share_group_state,
     ReadShareGroupStateSummary => read_share_group_state_summary,
+    ShareGroupHeartbeat => share_group_heartbeat,
+    ShareGroupDescribe => share_group_describe,
+    DescribeShareGroupOffsets => describe_share_group_offsets,
+    AlterShareGroupOffsets => alter_share_group_offsets,
+    DeleteShareGroupOffsets => delete_share_group_offsets,
 }
 
 /// What an answer must repeat of its request.
