@@ -8,5 +8,6 @@ mod kcat;
 mod librdkafka_admin;
 mod librdkafka_groups;
 mod librdkafka_records;
+mod share;
 mod streams;
 mod transactions;
