@@ -1,11 +1,16 @@
 //! Committed offsets, topics and configs survive kills.
 
 use super::{LIMIT, alone, broker, kill_and_restart, kills};
-use corelane_tests::librdkafka::{admin, admin_options, block_on, config, create_topic, unique};
+use corelane_tests::broker::Broker;
+use corelane_tests::librdkafka::{admin, admin_options, block_on, config, create_topic, produce_all, producer, unique};
 use corelane_tests::wait;
+use rdkafka::Message;
 use rdkafka::admin::{AlterConfig, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 const GROUPS: usize = 5;
 
@@ -38,6 +43,59 @@ fn committed_offsets_survive() {
             }
         }
     }
+}
+
+/// Members of the consumer protocol (KIP-848) outlive the broker: they keep their partitions, and what they committed.
+#[test]
+fn members_of_a_consumer_group_go_on() {
+    let _alone = alone();
+    let mut broker = broker();
+    let (topic, group) = (unique("members"), unique("members"));
+    create_topic(&broker, &topic, 4, &[]);
+    let member = |broker: &Broker| -> BaseConsumer {
+        let mut config = config(broker);
+        config.set("group.id", &group).set("group.protocol", "consumer").set("enable.auto.commit", "false");
+        config.set("auto.offset.reset", "earliest").create().expect("a consumer")
+    };
+    let members = [member(&broker), member(&broker)];
+    members.iter().for_each(|member| member.subscribe(&[&topic]).expect("subscribe"));
+    let owned = |member: &BaseConsumer| member.assignment().expect("an assignment").count();
+    // (partition, offset) of what was read, and how often.
+    let mut read: BTreeMap<(i32, i64), usize> = BTreeMap::new();
+    let mut sent = 0;
+    for round in 0..kills().min(3) {
+        produce_all(&producer(&broker, &[]), &topic, (0..40).map(|_| (&b"key"[..], &b"value"[..])));
+        sent += 40;
+        wait::until("two partitions each, and all records", LIMIT, || {
+            for member in &members {
+                if let Some(Ok(message)) = member.poll(Duration::from_millis(20)) {
+                    *read.entry((message.partition(), message.offset())).or_default() += 1;
+                }
+            }
+            let owned: Vec<usize> = members.iter().map(owned).collect();
+            (read.len() == sent && owned == [2, 2]).then_some(())
+        });
+        for member in &members {
+            wait::until("a commit", LIMIT, || match member.commit_consumer_state(CommitMode::Sync) {
+                // Nothing was read of its partitions since.
+                Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Some(()),
+                committed => committed.ok(),
+            });
+        }
+        let before: Vec<_> = members.iter().map(|member| member.assignment().expect("an assignment")).collect();
+        kill_and_restart(&mut broker);
+        let after: Vec<_> = members.iter().map(|member| member.assignment().expect("an assignment")).collect();
+        assert_eq!(after, before, "kill {round}");
+    }
+    drop(members);
+    let again = member(&broker);
+    again.subscribe(&[&topic]).expect("subscribe");
+    wait::until("all partitions", LIMIT, || {
+        if let Some(Ok(message)) = again.poll(Duration::from_millis(20)) {
+            panic!("{} of partition {} was committed", message.offset(), message.partition());
+        }
+        (owned(&again) == 4).then_some(())
+    });
 }
 
 #[test]
