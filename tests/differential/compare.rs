@@ -185,7 +185,9 @@ impl Comparison<'_> {
                     }
                 }
             },
-            (Tree::Bytes(left), Tree::Bytes(right)) if self.api == ApiKey::Fetch && field == "records" => {
+            (Tree::Bytes(left), Tree::Bytes(right))
+                if matches!(self.api, ApiKey::Fetch | ApiKey::ShareFetch) && field == "records" =>
+            {
                 self.values(path, "batches", &batch::show(left), &batch::show(right));
             }
             _ => self.leaves(path, field, kafka, corelane),

@@ -14,6 +14,7 @@ mod metadata;
 mod mutations;
 mod offsets;
 mod produce;
+mod share_fetch;
 mod share_groups;
 mod share_state;
 mod transactions;

@@ -166,3 +166,69 @@ pub fn is_final(epoch: i32) -> bool {
 fn next_epoch(epoch: i32) -> i32 {
     if epoch == i32::MAX { 1 } else { epoch + 1 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> Rc<Client> {
+        Rc::new(Client::new(([127, 0, 0, 1], 1).into()))
+    }
+
+    fn who(member: &'static str) -> Who {
+        Who { group: Str::from("g"), member: Str::from(member) }
+    }
+
+    fn name(partition: i32) -> Name {
+        Name { topic: Uuid::ONE, partition }
+    }
+
+    #[test]
+    fn a_session_follows_its_epochs() {
+        let (sessions, client, m) = (ShareSessions::new(1, 10), client(), who("m"));
+        let fetch = |epoch, wanted: &[Name], forgotten: &[Name]| {
+            sessions.fetch(&m, &client, epoch, (wanted.to_vec(), forgotten.to_vec()), false)
+        };
+        assert_eq!(fetch(1, &[], &[]), Err(ErrorCode::ShareSessionNotFound));
+        assert_eq!(fetch(-1, &[], &[]), Err(ErrorCode::ShareSessionNotFound));
+        let named = [name(0), name(1), name(0)];
+        assert_eq!(fetch(0, &named, &[]), Ok(Context::Opened(vec![name(0), name(1)])));
+        assert_eq!(fetch(2, &[], &[]), Err(ErrorCode::InvalidShareSessionEpoch));
+        assert_eq!(fetch(1, &[name(2)], &[name(0)]), Ok(Context::Incremental(vec![name(1), name(2)])));
+        assert_eq!(sessions.acknowledge(&m, 1), Err(ErrorCode::InvalidShareSessionEpoch));
+        assert_eq!(sessions.acknowledge(&m, 0), Err(ErrorCode::InvalidShareSessionEpoch));
+        assert_eq!(sessions.acknowledge(&m, 2), Ok(()));
+        assert_eq!(fetch(3, &[], &[]), Ok(Context::Incremental(vec![name(1), name(2)])));
+        assert_eq!(sessions.acknowledge(&m, -1), Ok(()));
+        assert_eq!(fetch(-1, &[], &[]), Ok(Context::Final));
+        assert_eq!(sessions.end(&m), Some(vec![name(1), name(2)]));
+        assert_eq!(sessions.acknowledge(&m, -1), Err(ErrorCode::ShareSessionNotFound));
+        let early = sessions.fetch(&m, &client, 0, (vec![name(0)], vec![]), true);
+        assert_eq!(early, Err(ErrorCode::InvalidRequest), "there is nothing to acknowledge yet");
+    }
+
+    #[test]
+    fn there_are_only_so_many_and_they_end_with_their_connection() {
+        let (sessions, one, other) = (ShareSessions::new(2, 3), client(), client());
+        let open = |member, client| sessions.fetch(&who(member), client, 0, (vec![name(0)], vec![]), false);
+        assert!(open("a", &one).is_ok() && open("b", &other).is_ok());
+        assert_eq!(open("c", &one), Err(ErrorCode::ShareSessionLimitReached));
+        assert!(open("a", &one).is_ok(), "it takes its own place");
+        assert_eq!(sessions.disconnected(&one), [(who("a"), vec![name(0)])]);
+        assert!(open("c", &one).is_ok());
+    }
+
+    #[test]
+    fn what_has_nothing_new_is_not_told_again() {
+        let (sessions, client, m) = (ShareSessions::new(1, 1), client(), who("m"));
+        sessions.fetch(&m, &client, 0, (vec![name(0)], vec![]), false).expect("a session");
+        assert!(!sessions.is_news(&m, name(0), false, false));
+        sessions.fetch(&m, &client, 1, (vec![name(1)], vec![]), false).expect("a session");
+        assert!(sessions.is_news(&m, name(1), false, false), "it is new itself");
+        assert!(!sessions.is_news(&m, name(1), false, false));
+        assert!(sessions.is_news(&m, name(1), false, true));
+        assert!(sessions.is_news(&m, name(1), false, false), "the error is over");
+        assert!(sessions.is_news(&m, name(0), true, false));
+        assert_eq!(sessions.end(&m), Some(vec![name(1), name(0)]), "what had records goes last");
+    }
+}
