@@ -16,7 +16,8 @@ use corelane_tests::connection::{Connection, produce_request, to_leader};
 use corelane_tests::librdkafka::{create_topic, unique};
 use corelane_tests::wait;
 
-const LIMIT: Duration = Duration::from_secs(30);
+/// Less than a lock takes to end.
+const LIMIT: Duration = Duration::from_secs(20);
 
 struct Member {
     connection: Connection,

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 
+use core_pinning::task::{Queue, spawn};
 use corelane_coordinator::share::in_flight::Acknowledgement;
 use corelane_protocol::{ErrorCode, Str};
 use corelane_storage::model::{PartitionKey, TopicId};
@@ -107,7 +108,9 @@ impl ShardCall for AcknowledgeCall {
 pub fn release(shard: &Rc<Shard>, who: &Who, names: Vec<Name>) {
     for key in names.into_iter().filter_map(|name| find(shard, name).ok()) {
         let to = owner(key, shard.shards);
-        drop(shard.router.call(shard, to, ReleaseCall { who: who.clone(), key }));
+        let released = shard.router.call(shard, to, ReleaseCall { who: who.clone(), key });
+        // A call ends with its future, and nobody waits for this one.
+        spawn(Queue::Serve, "end of a share session", released).detach();
     }
 }
 
