@@ -17,7 +17,7 @@ use corelane_config::{
     Alteration, BrokerConfig, BrokerProperties, ConfigEntry, ConfigError, GroupProperties, Overrides, Scope,
     TopicConfig,
 };
-use corelane_coordinator::group::{Assignor, ConsumerGroupConfig, GroupConfig};
+use corelane_coordinator::group::{Assignor, ConsumerGroupConfig, GroupConfig, StreamsSettings};
 use corelane_coordinator::share::ShareConfig;
 use corelane_coordinator::txn::TxnConfig;
 use corelane_protocol::ErrorCode;
@@ -98,7 +98,21 @@ impl Settings {
                 max_size: group.consumer_max_size.max(1) as usize,
                 assignors: group.consumer_assignors.iter().filter_map(|name| Assignor::named(name)).collect(),
             },
+            streams: self.streams_group(&self.group_defaults.borrow()),
             ..GroupConfig::default()
+        }
+    }
+
+    /// What a streams group with these properties obeys.
+    pub fn streams_group(&self, group: &GroupProperties) -> StreamsSettings {
+        let streams = &group.streams;
+        StreamsSettings {
+            max_size: self.broker().group.streams_max_size.max(1) as usize,
+            session_timeout_ms: streams.session_timeout_ms,
+            heartbeat_interval_ms: streams.heartbeat_interval_ms,
+            assignment_interval_ms: streams.assignment_interval_ms,
+            initial_rebalance_delay_ms: streams.initial_rebalance_delay_ms,
+            standby_replicas: streams.standby_replicas,
         }
     }
 

@@ -128,6 +128,8 @@ pub struct GroupSettings {
     pub consumer_assignors: Vec<String>,
     /// `group.share.max.size`
     pub share_max_size: i32,
+    /// `group.streams.max.size`
+    pub streams_max_size: i32,
 }
 
 /// What happens when the disk fills. Bytes; `None`: by the size of the disk.
@@ -236,6 +238,7 @@ impl BrokerConfig {
                 consumer_max_size: r.int("group.consumer.max.size")?,
                 consumer_assignors: r.assignors("group.consumer.assignors")?,
                 share_max_size: r.int("group.share.max.size")?,
+                streams_max_size: r.int("group.streams.max.size")?,
             },
             space: SpaceSettings {
                 min_free_bytes: r.long("storage.min.free.bytes")?.map(i64::unsigned_abs),

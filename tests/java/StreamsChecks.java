@@ -16,13 +16,14 @@ import org.apache.kafka.streams.kstream.*;
 
 /**
  * A Kafka Streams application that counts words, exactly once: a source, a repartition topic, a store with its changelog and a sink,
- * on instances that come and go. main: BOOTSTRAP PROTOCOL TOPIC FOLDER; the topics of input and output are TOPIC-in and TOPIC-out.
+ * on instances that come and go. main: BOOTSTRAP PROTOCOL TOPIC FOLDER [VIEW..]; the topics of input and output are TOPIC-in and
+ * TOPIC-out. With a VIEW kafka-streams-groups describes the group so in the end, while it has members.
  */
 public class StreamsChecks {
     private static final int LINES = 3000, WORDS = 40;
 
     public static void main(String[] args) throws Exception {
-        new StreamsChecks(args[0], args[1], args[2], Path.of(args[3])).run();
+        new StreamsChecks(args[0], args[1], args[2], Path.of(args[3])).run(Arrays.copyOfRange(args, 4, args.length));
         System.out.println("ok " + args[2]);
     }
 
@@ -72,7 +73,7 @@ public class StreamsChecks {
         streams.close(CloseOptions.timeout(Check.LIMIT).withGroupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP));
     }
 
-    private void run() throws Exception {
+    private void run(String[] view) throws Exception {
         try (Admin admin = Check.admin(bootstrap)) {
             Check.create(admin, in, 4);
             Check.create(admin, out, 3);
@@ -91,6 +92,9 @@ public class StreamsChecks {
             running.add(instance(2));
             until("everything", expected.values().stream().mapToInt(n -> n).sum());
             describe();
+            // the tool ends the call
+            if (view.length > 0)
+                org.apache.kafka.tools.streams.StreamsGroupCommand.main(Stream.concat(Stream.of("--bootstrap-server", bootstrap, "--describe", "--group", name), Arrays.stream(view)).toArray(String[]::new));
         } finally {
             running.forEach(StreamsChecks::leave);
         }

@@ -16,7 +16,9 @@ fn length(client: &BaseConsumer, topic: &str, partitions: i32) -> i64 {
 }
 
 fn words_are_counted_once_through_a_kill(protocol: &str) {
-    let mut broker = Broker::start(BrokerOptions::default());
+    let settings = [("heartbeat.interval", 500), ("min.heartbeat.interval", 500), ("initial.rebalance.delay", 0)];
+    let set = |options: BrokerOptions, (name, ms)| options.set(&format!("group.streams.{name}.ms"), ms);
+    let mut broker = Broker::start(settings.into_iter().fold(BrokerOptions::default(), set));
     let name = unique(&format!("streams-{protocol}"));
     let bootstrap = broker.bootstrap().to_owned();
     let folder = broker.folder().join("streams");
@@ -40,4 +42,28 @@ fn words_are_counted_once_through_a_kill(protocol: &str) {
 #[test]
 fn streams_with_the_classic_protocol_counts_once() {
     words_are_counted_once_through_a_kill("classic");
+}
+
+#[test]
+fn streams_with_the_streams_protocol_counts_once() {
+    words_are_counted_once_through_a_kill("streams");
+}
+
+#[test]
+fn kafka_streams_groups_lists_describes_and_deletes() {
+    let broker = Broker::shared();
+    let group = unique("streams-tool");
+    let folder = broker.folder().join(&group);
+    let arguments = [broker.bootstrap(), "streams", &group, folder.to_str().expect("a path"), "--offsets"];
+    let shown = Java::shared().run("StreamsChecks", &arguments).ok();
+    let of = |topic: &str| shown.lines().filter(|line| line.contains(&format!(" {group}-{topic} "))).count();
+    assert_eq!((of("in"), of("words-repartition")), (4, 4), "{shown}");
+    let tool = |arguments: &[&str]| {
+        let all = [&["--bootstrap-server", broker.bootstrap()], arguments].concat();
+        Java::shared().run("org.apache.kafka.tools.streams.StreamsGroupCommand", &all).ok()
+    };
+    assert!(tool(&["--list"]).lines().any(|line| line.trim() == group));
+    let out = tool(&["--delete", "--group", &group]);
+    assert!(out.contains("success"), "{out}");
+    assert!(!tool(&["--list"]).contains(&group));
 }

@@ -74,7 +74,7 @@ pub(crate) fn leave_unknown(request: &LeaveGroupRequest) -> LeaveGroupResponse {
 }
 
 pub fn streams_heartbeat(error: ErrorCode) -> StreamsGroupHeartbeatResponse {
-    StreamsGroupHeartbeatResponse { error_code: error.code(), status: None, ..Default::default() }
+    StreamsGroupHeartbeatResponse { error_code: error.code(), ..Default::default() }
 }
 
 pub fn describe_streams_group(group_id: &Str, error: ErrorCode) -> StreamsGroupDescribeResponseDescribedGroup {

@@ -26,8 +26,9 @@ pub async fn handle(context: RequestContext, request: ApiVersionsRequest) -> Api
 
 /// Features and their levels. Clients that know `transaction.version` 2 (KIP-890) let every transaction raise their epoch, others
 /// are served as before. `group.version` 1 says that there are groups of KIP-848, `share.version` 1 that there are share groups
-/// (KIP-932).
-const FEATURES: [(&str, i16); 3] = [("transaction.version", 2), ("group.version", 1), ("share.version", 1)];
+/// (KIP-932), `streams.version` 1 that there are streams groups (KIP-1071).
+const FEATURES: [(&str, i16); 4] =
+    [("transaction.version", 2), ("group.version", 1), ("share.version", 1), ("streams.version", 1)];
 
 fn supported() -> Vec<ApiVersionsResponseSupportedFeatureKey> {
     let feature = |(name, level)| ApiVersionsResponseSupportedFeatureKey {

@@ -53,6 +53,8 @@ mod share_acknowledge;
 mod share_fetch;
 mod share_group_describe;
 mod share_group_heartbeat;
+mod streams_group_describe;
+mod streams_group_heartbeat;
 mod sync_group;
 mod txn_offset_commit;
 mod write_share_group_state;
@@ -145,6 +147,8 @@ apis! {
     DescribeTopicPartitions => describe_topic_partitions,
     ShareFetch => share_fetch,
     ShareAcknowledge => share_acknowledge,
+    StreamsGroupHeartbeat => streams_group_heartbeat,
+    StreamsGroupDescribe => streams_group_describe,
     InitializeShareGroupState => initialize_share_group_state,
     ReadShareGroupState => read_share_group_state,
     WriteShareGroupState => write_share_group_state,
