@@ -10,6 +10,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod group;
+pub mod re2;
 mod record;
 pub mod share;
 mod timer;

@@ -12,7 +12,6 @@ mod heartbeat;
 mod leave;
 pub(crate) mod member;
 mod offsets;
-mod re2;
 mod reconcile;
 mod regex;
 mod replay;

@@ -9,9 +9,9 @@ use corelane_protocol::{ErrorCode, Str};
 use super::batch::Batch;
 use super::change::{Change, Resolved};
 use super::group::ConsumerGroup;
-use super::re2;
 use crate::group::env::Env;
 use crate::group::refusal::Refusal;
+use crate::re2;
 
 /// Time between two resolutions of a group's expressions at the least.
 const MIN_INTERVAL_MS: i64 = 10_000;

@@ -1,4 +1,5 @@
-//! Regular expressions in RE2's syntax, on an engine whose syntax is a little different.
+//! Regular expressions in RE2's syntax, on an engine whose syntax is a little different and whose Perl classes are Unicode's: RE2's
+//! are those of ASCII.
 
 use regex::{Regex, RegexBuilder};
 
@@ -6,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 const MAX_REPEAT: u32 = 1_000;
 
 /// Compiles an expression that is to match a whole text. The error says what is wrong with it.
-pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
+pub fn compile(pattern: &str) -> Result<Regex, String> {
     let translated = translate(pattern)?;
     // By itself first: what is not closed must not find its end in what is put around it.
     let build = |text: &str| RegexBuilder::new(text).octal(true).build();
@@ -46,7 +47,12 @@ fn translate(pattern: &str) -> Result<String, String> {
                         return Err(format!("invalid escape sequence: `\\{escaped}`"));
                     }
                     taken += escaped.len_utf8();
-                    out.push_str(if escaped == 'C' { "(?s:.)" } else { rest.get(..taken).unwrap_or_default() });
+                    match (escaped, ascii(escaped)) {
+                        ('C', _) => out.push_str("(?s:.)"),
+                        ('b', _) => out.push_str(r"(?-u:\b)"),
+                        (_, Some(class)) => out.push_str(class),
+                        _ => out.push_str(rest.get(..taken).unwrap_or_default()),
+                    }
                 }
             }
             '[' => taken = class(rest, &mut out)?,
@@ -89,6 +95,19 @@ fn translate(pattern: &str) -> Result<String, String> {
         rest = rest.get(taken..).unwrap_or_default();
     }
     Ok(out)
+}
+
+/// A class of Perl's, by its letter.
+fn ascii(letter: char) -> Option<&'static str> {
+    Some(match letter {
+        'd' => "[0-9]",
+        'D' => "[^0-9]",
+        's' => r"[\t\n\f\r ]",
+        'S' => r"[^\t\n\f\r ]",
+        'w' => "[0-9A-Za-z_]",
+        'W' => "[^0-9A-Za-z_]",
+        _ => return None,
+    })
 }
 
 /// Bytes of `{n}`, `{n,}` or `{n,m}` at the beginning; anything else is text to RE2.
@@ -137,8 +156,10 @@ fn class(text: &str, out: &mut String) -> Result<usize, String> {
             }
             '\\' => {
                 let escaped = rest.chars().nth(1).ok_or_else(missing)?;
-                out.push('\\');
-                out.push(escaped);
+                match ascii(escaped) {
+                    Some(class) => out.push_str(class),
+                    None => out.extend(['\\', escaped]),
+                }
                 at += escaped.len_utf8();
             }
             other => out.push(other),
@@ -162,6 +183,10 @@ mod tests {
         assert!(matches("[[:alpha:]]+", "abc") && matches("[a[]+", "a[") && matches("[]a]+", "]a"));
         assert!(matches("[a&&b]+", "a&b"));
         assert!(matches("(?P<x>a)b??", "a"));
+        assert!(matches(r"\d\D\w\W\s\S", "1a_- x") && !matches(r"\d", "\u{0663}") && !matches(r"\w", "é"));
+        assert!(
+            matches(r"[\d.]+", "1.2") && matches(r"[^\w]+", "é") && matches(r"[\D]+", "é") && matches(r"a\b.+", "aé")
+        );
     }
 
     #[test]
