@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use core_pinning::ShardId;
 use corelane_protocol::{Str, Uuid};
-use corelane_storage::model::{PartitionKey, TopicId};
+use corelane_storage::model::{Offset, PartitionKey, TopicId};
 
+use super::features::feature_named;
 use super::records::MetadataRecord;
 
 /// Kafka's own name and id of the log that holds the metadata (`Topic.CLUSTER_METADATA_TOPIC_NAME`, `Uuid.METADATA_TOPIC_ID`).
@@ -85,6 +86,10 @@ pub struct ClusterImage {
     /// Overrides of everything but topics: `(type, name)`; a broker's name is its id, `""` is all of them.
     configs: imbl::OrdMap<(ResourceType, String), Arc<BTreeMap<String, String>>>,
     next_producer_id: i64,
+    /// Levels of features that have a record.
+    features: imbl::OrdMap<String, i16>,
+    /// Where the metadata log ends with it.
+    offset: Offset,
 }
 
 impl ClusterImage {
@@ -118,6 +123,21 @@ impl ClusterImage {
     /// First producer id that was never handed out.
     pub fn next_producer_id(&self) -> i64 {
         self.next_producer_id
+    }
+
+    /// The level of a feature; 0: without it.
+    pub fn feature(&self, name: &str) -> i16 {
+        let highest = || feature_named(name).map_or(0, |feature| feature.max);
+        self.features.get(name).copied().unwrap_or_else(highest)
+    }
+
+    /// Grows with every change: clients tell by it which of two answers is the later one.
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    pub(super) fn set_offset(&mut self, offset: Offset) {
+        self.offset = offset;
     }
 
     /// Applies one record; returns the topic it touches. Records of the log were checked before they were written, so
@@ -168,6 +188,15 @@ impl ClusterImage {
                 self.next_producer_id = self.next_producer_id.max(*next);
                 Ok(None)
             }
+            MetadataRecord::Feature { name, level } => {
+                match feature_named(name) {
+                    Some(feature) if (feature.min..=feature.max).contains(level) => {}
+                    _ if *level == 0 => {}
+                    _ => return Err(format!("level {level} of feature {name} is not one of this release")),
+                }
+                self.features.insert(name.clone(), *level);
+                Ok(None)
+            }
         }
     }
 
@@ -198,6 +227,8 @@ impl ClusterImage {
             records.extend(config(*kind, resource, configs));
         }
         records.push(MetadataRecord::ProducerIds { next: self.next_producer_id });
+        let feature = |(name, level): (&String, &i16)| MetadataRecord::Feature { name: name.clone(), level: *level };
+        records.extend(self.features.iter().map(feature));
         records
     }
 }
@@ -255,9 +286,12 @@ mod tests {
             set(ResourceType::ClientMetrics, "m", "interval.ms", Some("1000")),
             MetadataRecord::RemoveTopic { id: TopicId([8; 16]) },
             MetadataRecord::ProducerIds { next: 3000 },
+            MetadataRecord::Feature { name: "transaction.version".into(), level: 1 },
         ]);
+        assert_eq!((image.feature("transaction.version"), image.feature("none")), (1, 0));
         let again = apply_all(&image.to_records());
         assert_eq!(again.to_records(), image.to_records());
+        assert_eq!(again.feature("transaction.version"), 1);
         assert_eq!(again.topic_named("a").unwrap().partitions, 2);
         assert!(again.topic_named("b").is_none());
         assert_eq!(again.next_producer_id(), 3000);
@@ -271,6 +305,7 @@ mod tests {
         let mut image = ClusterImage::default();
         assert!(image.apply(&MetadataRecord::Partition { topic: TopicId([1; 16]), partition: 0 }).is_err());
         assert!(image.apply(&MetadataRecord::RemoveTopic { id: TopicId([1; 16]) }).is_err());
+        assert!(image.apply(&MetadataRecord::Feature { name: "of.the.future".into(), level: 1 }).is_err());
     }
 
     #[test]

@@ -101,9 +101,14 @@ impl MetadataLog {
                 offset = apply_batches(&mut image, slice, offset, &mut deleted)?;
             }
         }
+        image.set_offset(end);
         let group = shard.groups.open(log.clone())?;
         let (since_snapshot, next_offset) = (Cell::new(since_snapshot), Cell::new(end));
         Ok((MetadataLog { log, group, dir, next_offset, since_snapshot, snapshot_after }, image, deleted))
+    }
+
+    pub(super) fn end(&self) -> Offset {
+        self.next_offset.get()
     }
 
     pub(super) fn state(&self) -> MetadataLogState {

@@ -4,6 +4,7 @@
 //! written, and then change the image, which is published to every shard. A request is answered when all shards have
 //! taken the new image, so a topic serves as soon as its creation is answered.
 
+pub mod features;
 pub mod image;
 mod log;
 pub mod names;
@@ -76,6 +77,7 @@ impl Controller {
             tracing::error!(%error, "metadata could not be written");
             Refused::new(ErrorCode::KafkaStorageError, "the metadata log could not be written")
         })?;
+        next.set_offset(self.log.end());
         self.image.replace(next.clone());
         publish(shard, next.clone(), touched).await;
         self.log.maybe_snapshot(&next).await;

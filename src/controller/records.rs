@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use corelane_protocol::Uuid;
 use corelane_protocol::records::metadata::{
-    ConfigRecord, MetadataRecord as Schema, PartitionRecord, ProducerIdsRecord, RemoveTopicRecord, TopicRecord,
+    ConfigRecord, FeatureLevelRecord, MetadataRecord as Schema, PartitionRecord, ProducerIdsRecord, RemoveTopicRecord,
+    TopicRecord,
 };
 use corelane_storage::model::TopicId;
 
@@ -34,6 +35,11 @@ pub enum MetadataRecord {
     /// All ids below `next` may be in use.
     ProducerIds {
         next: i64,
+    },
+    /// A level that the cluster has agreed on; 0: without the feature.
+    Feature {
+        name: String,
+        level: i16,
     },
 }
 
@@ -72,6 +78,11 @@ impl MetadataRecord {
             MetadataRecord::ProducerIds { next } => {
                 Schema::ProducerIds(ProducerIdsRecord { next_producer_id: *next, ..Default::default() })
             }
+            MetadataRecord::Feature { name, level } => Schema::FeatureLevel(FeatureLevelRecord {
+                name: name.clone().into(),
+                feature_level: *level,
+                ..Default::default()
+            }),
         };
         record.encode(0).expect("only fields of version 0 are set, and names and values were bounded by their frame")
     }
@@ -94,6 +105,9 @@ impl MetadataRecord {
                 value: record.value.map(|v| v.to_string()),
             },
             Schema::ProducerIds(record) => MetadataRecord::ProducerIds { next: record.next_producer_id },
+            Schema::FeatureLevel(record) => {
+                MetadataRecord::Feature { name: record.name.to_string(), level: record.feature_level }
+            }
             other => return Err(RecordError::Unknown(other.record_type())),
         })
     }
@@ -117,6 +131,7 @@ mod tests {
                 value: None,
             },
             MetadataRecord::ProducerIds { next: 1 << 40 },
+            MetadataRecord::Feature { name: "transaction.version".into(), level: 1 },
         ] {
             assert_eq!(MetadataRecord::decode(record.encode()).unwrap(), record);
         }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use core_pinning::ShardId;
 use corelane_coordinator::Now;
 use corelane_coordinator::group::{Effects, GroupCoordinator, Outcome, Response, partition_for};
+use corelane_coordinator::txn::TxnVersion;
 use corelane_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::TopicId;
@@ -40,6 +41,7 @@ pub use self::topics::{create_internal_topic, is_made_by_broker};
 pub use self::transactions::{ask_transaction, every_transaction, txn_partition, with_transaction};
 pub use self::txn::TxnPartition;
 pub use self::verification::{VerifyTransaction, verify_transaction};
+use crate::controller::features::TRANSACTION_VERSION;
 use crate::controller::image::{ClusterImage, OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTION_TOPIC, TopicImage, owner};
 use crate::router::ShardCall;
 use crate::shard::Shard;
@@ -84,6 +86,8 @@ impl Coordinators {
     /// Starts the coordinators of new partitions of `__consumer_offsets`, `__transaction_state` and `__share_group_state`, and lets
     /// what is stored of deleted topics go.
     pub fn take_image(&self, shard: &Rc<Shard>, image: &Arc<ClusterImage>, touched: &[TopicId]) {
+        let version = TxnVersion::from_level(image.feature(TRANSACTION_VERSION));
+        self.all_txns().iter().for_each(|txn| txn.set_version(version));
         let (mut deleted, mut changed) = (Vec::new(), Vec::new());
         for id in touched {
             match image.topic(*id) {
@@ -94,7 +98,7 @@ impl Coordinators {
                         self.start_groups(shard, topic);
                     }
                     if &*topic.name == TRANSACTION_TOPIC {
-                        self.start_txns(shard, topic);
+                        self.start_txns(shard, topic, version);
                     }
                     if &*topic.name == SHARE_STATE_TOPIC {
                         self.start_share_states(shard, topic);
@@ -123,11 +127,12 @@ impl Coordinators {
         }
     }
 
-    fn start_txns(&self, shard: &Rc<Shard>, topic: &TopicImage) {
+    fn start_txns(&self, shard: &Rc<Shard>, topic: &TopicImage, version: TxnVersion) {
         for index in 0..topic.partitions {
             let Some(partition) = shard.partitions.get(topic.key(index)) else { continue };
             let mut txns = self.txns.borrow_mut();
-            txns.entry(index).or_insert_with(|| TxnPartition::start(shard, partition, shard.config.transactions()));
+            txns.entry(index)
+                .or_insert_with(|| TxnPartition::start(shard, partition, shard.config.transactions(), version));
         }
     }
 

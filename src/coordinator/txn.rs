@@ -1,5 +1,6 @@
 //! One partition of `__transaction_state` and its machine: loads it, runs requests on it, sends its markers.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use core_pinning::task::{Queue, spawn};
 use core_pinning::time::sleep;
 use corelane_coordinator::Now;
 use corelane_coordinator::group::{WaitToken, Write, WriteId};
-use corelane_coordinator::txn::{Answer, Effects, Markers, Outcome, TxnConfig, TxnCoordinator};
+use corelane_coordinator::txn::{Answer, Effects, Markers, Outcome, TxnConfig, TxnCoordinator, TxnVersion};
 use corelane_protocol::{ErrorCode, Str};
 use corelane_storage::model::{PartitionKey, ProducerEpoch, ProducerId};
 use futures::StreamExt;
@@ -31,6 +32,8 @@ pub struct TxnPartition {
     host: Host<TxnCoordinator>,
     /// A write has ended: who was told to come again may do so.
     changed: Event,
+    /// What the cluster has agreed on, for a machine that is not there yet.
+    version: Cell<TxnVersion>,
 }
 
 impl Machine for TxnCoordinator {
@@ -76,8 +79,17 @@ impl From<Effects> for Work<TxnCoordinator> {
 }
 
 impl TxnPartition {
-    pub fn start(shard: &Rc<Shard>, partition: Rc<Partition>, config: TxnConfig) -> Rc<TxnPartition> {
-        let txn = Rc::new(TxnPartition { host: Host::new(partition), changed: Event::default() });
+    pub fn start(
+        shard: &Rc<Shard>,
+        partition: Rc<Partition>,
+        config: TxnConfig,
+        version: TxnVersion,
+    ) -> Rc<TxnPartition> {
+        let txn = Rc::new(TxnPartition {
+            host: Host::new(partition),
+            changed: Event::default(),
+            version: Cell::new(version),
+        });
         let (loading, writing, sending, timing) = (txn.clone(), txn.clone(), txn.clone(), txn.clone());
         let (from, on) = (shard.clone(), shard.clone());
         let write = async move { writing.host.follow_writes(|| writing.changed.notify_all()).await };
@@ -182,7 +194,14 @@ impl TxnPartition {
             Found::Marker(_) => Ok(()),
         };
         let replayed = replay(&self.host.partition, take).await;
+        machine.set_version(self.version.get());
         self.host.loaded(replayed.map(|()| machine));
+    }
+
+    pub fn set_version(&self, version: TxnVersion) {
+        if self.version.replace(version) != version {
+            self.host.change(|machine| machine.set_version(version));
+        }
     }
 
     pub async fn stop(&self) {

@@ -72,6 +72,8 @@ fn rule(api: ApiKey, field: &str) -> Rule {
         (_, "timestamp" | "last_timestamp" | "transaction_start_time_ms") => Rule::Clock,
         (DescribeQuorum, "high_watermark" | "log_end_offset") => Rule::Size,
         (_, "last_fetch_timestamp" | "last_caught_up_timestamp") => Rule::Clock,
+        // it grows with every change, as each broker counts them
+        (_, "finalized_features_epoch") => Rule::Size,
         (_, "coordinator_epoch") => Rule::Identity("coordinator epoch", 0),
         _ => Rule::Equal,
     }
@@ -85,7 +87,7 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         DeleteGroups, DeleteRecords, DeleteTopics, DescribeConfigs, DescribeGroups, DescribeLogDirs, DescribeProducers,
         DescribeTopicPartitions, DescribeTransactions, ElectLeaders, Fetch, IncrementalAlterConfigs, JoinGroup,
         ListConfigResources, ListGroups, ListOffsets, ListTransactions, Metadata, OffsetDelete, OffsetFetch, Produce,
-        TxnOffsetCommit, WriteTxnMarkers,
+        TxnOffsetCommit, UpdateFeatures, WriteTxnMarkers,
     };
     Some(match (api, list) {
         (Metadata, "topics") => &["name"],
@@ -104,6 +106,7 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         ) => &["name"],
         (CreatePartitions, "results") => &["name"],
         (AlterReplicaLogDirs, "results") => &["topic_name"],
+        (UpdateFeatures, "results") => &["feature"],
         (ElectLeaders, "replica_election_results") => &["topic"],
         (ElectLeaders, "partition_result") => &["partition_id"],
         (DeleteTopics, "responses") => &["name", "topic_id"],

@@ -33,12 +33,13 @@ pub struct Report {
 }
 
 /// What changes metadata. Apache Kafka answers when its controller has it; its broker hears of it a little later.
-const CHANGES: [ApiKey; 5] = [
+const CHANGES: [ApiKey; 6] = [
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
     ApiKey::CreatePartitions,
     ApiKey::AlterConfigs,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::UpdateFeatures,
 ];
 
 pub struct Runner<'a> {

@@ -1,4 +1,4 @@
-//! kafka-cluster, kafka-broker-api-versions, kafka-metadata-quorum, kafka-log-dirs, kafka-leader-election and
+//! kafka-cluster, kafka-broker-api-versions, kafka-features, kafka-metadata-quorum, kafka-log-dirs, kafka-leader-election and
 //! kafka-reassign-partitions.
 
 use crate::both::on_both;
@@ -7,6 +7,7 @@ use corelane_tests::java::Java;
 
 const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
+const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
 const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 const ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
@@ -22,6 +23,35 @@ fn kafka_cluster_and_api_versions() {
         }
         let out = side.unseen(API_VERSIONS, &[], "").ok();
         assert!(out.contains("Produce(0): ") && out.contains("DescribeQuorum(55): "), "{out}");
+    });
+}
+
+#[test]
+fn kafka_features() {
+    on_both(|side| {
+        // of all features those that Corelane has too
+        let describe = || {
+            let out = side.unseen(FEATURES, &["describe"], "").ok();
+            let lines = out.lines().filter(|line| line.contains("transaction.version"));
+            side.note(&lines.filter_map(|line| line.split("Epoch:").next()).collect::<Vec<_>>().join("\n"));
+        };
+        let features = |arguments: &[&str]| side.unseen(FEATURES, arguments, "");
+        describe();
+        features(&["downgrade", "--feature", "transaction.version=1", "--dry-run"]).ok();
+        describe();
+        features(&["downgrade", "--feature", "transaction.version=1"]).ok();
+        describe();
+        assert_ne!(features(&["downgrade", "--feature", "transaction.version=2"]).status, 0);
+        assert_ne!(features(&["upgrade", "--feature", "transaction.version=3"]).status, 0);
+        assert_ne!(features(&["upgrade", "--feature", "no.such.feature=1"]).status, 0);
+        features(&["disable", "--feature", "transaction.version"]).ok();
+        describe();
+        features(&["upgrade", "--feature", "transaction.version=2", "--dry-run"]).ok();
+        features(&["upgrade", "--feature", "transaction.version=2"]).ok();
+        describe();
+        features(&["upgrade", "--metadata", "4.3-IV0"]).ok();
+        side.note(&features(&["version-mapping", "--release-version", "4.3-IV0"]).ok());
+        side.note(&features(&["feature-dependencies", "--feature", "transaction.version=2"]).ok());
     });
 }
 

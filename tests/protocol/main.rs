@@ -6,6 +6,7 @@ mod config_audit;
 mod configs;
 mod connections;
 mod consumer_groups;
+mod features;
 mod fetch;
 mod fetch_waits;
 mod frames;

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use super::config::TxnConfig;
 use super::expiry::Checks;
 use super::outcome::{Answer, Effects, Outcome, Reply};
+use super::partitions::TxnVersion;
 use super::state::TxnState;
 use super::transaction::{Pending, Stored, Transaction};
 use super::writes::WriteLog;
@@ -25,6 +26,8 @@ pub struct TxnCoordinator {
     pub(super) checks: Checks,
     /// Producer ids that nobody has had.
     pub(super) spare_ids: Vec<i64>,
+    /// What the cluster has agreed on.
+    pub(super) version: TxnVersion,
     next_token: u64,
 }
 
@@ -45,8 +48,14 @@ impl TxnCoordinator {
             writes: WriteLog::default(),
             checks: Checks::default(),
             spare_ids: Vec::new(),
+            version: TxnVersion::V2,
             next_token: 0,
         }
+    }
+
+    /// The level of transactions that the cluster has agreed on: how the broker aborts, and what it stores. Clients bring their own.
+    pub fn set_version(&mut self, version: TxnVersion) {
+        self.version = version;
     }
 
     /// Whether a call may need a producer id that it does not have; no call takes more than one, and a tick leaves what it

@@ -15,6 +15,14 @@ pub enum TxnResult {
     Abort,
 }
 
+/// Whether whoever runs a transaction is shut out by more than what its version does at every end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fencing {
+    ByVersion,
+    /// Before version 2: the epoch rises here.
+    ByHand,
+}
+
 /// What an EndTxn leads to.
 enum Step {
     /// It was done before; nothing is written.
@@ -52,14 +60,15 @@ impl TxnCoordinator {
         match step {
             Err(error) => Outcome::now(Err(error)),
             Ok(Step::Repeated) => Outcome::now(Ok(stored.producer)),
-            Ok(Step::Prepare) => self.prepare(now, transactional_id, result, version, Ok),
+            Ok(Step::Prepare) => self.prepare(now, transactional_id, result, (version, Fencing::ByVersion), Ok),
         }
     }
 
     /// Aborts the transaction under way on behalf of the broker, so that whoever runs it is fenced. The answer says to come
     /// again.
     pub(super) fn fence(&mut self, now: Now, transactional_id: &str) -> Outcome {
-        self.prepare(now, transactional_id, TxnResult::Abort, TxnVersion::V2, |_| {
+        let fencing = if self.version.bumps_epochs() { Fencing::ByVersion } else { Fencing::ByHand };
+        self.prepare(now, transactional_id, TxnResult::Abort, (self.version, fencing), |_| {
             Err(ErrorCode::ConcurrentTransactions)
         })
     }
@@ -69,7 +78,7 @@ impl TxnCoordinator {
         now: Now,
         transactional_id: &str,
         result: TxnResult,
-        version: TxnVersion,
+        (version, fencing): (TxnVersion, Fencing),
         answer: impl FnOnce(Producer) -> Answer,
     ) -> Outcome {
         let Some(found) = self.transactions.get(transactional_id) else {
@@ -82,7 +91,11 @@ impl TxnCoordinator {
             };
             next_id = id;
         }
-        let next = found.stored.prepared(result == TxnResult::Commit, version, next_id, now.wall_ms);
+        let mut next = found.stored.prepared(result == TxnResult::Commit, version, next_id, now.wall_ms);
+        if fencing == Fencing::ByHand {
+            next.producer.epoch = next.producer.epoch.saturating_add(1);
+            next.last_epoch = -1;
+        }
         let producer = next.completed(now.wall_ms).producer;
         self.begin(now, transactional_id, Pending::Change(next), answer(producer))
     }

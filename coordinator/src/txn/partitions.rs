@@ -68,8 +68,13 @@ impl TxnVersion {
         self.0
     }
 
-    pub(super) fn from_level(level: i16) -> TxnVersion {
+    pub fn from_level(level: i16) -> TxnVersion {
         TxnVersion(level)
+    }
+
+    /// The version in which the state of an id is stored (KIP-890): 1 holds what version 2 needs.
+    pub(super) fn value_version(self) -> i16 {
+        i16::from(self.0 >= 1)
     }
 
     pub(super) fn bumps_epochs(self) -> bool {

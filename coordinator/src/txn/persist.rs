@@ -13,13 +13,15 @@ use super::state::TxnState;
 use super::transaction::{Producer, Stored};
 use crate::CoordinatorRecord;
 
-/// Version in which values are written: the one that holds what KIP-890 needs.
-const VALUE_VERSION: i16 = 1;
-
-/// What is stored of an id, or its tombstone.
-pub(super) fn record(transactional_id: &Str, stored: Option<&Stored>) -> Result<CoordinatorRecord, EncodeError> {
+/// What is stored of an id where transactions are at `version`, or its tombstone.
+pub(super) fn record(
+    transactional_id: &Str,
+    stored: Option<&Stored>,
+    version: TxnVersion,
+) -> Result<CoordinatorRecord, EncodeError> {
     let key = TransactionLogKey { transactional_id: transactional_id.clone() }.to_key_bytes()?;
-    let value = stored.map(|stored| encode_versioned(&stored.to_value(), VALUE_VERSION)).transpose()?;
+    let value =
+        stored.map(|stored| encode_versioned(&stored.to_value(version), version.value_version())).transpose()?;
     Ok(CoordinatorRecord { key, value })
 }
 
@@ -35,7 +37,8 @@ impl TxnCoordinator {
 }
 
 impl Stored {
-    fn to_value(&self) -> TransactionLogValue {
+    fn to_value(&self, version: TxnVersion) -> TransactionLogValue {
+        let whole = version.value_version() >= 1;
         let partitions = self.partitions.topics().map(|(topic, partitions)| TransactionLogValuePartitionsSchema {
             topic: topic.clone(),
             partition_ids: partitions.iter().copied().collect(),
@@ -43,8 +46,8 @@ impl Stored {
         });
         TransactionLogValue {
             producer_id: self.producer.id,
-            previous_producer_id: self.previous_id,
-            next_producer_id: self.next_id,
+            previous_producer_id: if whole { self.previous_id } else { -1 },
+            next_producer_id: if whole { self.next_id } else { -1 },
             producer_epoch: self.producer.epoch,
             transaction_timeout_ms: self.timeout_ms,
             transaction_status: self.state.id(),
@@ -52,7 +55,7 @@ impl Stored {
             transaction_partitions: (self.state != TxnState::Empty).then(|| partitions.collect()),
             transaction_last_update_timestamp_ms: self.updated_ms,
             transaction_start_timestamp_ms: self.started_ms,
-            client_transaction_version: self.version.level(),
+            client_transaction_version: if whole { self.version.level() } else { 0 },
             ..Default::default()
         }
     }

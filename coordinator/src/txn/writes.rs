@@ -67,8 +67,8 @@ impl TxnCoordinator {
         out: &mut Effects,
     ) {
         let record = |(id, pending): &(Str, Pending)| match pending {
-            Pending::Change(stored) => persist::record(id, Some(stored)),
-            Pending::Removal => persist::record(id, None),
+            Pending::Change(stored) => persist::record(id, Some(stored), self.version),
+            Pending::Removal => persist::record(id, None, self.version),
         };
         let records: Result<Vec<_>, _> = transitions.iter().map(record).collect();
         let mut transactional_ids = Vec::with_capacity(transitions.len());

@@ -1,4 +1,4 @@
-use corelane_coordinator::txn::Reply;
+use corelane_coordinator::txn::{Reply, TxnVersion};
 use corelane_protocol::ErrorCode;
 
 use crate::harness::*;
@@ -128,4 +128,29 @@ fn a_partition_learns_whether_it_is_in_the_transaction() {
     assert_eq!(verify(&harness, first), Err(ConcurrentTransactions));
     harness.finish_markers();
     assert_eq!(verify(&harness, first), Ok(vec![TransactionAbortable, TransactionAbortable]));
+}
+
+#[test]
+fn where_the_cluster_is_below_version_2_fencing_still_raises_the_epoch_and_older_records_are_written() {
+    for (level, value_version) in [(0, 0), (1, 1)] {
+        let mut harness = Harness { hold_markers: true, ..Harness::default() };
+        harness.machine.set_version(TxnVersion::from_level(level));
+        let old = harness.init("a").unwrap();
+        harness.add("a", old, &[("t", 0)], V1).unwrap();
+        assert_eq!(harness.init("a"), Err(ConcurrentTransactions));
+        let marker = harness.sent.last().unwrap();
+        assert_eq!((marker.producer, marker.version), (producer(old.id, old.epoch + 1), level));
+        harness.finish_markers();
+        assert_eq!(harness.end("a", old, COMMIT, V1), Err(ProducerFenced));
+        let new = harness.init("a").unwrap();
+        assert_eq!(new, producer(old.id, old.epoch + 2));
+        for record in &harness.log {
+            assert_eq!(record.value.as_ref().unwrap()[..2], [0, value_version], "level {level}");
+        }
+        harness.add("a", new, &[("t", 0)], V1).unwrap();
+        harness.end("a", new, COMMIT, V1).unwrap();
+        harness.finish_markers();
+        let next = harness.end("a", new, COMMIT, V1);
+        assert_eq!(next, Ok(new), "with version 1 the epoch stays");
+    }
 }

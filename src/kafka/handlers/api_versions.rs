@@ -7,6 +7,7 @@ use corelane_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use corelane_protocol::{ApiKey, ErrorCode, Str};
 
 use super::{Call, SERVED};
+use crate::controller::features::{FEATURES, Feature};
 use crate::kafka::connection::Answer;
 use crate::kafka::request::RequestContext;
 
@@ -14,40 +15,35 @@ pub async fn handle(context: RequestContext, request: ApiVersionsRequest) -> Api
     if context.version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
+    let image = context.shard.image();
+    // Earlier versions cannot say that a feature may be off (KAFKA-17492).
+    let shown = |feature: &&Feature| context.version >= 4 || feature.min > 0;
+    let finalized = FEATURES.iter().map(|feature| (feature.name, image.feature(feature.name)));
     ApiVersionsResponse {
         api_keys: served(),
-        // Earlier versions cannot say that a feature may be off (KAFKA-17492).
-        supported_features: if context.version >= 4 { supported() } else { Vec::new() },
-        finalized_features_epoch: 0,
-        finalized_features: finalized(),
+        supported_features: FEATURES.iter().filter(shown).map(supported).collect(),
+        finalized_features_epoch: image.offset().0,
+        finalized_features: finalized.filter(|(_, level)| *level > 0).map(|(name, level)| at(name, level)).collect(),
         ..Default::default()
     }
 }
 
-/// Features and their levels. Clients that know `transaction.version` 2 (KIP-890) let every transaction raise their epoch, others
-/// are served as before. `group.version` 1 says that there are groups of KIP-848, `share.version` 1 that there are share groups
-/// (KIP-932), `streams.version` 1 that there are streams groups (KIP-1071).
-const FEATURES: [(&str, i16); 4] =
-    [("transaction.version", 2), ("group.version", 1), ("share.version", 1), ("streams.version", 1)];
-
-fn supported() -> Vec<ApiVersionsResponseSupportedFeatureKey> {
-    let feature = |(name, level)| ApiVersionsResponseSupportedFeatureKey {
-        name: Str::from_static(name),
-        min_version: 0,
-        max_version: level,
+fn supported(feature: &Feature) -> ApiVersionsResponseSupportedFeatureKey {
+    ApiVersionsResponseSupportedFeatureKey {
+        name: Str::from_static(feature.name),
+        min_version: feature.min,
+        max_version: feature.max,
         ..Default::default()
-    };
-    FEATURES.map(feature).into()
+    }
 }
 
-fn finalized() -> Vec<ApiVersionsResponseFinalizedFeatureKey> {
-    let feature = |(name, level)| ApiVersionsResponseFinalizedFeatureKey {
-        name: Str::from_static(name),
+fn at(feature: &'static str, level: i16) -> ApiVersionsResponseFinalizedFeatureKey {
+    ApiVersionsResponseFinalizedFeatureKey {
+        name: Str::from_static(feature),
         min_version_level: level,
         max_version_level: level,
         ..Default::default()
-    };
-    FEATURES.map(feature).into()
+    }
 }
 
 /// KIP-511: letters and digits, and `-` and `.` between them.

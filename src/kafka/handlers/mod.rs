@@ -57,6 +57,7 @@ mod streams_group_describe;
 mod streams_group_heartbeat;
 mod sync_group;
 mod txn_offset_commit;
+mod update_features;
 mod write_share_group_state;
 mod write_txn_markers;
 
@@ -137,6 +138,7 @@ apis! {
     ListPartitionReassignments => list_partition_reassignments,
     OffsetDelete => offset_delete,
     DescribeQuorum => describe_quorum,
+    UpdateFeatures => update_features,
     DescribeCluster => describe_cluster,
     DescribeProducers => describe_producers,
     DescribeTransactions => describe_transactions,
