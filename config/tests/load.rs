@@ -189,7 +189,8 @@ fn honoured_properties_are_read() {
     let resources = [Scope::Topic, Scope::Group].into_iter().flat_map(|scope| scope.settings());
     let backing: Vec<&str> = resources.flat_map(|s| s.synonyms.iter().copied()).collect();
     let bounded = |name: &str| {
-        let unbound = [".min.", ".max."].map(|bound| name.replacen(bound, ".", 1));
+        let of = [(".min.", "."), (".max.", "."), (".max.", ".num.")];
+        let unbound = of.map(|(bound, plain)| name.replacen(bound, plain, 1));
         unbound.iter().any(|n| n != name && backing.contains(&n.as_str()) && n.starts_with("group."))
     };
     for s in Scope::Broker.settings().iter().filter(|s| s.status == Status::Honoured) {
