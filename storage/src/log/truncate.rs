@@ -36,6 +36,8 @@ impl Log {
         inner.shared.write_back.finished(inner).await;
         let forgotten = inner.forget_indexes(&[end.segment]).await;
         inner.state.borrow_mut().truncating -= 1;
+        // Those who want the log written back have rested meanwhile.
+        inner.shared.write_back.notify_progress();
         written.and(forgotten)?;
         inner.remove_segments(&gone, true).await?;
         if !gone.is_empty() {

@@ -189,7 +189,7 @@ async fn written_back(shared: &Rc<Shared>, targets: &mut [Target]) -> Result<(),
                 shared.journal.fail(&reason);
                 return Err(StorageError::JournalFailed { reason: reason.into() });
             }
-            shared.write_back.force(&target.log);
+            shared.write_back.force_again(&target.log);
             shared.write_back.progress().await;
         }
     }

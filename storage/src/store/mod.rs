@@ -215,7 +215,7 @@ impl Store {
                 if let Some(error) = failure.or_else(|| log.state.borrow().write_back_error.clone()) {
                     return Err(error);
                 }
-                shared.write_back.force(log);
+                shared.write_back.force_again(log);
                 shared.write_back.progress().await;
             }
         }

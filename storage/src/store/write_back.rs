@@ -54,6 +54,13 @@ impl WriteBack {
         self.enqueue(log);
     }
 
+    /// The same for one who waits for it; not while the log is being cut, which nothing is written in, however often one asks.
+    pub(crate) fn force_again(&self, log: &Rc<LogInner>) {
+        if log.state.borrow().truncating == 0 {
+            self.force(log);
+        }
+    }
+
     /// Waits until a job ends.
     pub(crate) async fn progress(&self) {
         self.progress.listen().await
