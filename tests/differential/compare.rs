@@ -50,7 +50,10 @@ enum Rule {
 }
 
 fn rule(api: ApiKey, field: &str) -> Rule {
-    use ApiKey::{DescribeGroups, DescribeLogDirs, DescribeQuorum, Fetch, JoinGroup, LeaveGroup, Produce};
+    use ApiKey::{
+        DescribeGroups, DescribeLogDirs, DescribeQuorum, DescribeShareGroupOffsets, Fetch, JoinGroup, LeaveGroup,
+        Produce, ReadShareGroupStateSummary, ShareAcknowledge, ShareFetch, ShareGroupDescribe,
+    };
     match (api, field) {
         (_, "topic_id") => Rule::Identity("topic", 0),
         (_, "member_id") => Rule::Identity("member", 0),
@@ -59,9 +62,12 @@ fn rule(api: ApiKey, field: &str) -> Rule {
         (_, "cluster_id") => Rule::Identity("cluster", 0),
         (_, "session_id") => Rule::Identity("session", 1),
         (DescribeQuorum, "leader_epoch") => Rule::Identity("metadata epoch", 1),
-        (ApiKey::ReadShareGroupStateSummary, "leader_epoch") => Rule::Equal,
+        // what share groups are told of a partition that nobody asked the leader of, and what they have stored
+        (ReadShareGroupStateSummary | DescribeShareGroupOffsets | ShareAcknowledge | ShareFetch, "leader_epoch") => {
+            Rule::Equal
+        }
         (_, "leader_epoch" | "current_leader_epoch") => Rule::Identity("leader epoch", 0),
-        (DescribeGroups | LeaveGroup | ApiKey::ShareGroupDescribe, "client_host") => Rule::Identity("client host", 0),
+        (DescribeGroups | LeaveGroup | ShareGroupDescribe, "client_host") => Rule::Identity("client host", 0),
         (_, "host") => Rule::Identity("host", 0),
         (_, "port") => Rule::Identity("port", 0),
         (DescribeLogDirs, "log_dir") => Rule::Identity("log dir", 0),

@@ -15,7 +15,7 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("coordinator", &["corelane-protocol"]),
     ("cli", &["core-pinning", "corelane-config", "corelane-protocol", "corelane-storage"]),
     ("fuzz", &["corelane-protocol", "corelane-storage"]),
-    ("tests", &["corelane-protocol"]),
+    ("tests", &["corelane-config", "corelane-protocol"]),
 ];
 
 /// Modules of the broker (`src/`) from the top down: a module may not name those on the lines above its own. The shard's
