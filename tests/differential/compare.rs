@@ -151,6 +151,21 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
     })
 }
 
+/// Of the aborted transactions in Kafka's answer those that begin before Corelane's records end: an answer may end after any
+/// batch.
+fn of_what_was_read(aborted: &Tree, corelane: &Tree) -> Option<Tree> {
+    let (Tree::List(aborted), Tree::Bytes(records)) = (aborted, corelane.field("records")?) else { return None };
+    let Tree::List(batches) = batch::show(records) else { return None };
+    let number = |tree: &Tree, field| match tree.field(field) {
+        Some(Tree::Int(n)) => Some(*n),
+        _ => None,
+    };
+    let last = batches.last()?;
+    let end = number(last, "base_offset")? + number(last, "last_offset_delta")?;
+    let begun = aborted.iter().filter(|one| number(one, "first_offset").is_some_and(|first| first <= end));
+    Some(Tree::List(begun.cloned().collect()))
+}
+
 pub struct Comparison<'a> {
     pub api: ApiKey,
     pub identities: &'a mut Identities,
@@ -171,7 +186,8 @@ impl Comparison<'_> {
             (Tree::Struct(left), Tree::Struct(_)) => {
                 for (name, value) in left {
                     let other = corelane.field(name).unwrap_or(&Tree::Null);
-                    self.values(&format!("{path}.{name}"), name, value, other);
+                    let reached = (name == "aborted_transactions").then(|| of_what_was_read(value, corelane)).flatten();
+                    self.values(&format!("{path}.{name}"), name, reached.as_ref().unwrap_or(value), other);
                 }
                 if let (None, Some(more)) =
                     (kafka.field("unknown_tagged_fields"), corelane.field("unknown_tagged_fields"))
