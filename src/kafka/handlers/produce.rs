@@ -229,8 +229,12 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
                 }
             };
             let checked = checked.and_then(|key| data.records.map(|r| (key, r)).ok_or(ErrorCode::InvalidRecord));
-            let shape = |records: &Bytes| refused_shape(context.version, records).filter(|_| acks.is_none());
-            match checked.and_then(|(key, records)| shape(&records).map_or(Ok((key, records)), Err)) {
+            // Where the acks are good, the log looks at the batch.
+            let misshapen = match &checked {
+                Ok((_, records)) if acks.is_none() => refused_shape(context.version, records),
+                _ => None,
+            };
+            match misshapen.map_or(checked, Err) {
                 Ok((key, records)) => {
                     let batch = Batch { place: places.len(), key, records };
                     by_shard.entry(owner(key, shard.shards)).or_default().push(batch);
