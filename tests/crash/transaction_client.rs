@@ -3,16 +3,13 @@
 use bytes::Bytes;
 use corelane_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnRequestAddPartitionsToTxnTopic;
 use corelane_protocol::messages::fetch_request::{FetchRequestFetchPartition, FetchRequestFetchTopic};
-use corelane_protocol::messages::list_offsets_request::{
-    ListOffsetsRequestListOffsetsPartition, ListOffsetsRequestListOffsetsTopic,
-};
 use corelane_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use corelane_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use corelane_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, OffsetFetchRequest, TxnOffsetCommitRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, OffsetFetchRequest, TxnOffsetCommitRequest,
 };
 use corelane_protocol::{Records, Str};
 use corelane_tests::batch::{self, ProducerIdentity, build, now_ms, seal};
@@ -203,26 +200,6 @@ pub fn at_rest(connection: &mut Connection, name: &str) -> Result<String> {
     })
 }
 
-/// Latest offset: of what is committed (1), of all (0).
-pub fn latest(connection: &mut Connection, topic: &str, partition: i32, isolation_level: i8) -> i64 {
-    let request = ListOffsetsRequest {
-        replica_id: -1,
-        isolation_level,
-        topics: vec![ListOffsetsRequestListOffsetsTopic {
-            name: str(topic),
-            partitions: vec![ListOffsetsRequestListOffsetsPartition {
-                partition_index: partition,
-                current_leader_epoch: -1,
-                timestamp: -1,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    connection.call(7, &request).topics[0].partitions[0].offset
-}
-
 /// What the group has committed, decided transactions only.
 pub fn committed_offset(connection: &mut Connection, group: &str, topic: &str) -> i64 {
     let request = OffsetFetchRequest {
@@ -248,7 +225,7 @@ pub fn committed_offset(connection: &mut Connection, group: &str, topic: &str) -
 
 /// The committed values of a partition from an offset up to its end, which nothing undecided may hold back.
 pub fn committed(connection: &mut Connection, topic: &str, partition: i32, from: i64) -> Vec<String> {
-    let end = latest(connection, topic, partition, 0);
+    let end = connection.latest_offset(topic, partition, 0);
     let (mut next, mut values) = (from, Vec::new());
     while next < end {
         let request = FetchRequest {

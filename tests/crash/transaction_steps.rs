@@ -6,7 +6,7 @@
 //! there (src/step.rs, in debug builds). The short form has each step once, in a kind of transaction that the seed picks; the long
 //! form (`CORELANE_LONG`) each step of each kind.
 
-use super::transaction_client::{Failed, Producer, Result, Version, at_rest, committed, committed_offset, latest};
+use super::transaction_client::{Failed, Producer, Result, Version, at_rest, committed, committed_offset};
 use super::{LIMIT, Moments, alone};
 use corelane_protocol::Str;
 use corelane_protocol::record_frame::{CoordinatorKey, encode_versioned};
@@ -287,7 +287,8 @@ impl Test {
         for partition in 0..2 {
             wait::until(&format!("{what}: an end of what is undecided"), LIMIT, || {
                 let connection = &mut self.connection;
-                (latest(connection, TOPIC, partition, 1) == latest(connection, TOPIC, partition, 0)).then_some(())
+                (connection.latest_offset(TOPIC, partition, 1) == connection.latest_offset(TOPIC, partition, 0))
+                    .then_some(())
             });
         }
         let offset = committed_offset(&mut self.connection, GROUP, TOPIC);

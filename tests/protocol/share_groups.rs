@@ -1,7 +1,6 @@
 //! Share groups before and after a kill, and as Kafka's own dump reads them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corelane_protocol::Str;
@@ -13,7 +12,7 @@ use corelane_tests::broker::{Broker, BrokerOptions, controllable};
 use corelane_tests::connection::Connection;
 use corelane_tests::java::Java;
 use corelane_tests::librdkafka::{create_topic, unique};
-use corelane_tests::wait;
+use corelane_tests::{scratch, wait};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -98,26 +97,9 @@ fn members_of_a_share_group_go_on_after_a_kill() {
     }
     assert_eq!(describe(&mut connection, &group), before);
     assert!(broker.stop().is_some_and(|status| status.success()));
-    let mut segments = Vec::new();
-    find_segments(&broker.data_dir(), &mut segments);
-    let list = segments.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(",");
-    let text =
-        Java::shared().run("org.apache.kafka.tools.DumpLogSegments", &["--offsets-decoder", "--files", &list]).ok();
+    let segments = scratch::files(&broker.data_dir(), "__consumer_offsets", ".log");
+    let text = Java::shared().dump_log("--offsets-decoder", &segments);
     let named = text.lines().filter(|line| line.contains(&group)).count();
     assert!(named > 12, "{named} records of {group} in\n{text}");
     assert!(!text.contains("Could not"), "{text}");
-}
-
-fn find_segments(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            find_segments(&path, found);
-        } else if path.extension().is_some_and(|e| e == "log")
-            && path.parent().is_some_and(|parent| parent.to_string_lossy().contains("__consumer_offsets"))
-            && entry.metadata().is_ok_and(|m| m.len() > 0)
-        {
-            found.push(path);
-        }
-    }
 }

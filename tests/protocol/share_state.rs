@@ -1,6 +1,5 @@
 //! What share groups have stored: at every step of its life, before and after a kill, and as Kafka's own dump reads it.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corelane_protocol::messages::initialize_share_group_state_request::{
@@ -22,7 +21,7 @@ use corelane_tests::broker::{Broker, BrokerOptions, controllable};
 use corelane_tests::connection::Connection;
 use corelane_tests::java::Java;
 use corelane_tests::librdkafka::{create_topic, unique};
-use corelane_tests::wait;
+use corelane_tests::{scratch, wait};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const FENCED_LEADER_EPOCH: i16 = 74;
@@ -162,28 +161,11 @@ fn what_a_share_group_stored_survives_kills_through_updates_and_snapshots() {
     assert_eq!(late, FENCED_LEADER_EPOCH, "a leader before the one that read the state");
     assert_eq!(groups[0].read(&mut connection, 3).error_code, FENCED_LEADER_EPOCH);
     assert!(broker.stop().is_some_and(|status| status.success()));
-    let mut segments: Vec<PathBuf> = Vec::new();
-    find_segments(&broker.data_dir(), &mut segments);
-    let list = segments.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(",");
-    let arguments = ["--share-group-state-decoder", "--files", &list];
-    let text = Java::shared().run("org.apache.kafka.tools.DumpLogSegments", &arguments).ok();
+    let segments = scratch::files(&broker.data_dir(), "__share_group_state", ".log");
+    let text = Java::shared().dump_log("--share-group-state-decoder", &segments);
     for group in &groups {
         let named = text.lines().filter(|line| line.contains(&group.group)).count();
         assert!(named > 20, "{named} records of {} in\n{text}", group.group);
     }
     assert!(!text.contains("Could not"), "{text}");
-}
-
-fn find_segments(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            find_segments(&path, found);
-        } else if path.extension().is_some_and(|e| e == "log")
-            && path.parent().is_some_and(|parent| parent.to_string_lossy().contains("__share_group_state"))
-            && entry.metadata().is_ok_and(|m| m.len() > 0)
-        {
-            found.push(path);
-        }
-    }
 }

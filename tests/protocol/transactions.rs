@@ -1,20 +1,16 @@
 //! Transactions on a partition, written by hand: what readers see of them, before and after a kill, and what lies on the disk.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use corelane_protocol::messages::describe_producers_request::DescribeProducersRequestTopicRequest;
 use corelane_protocol::messages::fetch_request::{FetchRequestFetchPartition, FetchRequestFetchTopic};
-use corelane_protocol::messages::list_offsets_request::{
-    ListOffsetsRequestListOffsetsPartition, ListOffsetsRequestListOffsetsTopic,
-};
 use corelane_protocol::messages::write_txn_markers_request::{
     WriteTxnMarkersRequestWritableTxnMarker, WriteTxnMarkersRequestWritableTxnMarkerTopic,
 };
 use corelane_protocol::messages::{
     AddPartitionsToTxnRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FetchResponsePartitionData,
-    InitProducerIdRequest, ListOffsetsRequest, WriteTxnMarkersRequest,
+    InitProducerIdRequest, WriteTxnMarkersRequest,
     add_partitions_to_txn_request::AddPartitionsToTxnRequestAddPartitionsToTxnTopic,
 };
 use corelane_protocol::{Records, Str};
@@ -23,7 +19,7 @@ use corelane_tests::broker::{Broker, BrokerOptions, controllable};
 use corelane_tests::connection::{Connection, produce_request, to_leader};
 use corelane_tests::java::Java;
 use corelane_tests::librdkafka::{create_topic, unique};
-use corelane_tests::wait;
+use corelane_tests::{scratch, wait};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const INVALID_PRODUCER_EPOCH: i16 = 47;
@@ -179,35 +175,6 @@ fn seen(connection: &mut Connection, topic: &str, isolation: i8) -> Seen {
     (offsets(&records), aborted, data.last_stable_offset)
 }
 
-fn latest(connection: &mut Connection, topic: &str, isolation_level: i8) -> i64 {
-    let request = ListOffsetsRequest {
-        replica_id: -1,
-        isolation_level,
-        topics: vec![ListOffsetsRequestListOffsetsTopic {
-            name: Str::from(topic.to_owned()),
-            partitions: vec![ListOffsetsRequestListOffsetsPartition {
-                partition_index: 0,
-                current_leader_epoch: -1,
-                timestamp: -1,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    connection.call(7, &request).topics[0].partitions[0].offset
-}
-
-fn files(dir: &Path, suffix: &str, out: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path()) {
-        match entry.is_dir() {
-            true => files(&entry, suffix, out),
-            false if entry.to_string_lossy().ends_with(suffix) => out.push(entry),
-            false => {}
-        }
-    }
-}
-
 #[test]
 fn readers_of_what_is_committed_see_no_other_record_before_and_after_a_kill() {
     if !controllable() {
@@ -228,7 +195,7 @@ fn readers_of_what_is_committed_see_no_other_record_before_and_after_a_kill() {
     other.end(3, true); // offset 3
     wait::until("both have ended", LIMIT, || {
         let mut reader = to_leader(broker.bootstrap(), &topic, 0).ok()?;
-        (latest(&mut reader, &topic, READ_COMMITTED) == 4).then_some(())
+        (reader.latest_offset(&topic, 0, READ_COMMITTED) == 4).then_some(())
     });
     writer.add();
     assert_eq!(writer.write(9, "open", true), (0, 4));
@@ -244,7 +211,7 @@ fn readers_of_what_is_committed_see_no_other_record_before_and_after_a_kill() {
     let check = |reader: &mut Connection| {
         assert_eq!(seen(reader, &topic, 0), (vec![0, 1, 4, 5], None, 4));
         assert_eq!(seen(reader, &topic, READ_COMMITTED), (vec![0, 1], Some(vec![(writer.id, 0)]), 4));
-        assert_eq!((latest(reader, &topic, 0), latest(reader, &topic, READ_COMMITTED)), (6, 4));
+        assert_eq!((reader.latest_offset(&topic, 0, 0), reader.latest_offset(&topic, 0, READ_COMMITTED)), (6, 4));
         let held = fetch(reader, &topic, 4, READ_COMMITTED, 0);
         assert!(held.records.map(Records::into_bytes).unwrap_or_default().is_empty(), "nothing undecided");
     };
@@ -266,14 +233,10 @@ fn readers_of_what_is_committed_see_no_other_record_before_and_after_a_kill() {
     assert_eq!(woken.last_stable_offset, 7);
 
     assert!(broker.stop().is_some_and(|status| status.success()));
-    let (mut logs, mut indexes) = (Vec::new(), Vec::new());
-    files(&broker.data_dir(), ".log", &mut logs);
-    files(&broker.data_dir(), ".txnindex", &mut indexes);
-    logs.retain(|path| path.to_string_lossy().contains(&topic));
+    let logs = scratch::files(&broker.data_dir(), &topic, ".log");
+    let indexes = scratch::files(&broker.data_dir(), "", ".txnindex");
     assert_eq!((logs.len(), indexes.len()), (1, 1), "one segment, and one index of it");
-    let list = [&logs[0], &indexes[0]].map(|path| path.to_str().expect("a path")).join(",");
-    let out =
-        Java::shared().run("org.apache.kafka.tools.DumpLogSegments", &["--print-data-log", "--files", &list]).ok();
+    let out = Java::shared().dump_log("--print-data-log", &[logs[0].clone(), indexes[0].clone()]);
     let entry = format!("producerId: {} firstOffset: 0 lastOffset: 2 lastStableOffset: 1", writer.id);
     assert!(out.contains(&entry), "{out}");
     assert_eq!(
@@ -310,7 +273,7 @@ fn every_transaction_has_its_own_epoch_where_produce_adds_the_partition() {
         (writer.epoch, writer.sequence) = (now, 0);
     }
     let mut reader = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
-    wait::until("all have ended", LIMIT, || (latest(&mut reader, &topic, READ_COMMITTED) == 20).then_some(()));
+    wait::until("all have ended", LIMIT, || (reader.latest_offset(&topic, 0, READ_COMMITTED) == 20).then_some(()));
     let (offsets, aborted, _) = seen(&mut reader, &topic, READ_COMMITTED);
     assert_eq!(offsets.len(), 15);
     assert_eq!(aborted, Some(vec![(writer.id, 4), (writer.id, 12)]));

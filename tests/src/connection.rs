@@ -170,8 +170,24 @@ impl Connection {
 
     /// Offset for a timestamp (-1 latest, -2 earliest), and the error code.
     pub fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> io::Result<(i64, i16)> {
+        self.offset_for(topic, partition, timestamp, 0)
+    }
+
+    /// Latest offset: of what is committed (1), of all (0).
+    pub fn latest_offset(&mut self, topic: &str, partition: i32, isolation_level: i8) -> i64 {
+        self.offset_for(topic, partition, -1, isolation_level).expect("an answer").0
+    }
+
+    fn offset_for(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        timestamp: i64,
+        isolation_level: i8,
+    ) -> io::Result<(i64, i16)> {
         let request = ListOffsetsRequest {
             replica_id: -1,
+            isolation_level,
             topics: vec![ListOffsetsRequestListOffsetsTopic {
                 name: Str::from(topic.to_owned()),
                 partitions: vec![ListOffsetsRequestListOffsetsPartition {

@@ -143,4 +143,11 @@ impl Java {
     pub fn run(&self, class: &str, arguments: &[&str]) -> Output {
         self.run_with(class, arguments, b"")
     }
+
+    /// What Kafka's DumpLogSegments prints of those of the files that hold something; `option` says how to show the records.
+    pub fn dump_log(&self, option: &str, files: &[PathBuf]) -> String {
+        let held = files.iter().filter(|path| fs::metadata(path).is_ok_and(|m| m.len() > 0));
+        let list = held.map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(",");
+        self.run("org.apache.kafka.tools.DumpLogSegments", &[option, "--files", &list]).ok()
+    }
 }

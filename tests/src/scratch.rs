@@ -32,3 +32,16 @@ pub fn folder(name: &str) -> PathBuf {
     fs::create_dir_all(&path).expect("scratch folder");
     path
 }
+
+/// The files below `folder` that end so and lie in a folder whose path contains `within`.
+pub fn files(folder: &Path, within: &str, suffix: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            found.extend(files(&path, within, suffix));
+        } else if path.to_string_lossy().ends_with(suffix) && folder.to_string_lossy().contains(within) {
+            found.push(path);
+        }
+    }
+    found
+}
