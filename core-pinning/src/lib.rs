@@ -22,6 +22,7 @@ pub mod buf;
 #[cfg(not(sim))]
 pub mod checks;
 mod clock;
+mod compute;
 pub mod disk;
 pub mod fault;
 pub mod gate;
@@ -47,6 +48,7 @@ pub mod topology;
 
 pub use budget::{Budget, BudgetUnits};
 pub use buf::{AlignedBuf, BLOCK};
+pub use compute::compute;
 pub use disk::{File, IoBuf, OpenOptions, fs};
 pub use gate::{Gate, GateGuard};
 pub use mesh::MeshEnd;

@@ -3,11 +3,26 @@
 
 use std::io;
 
-/// Keeps transparent huge pages out of the process: with them an allocator that maps memory ahead of use makes every
-/// small arena cost 2 MiB. Call it before threads start.
-pub fn without_huge_pages() -> io::Result<()> {
+/// `PR_THP_DISABLE_EXCEPT_ADVISED`, since Linux 6.18.
+const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
+
+/// Keeps transparent huge pages to the memory that asks for them, as buffers do: with them everywhere an allocator that maps
+/// memory ahead of use makes every small arena cost 2 MiB. Call it before threads start.
+///
+/// It is so already where the system's mode is `madvise`. Where it is `always` and the kernel knows only all or nothing, it is nothing.
+pub fn huge_pages_where_asked() -> io::Result<()> {
+    let mode = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")?;
+    if !mode.contains("[always]") || disable_huge_pages(EXCEPT_ADVISED).is_ok() {
+        return Ok(());
+    }
+    disable_huge_pages(0)
+}
+
+fn disable_huge_pages(flags: libc::c_ulong) -> io::Result<()> {
     // SAFETY: PR_SET_THP_DISABLE takes numbers only.
-    match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1u64, 0u64, 0u64, 0u64) } {
+    match unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1 as libc::c_ulong, flags, 0 as libc::c_ulong, 0 as libc::c_ulong)
+    } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -23,6 +38,7 @@ pub fn give_back() {
 
 // The crate has it behind a feature that needs more of C's types. It is named so that the library is linked.
 use libmimalloc_sys as _;
+// SAFETY: as mimalloc.h declares it.
 unsafe extern "C" {
     fn mi_collect(force: bool);
 }

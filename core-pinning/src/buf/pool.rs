@@ -6,10 +6,12 @@
 //! | 128 KiB to 4 MiB   | this thread's list, the shared list, slabs | this thread's list, the shared list; beyond, only its address |
 //! | larger             | the allocator                              | the allocator                                                 |
 //!
-//! A slab is one huge page where the system gives any: a transfer of 1 MiB is then a handful of segments for the disk instead of
-//! 256 (durable appends of 1 MiB go from 1.25 to 1.8 GB/s, at half the CPU), and takes fewer of the processor's address
-//! translations. Memory that is fresh from the kernel costs more than all that is done with the bytes in it, so a slab's is made
-//! in one go; it is given back by whole slabs, as long as there are such, because a huge page that loses a part is one no more.
+//! A slab of buffers of 512 KiB or more is one huge page where the system gives any: a transfer of 1 MiB is then a handful of
+//! segments for the disk instead of 256 (durable appends of 1 MiB go from 1.25 to 1.8 GB/s, at half the CPU), and takes fewer of
+//! the processor's address translations. Memory that is fresh from the kernel costs more than all that is done with the bytes in
+//! it, so a slab's is made in one go; it is given back by whole slabs, as long as there are such, because a huge page that loses
+//! a part is one no more. A slab that has lost all its parts, one by one, is whole again: the next use of a part of it would
+//! bring 2 MiB.
 //! Requests are often received on one shard and placed on another: the shared list, behind a lock that is taken for large buffers
 //! only, evens that out.
 #![allow(unsafe_code)]
@@ -18,6 +20,7 @@ use super::BLOCK;
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
     cell::RefCell,
+    collections::BTreeMap,
     ptr::{self, NonNull},
     sync::{Mutex, PoisonError},
 };
@@ -26,6 +29,8 @@ use std::{
 const LARGEST: usize = 4 << 20;
 /// The smallest class that is cut from slabs.
 const LARGE: usize = 128 << 10;
+/// The smallest class whose slabs are huge pages: one from the kernel costs a clearing of 2 MiB, which small appends feel.
+const HUGE: usize = 512 << 10;
 /// Address space taken at a time, and its alignment: a huge page.
 const SLAB: usize = 2 << 20;
 const SLAB_CLASS: usize = class_of(SLAB);
@@ -48,6 +53,13 @@ impl Free {
     /// Address of the slab it is in; for one that is a slab or more, its own.
     fn slab(&self) -> usize {
         self.0.addr().get() & !(SLAB - 1)
+    }
+
+    /// The slab that it is a part of, and which part.
+    fn of_slab(&self, class: usize) -> (Free, usize) {
+        let inside = self.0.addr().get() - self.slab();
+        // SAFETY: the slab's address, one mapping with the part's.
+        (Free(unsafe { self.0.sub(inside) }), inside / (BLOCK << class))
     }
 }
 
@@ -136,11 +148,22 @@ struct Shared {
     filled: Lists,
     /// Bytes in `filled` at which whole slabs are looked for.
     search_at: usize,
-    /// Addresses without memory.
+    /// Addresses without memory, of a slab or more.
     hollow: [Vec<Free>; CLASSES],
+    /// Those of parts: for each class the slabs that have any, by address, with a bit for a part.
+    hollow_parts: [BTreeMap<usize, (Free, u16)>; SLAB_CLASS],
 }
 
 impl Shared {
+    const fn new() -> Shared {
+        Shared {
+            filled: Lists::new(KEPT_SHARED_MAX),
+            search_at: KEPT_SHARED,
+            hollow: [const { Vec::new() }; CLASSES],
+            hollow_parts: [const { BTreeMap::new() }; SLAB_CLASS],
+        }
+    }
+
     /// Takes a free buffer, and gives those that are too much.
     fn give(&mut self, class: usize, free: Free) -> Vec<(usize, Free)> {
         let mut surplus = Vec::new();
@@ -155,17 +178,41 @@ impl Shared {
         }
         surplus
     }
+
+    fn add_hollow(&mut self, class: usize, free: Free) {
+        if class >= SLAB_CLASS {
+            return self.hollow[class].push(free);
+        }
+        let (slab, part) = free.of_slab(class);
+        let key = slab.0.addr().get();
+        let (_, lost) = self.hollow_parts[class].entry(key).or_insert((slab, 0));
+        *lost |= 1 << part;
+        if lost.count_ones() as usize == SLAB / (BLOCK << class)
+            && let Some((slab, _)) = self.hollow_parts[class].remove(&key)
+        {
+            self.hollow[SLAB_CLASS].push(slab);
+        }
+    }
+
+    fn pop_hollow_part(&mut self, class: usize) -> Option<Free> {
+        let mut entry = self.hollow_parts.get_mut(class)?.first_entry()?;
+        let (slab, lost) = entry.get_mut();
+        let part = lost.trailing_zeros() as usize;
+        *lost &= *lost - 1;
+        // SAFETY: inside the slab, which has that part.
+        let free = Free(unsafe { slab.0.add(part * (BLOCK << class)) });
+        if *lost == 0 {
+            entry.remove();
+        }
+        Some(free)
+    }
 }
 
 thread_local! {
     static MINE: RefCell<Lists> = const { RefCell::new(Lists::new(KEPT_BY_THREAD)) };
 }
 
-static SHARED: Mutex<Shared> = Mutex::new(Shared {
-    filled: Lists::new(KEPT_SHARED_MAX),
-    search_at: KEPT_SHARED,
-    hollow: [const { Vec::new() }; CLASSES],
-});
+static SHARED: Mutex<Shared> = Mutex::new(Shared::new());
 
 /// Memory that is taken.
 pub(super) struct Taken {
@@ -203,14 +250,15 @@ pub(super) fn take(cap: usize) -> Taken {
     if let Some(Free(ptr)) = shared.filled.pop(class) {
         return Taken { ptr, cap, used: true };
     }
-    let whole = shared.hollow[class.max(SLAB_CLASS)].pop();
-    let part = if whole.is_none() { shared.hollow[class].pop() } else { None };
-    drop(shared);
-    if let Some(Free(ptr)) = part {
+    if let Some(Free(ptr)) = shared.pop_hollow_part(class) {
+        drop(shared);
         populate(ptr, cap);
         return Taken { ptr, cap, used: false };
     }
+    let whole = shared.hollow[class.max(SLAB_CLASS)].pop();
+    drop(shared);
     let slab = whole.map_or_else(|| map_slab(cap.max(SLAB)), |Free(ptr)| ptr);
+    advise(slab, cap.max(SLAB), cap >= HUGE);
     populate(slab, cap.max(SLAB));
     for at in (cap..SLAB).step_by(cap) {
         // SAFETY: inside the slab.
@@ -256,7 +304,7 @@ fn free_for_all(class: usize, free: Free) {
 fn hollow(class: usize, free: Free) {
     // SAFETY: a whole buffer of a slab that nobody uses; the kernel makes zeroed pages when it is used again.
     unsafe { libc::madvise(free.0.as_ptr().cast(), BLOCK << class, libc::MADV_DONTNEED) };
-    SHARED.lock().unwrap_or_else(PoisonError::into_inner).hollow[class].push(free);
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner).add_hollow(class, free);
 }
 
 /// Gives the memory of this thread's free buffers, and of those that no thread has, back to the system.
@@ -289,10 +337,15 @@ fn map_slab(bytes: usize) -> NonNull<u8> {
             libc::munmap(base, before);
         }
         libc::munmap(slab.byte_add(bytes), SLAB - before);
-        // Where there are no huge pages, it is as good without.
-        libc::madvise(slab, bytes, libc::MADV_HUGEPAGE);
         NonNull::new_unchecked(slab.cast())
     }
+}
+
+/// Asks for huge pages or for none. Where there are no huge pages, it is as good without.
+fn advise(ptr: NonNull<u8>, bytes: usize, huge: bool) {
+    let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+    // SAFETY: our own memory; its contents stay.
+    unsafe { libc::madvise(ptr.as_ptr().cast(), bytes, advice) };
 }
 
 /// Makes the pages in one call rather than in a fault each. A kernel that cannot (before 5.14) makes them at first touch.
@@ -333,6 +386,24 @@ mod tests {
         trim();
         let again: Vec<_> = (0..64).map(|_| AlignedBuf::zeroed(LARGE)).collect();
         assert!(again.iter().all(|buf| buf.iter().all(|b| *b == 0)));
+    }
+
+    #[test]
+    fn a_slab_that_lost_its_parts_is_whole_again() {
+        const SIZE: usize = 512 << 10;
+        let (class, slab) = (class_of(SIZE), map_slab(SLAB));
+        // SAFETY: inside the slab.
+        let part = |n: usize| Free(unsafe { slab.add(n * SIZE) });
+        let mut shared = Shared::new();
+        for n in [2, 0, 3] {
+            shared.add_hollow(class, part(n));
+        }
+        assert_eq!(shared.pop_hollow_part(class).map(|free| free.0), Some(slab));
+        shared.add_hollow(class, part(1));
+        assert!(shared.hollow[SLAB_CLASS].is_empty());
+        shared.add_hollow(class, part(0));
+        assert_eq!(shared.hollow[SLAB_CLASS].pop().map(|free| free.0), Some(slab));
+        assert!(shared.pop_hollow_part(class).is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{
-    files::{Files, Ino, ROOT},
+    files::{Files, Ino},
     random::Rng,
 };
 use crate::{
@@ -404,23 +404,6 @@ impl Disk {
     pub fn cut_power(&mut self) {
         self.handles.clear();
         self.files.cut_power(&mut self.rng, &mut self.counts);
-    }
-
-    /// Flips a bit of a file at rest whose path contains `part`. False if there is none with content.
-    pub fn damage(&mut self, part: &str) -> Option<(std::path::PathBuf, u64)> {
-        let mut found = Vec::new();
-        self.files.walk(ROOT, Path::new("/"), &mut |path, ino, len| {
-            if len > 0 && path.to_string_lossy().contains(part) {
-                found.push((path.to_owned(), ino, len));
-            }
-        });
-        if found.is_empty() {
-            return None;
-        }
-        let (path, ino, len) = found.swap_remove(self.rng.below(found.len() as u64) as usize);
-        let at = self.rng.below(len as u64);
-        self.files.flip(ino, at as usize, 1 << self.rng.below(8));
-        Some((path, at))
     }
 }
 

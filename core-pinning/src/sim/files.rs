@@ -526,23 +526,39 @@ impl Files {
         found.stx_mtime.tv_nsec = node.modified_ms.rem_euclid(1000) as u32 * 1_000_000;
     }
 
-    /// Every file below `dir`, by name.
-    pub fn walk(&self, dir: Ino, path: &Path, visit: &mut dyn FnMut(&Path, Ino, usize)) {
-        let Ok(names) = self.names(dir) else { return };
-        for (name, ino) in names {
-            let path: PathBuf = path.join(name);
+    fn walk(&self, dir: Ino, path: &Path, visit: &mut dyn FnMut(PathBuf, &[u8])) {
+        for (name, ino) in self.names(dir).into_iter().flatten() {
+            let path = path.join(name);
             match self.content(*ino) {
-                Ok(content) => visit(&path, *ino, content.len()),
+                Ok(content) => visit(path, content),
                 Err(_) => self.walk(*ino, &path, visit),
             }
         }
     }
 
-    /// Changes a byte of a file, on the disk and as it is seen.
-    pub fn flip(&mut self, ino: Ino, at: usize, mask: u8) {
-        if let Ok(c) = self.file(ino) {
-            let of = [&mut c.seen, &mut c.durable];
-            of.into_iter().filter_map(|bytes| bytes.get_mut(at)).for_each(|b| *b ^= mask);
+    /// Every file that has a name.
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        self.walk(ROOT, Path::new("/"), &mut |path, content| _ = found.insert(path, content.to_vec()));
+        found
+    }
+
+    /// Makes durable all that was done.
+    pub fn settle(&mut self) {
+        let sequence = self.next_sequence();
+        for ino in self.all() {
+            self.sync(ino, sequence);
         }
+    }
+
+    /// Changes what a file holds, as it is seen and on the disk; false if there is no such file.
+    pub fn alter(&mut self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let Ok(ino) = self.find(path) else { return false };
+        let Ok(c) = self.file(ino) else { return false };
+        change(&mut c.seen);
+        c.durable.clone_from(&c.seen);
+        c.changes.clear();
+        self.charge(ino);
+        true
     }
 }

@@ -24,7 +24,12 @@ pub use disk::{FaultCounts, Faults};
 pub use random::Rng;
 
 use crate::shard;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use world::World;
 
 /// The environment variable that names the seed to repeat.
@@ -109,9 +114,19 @@ impl Sim {
         self.0.disk().counts
     }
 
-    /// Flips a bit of some file with content whose path contains `part`; which, and at what position.
-    pub fn damage(&self, part: &str) -> Option<(PathBuf, u64)> {
-        self.0.disk().damage(part)
+    /// Between two runs: all that was written becomes durable, as it does in time.
+    pub fn settle_disk(&self) {
+        self.0.disk().files.settle();
+    }
+
+    /// Every file, as it is seen.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.0.disk().files.contents()
+    }
+
+    /// Changes what a file holds behind everybody's back, on the disk and as it is seen; false if there is no such file.
+    pub fn alter(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.0.disk().files.alter(path, change)
     }
 
     /// A number that is the same for two runs only if all that happened in them was.
