@@ -17,6 +17,7 @@
 //!     *.deleted                                  on its way out
 //!     <base offset>.cleaned                      compaction is writing it
 //!     <base offset>.<end offset>.swap            takes the place of the segments from `base` to before `end` (compaction)
+//!     state.damaged                              one that was, of a partition that is fenced for good (recovery)
 //!     cleaner                                    how far compaction has come
 //! data/<...>-delete/                             a deleted partition on its way out
 //! data/<...>-stray/                              a partition that the metadata does not name, moved out of the way
@@ -41,6 +42,8 @@ pub(crate) const SWAP_SUFFIX: &str = ".swap";
 pub(crate) const TXN_INDEX_SUFFIX: &str = ".txnindex";
 pub(crate) const CLEANER_FILE: &str = "cleaner";
 pub(crate) const STATE_FILE: &str = "state";
+/// A damaged one whose partition has later records, which it does not know: a start has moved it here.
+pub(crate) const DAMAGED_STATE_FILE: &str = "state.damaged";
 pub(crate) const INDEXES_FILE: &str = "indexes";
 pub(crate) const UNCLEAN_MARK: &str = "unclean";
 pub(crate) const REPLAYED_MARK: &str = "replayed";

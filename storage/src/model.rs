@@ -86,7 +86,7 @@ impl Sub for RaftIndex {
     }
 }
 
-/// A producer's id; -1 is a batch without one.
+/// A producer's id; -1, or any other below 0, is a batch without one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerId(pub i64);
 
@@ -94,7 +94,7 @@ impl ProducerId {
     pub const NONE: ProducerId = ProducerId(-1);
 
     pub fn is_some(self) -> bool {
-        self != ProducerId::NONE
+        self > ProducerId::NONE
     }
 }
 

@@ -26,12 +26,17 @@ pub enum Verification {
     NotRequired,
     /// Nothing: only a transaction that is open here may go on.
     Missing,
-    Verified {
-        /// The producer's transactions each have an epoch of their own, which begins at sequence 0 (KIP-890).
-        epoch_bump: bool,
-        /// The smallest sequence that waited for the answer: none that is larger comes before it.
-        lowest: Sequence,
-    },
+    Verified,
+}
+
+/// What the transaction coordinator was asked of a producer since a batch of its transactions was last written here, whatever the
+/// answer was (Kafka's `VerificationStateEntry`). Batches of the producer have to begin with the first that it was asked of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unsettled {
+    /// The producer's transactions each have an epoch of their own, which begins at sequence 0 (KIP-890).
+    pub epoch_bump: bool,
+    /// The smallest sequence that it was asked of: none that is larger comes before it.
+    pub lowest: Sequence,
 }
 
 /// A batch that is on its way into the log.
@@ -212,12 +217,17 @@ impl ProducerTable {
     /// Says whether a client's validated batch may be appended now, as far as that is not a matter of its transaction's
     /// verification.
     pub fn check(&self, header: &BatchHeader) -> Result<Checked, ProducerError> {
-        self.check_verified(header, Verification::NotRequired)
+        self.check_verified(header, Verification::NotRequired, None)
     }
 
     /// Says whether a client's validated batch may be appended now. Batches without a producer are always fresh, and so is
-    /// the first of a producer nothing is known of, whatever its sequence (but for [`Verification::Verified`]).
-    pub fn check_verified(&self, header: &BatchHeader, verification: Verification) -> Result<Checked, ProducerError> {
+    /// the first of a producer nothing is known of, whatever its sequence, unless something about it is `unsettled`.
+    pub fn check_verified(
+        &self,
+        header: &BatchHeader,
+        verification: Verification,
+        unsettled: Option<Unsettled>,
+    ) -> Result<Checked, ProducerError> {
         if !header.has_producer() {
             return Ok(Checked::Fresh);
         }
@@ -226,32 +236,38 @@ impl ProducerTable {
         if let Some(duplicate) = entry.and_then(|entry| entry.duplicate(header)) {
             return Ok(duplicate);
         }
-        if let Some(entry) = entry.filter(|entry| epoch < entry.epoch) {
-            return Err(ProducerError::InvalidProducerEpoch { producer, got: epoch, current: entry.epoch });
-        }
+        self.check_epoch(header)?;
         let state = |reason| Err(ProducerError::InvalidTxnState { producer, epoch, reason });
         if header.is_transactional() && verification == Verification::Missing && !self.is_ongoing(producer, epoch) {
             return state("it was not part of an ongoing transaction");
         }
         let order = |last| Err(ProducerError::OutOfOrderSequence { producer, epoch, got: first, last });
-        if let Verification::Verified { epoch_bump, lowest } = verification
-            && !self.is_ongoing(producer, epoch)
-        {
+        if let Some(Unsettled { epoch_bump, lowest }) = unsettled {
             let nothing = entry.is_none_or(|entry| entry.kept == 0);
             if (epoch_bump && nothing && first != Sequence(0)) || first.0 > lowest.0 {
                 return order(Sequence::NONE);
             }
         }
-        let Some(entry) = entry else { return Ok(Checked::Fresh) };
+        let Some(entry) = entry else { return known_epoch(producer, epoch).map(|()| Checked::Fresh) };
         let last = if epoch == entry.epoch { entry.last_sequence() } else { Sequence::NONE };
-        // After NONE (-1) comes 0: a new epoch, or one known only from a transaction marker, starts there.
-        if first != last.next() {
+        // After NONE (-1) comes 0: a new epoch, or one known only from a transaction marker, starts there. What was written without
+        // an epoch says nothing of the order.
+        if first != last.next() && entry.epoch != ProducerEpoch::NONE {
             return order(last);
         }
         if entry.txn_first_offset >= 0 && !header.is_transactional() {
             return state("a write without its open transaction");
         }
         Ok(Checked::Fresh)
+    }
+
+    /// Says whether the batch's producer is fenced by a later epoch.
+    pub fn check_epoch(&self, header: &BatchHeader) -> Result<(), ProducerError> {
+        let (producer, got) = (header.producer_id, header.producer_epoch);
+        match self.entries.get(&producer).filter(|entry| got < entry.epoch) {
+            Some(entry) => Err(ProducerError::InvalidProducerEpoch { producer, got, current: entry.epoch }),
+            None => Ok(()),
+        }
     }
 
     /// What will be known of one producer when what is on its way is in the log; `None` if nothing of it is.
@@ -322,6 +338,12 @@ impl ProducerTable {
     pub fn iter(&self) -> impl Iterator<Item = ProducerInfo> + '_ {
         self.entries.iter().map(|(id, e)| info(*id, e))
     }
+}
+
+/// Of a producer nothing is known of: -1 is no epoch, and what is below it is fenced.
+fn known_epoch(producer: ProducerId, got: ProducerEpoch) -> Result<(), ProducerError> {
+    let current = ProducerEpoch::NONE;
+    if got < current { Err(ProducerError::InvalidProducerEpoch { producer, got, current }) } else { Ok(()) }
 }
 
 fn info(id: ProducerId, e: &Entry) -> ProducerInfo {

@@ -43,14 +43,15 @@ pub(crate) fn open<'a>(magic: [u8; 4], known: u16, bytes: &mut &'a [u8]) -> Resu
         return Err(SealError::Magic);
     }
     let version = u16::from_be_bytes(fields.array()?);
-    if version > known {
-        return Err(SealError::Version { found: version, known });
-    }
     let crc = u32::from_be_bytes(fields.array()?);
     let length = u32::from_be_bytes(fields.array()?) as usize;
     let (payload, rest) = fields.0.split_at_checked(length).ok_or(SealError::Truncated)?;
     if sum(version, payload) != crc {
         return Err(SealError::Crc);
+    }
+    // A damaged one is no newer release's.
+    if version > known {
+        return Err(SealError::Version { found: version, known });
     }
     *bytes = rest;
     Ok((version, Fields(payload)))

@@ -29,6 +29,12 @@ impl TermStarts {
         self.0.drain(..gone.saturating_sub(1));
     }
 
+    /// The term that wrote the entry at `index`, if that is known.
+    pub(crate) fn term_of(&self, index: RaftIndex) -> Option<Term> {
+        let after = self.0.partition_point(|id| id.index <= index);
+        after.checked_sub(1).and_then(|at| self.0.get(at)).map(|id| id.term)
+    }
+
     /// The last entry of every term that has one at `first` or later, the log's last entry being `last`.
     pub(crate) fn last_of_terms(&self, first: RaftIndex, last: Option<LogId>) -> Vec<LogId> {
         let nexts = self.0.iter().skip(1).map(|next| next.index.0.checked_sub(1).map(RaftIndex));
@@ -77,6 +83,15 @@ mod tests {
             starts.append(id);
         }
         starts
+    }
+
+    #[test]
+    fn every_entry_has_the_term_that_began_before_it() {
+        let mut starts = filled();
+        let terms: Vec<_> = (0..7).map(|index| starts.term_of(RaftIndex(index)).map(|term| term.0)).collect();
+        assert_eq!(terms, [Some(1), Some(1), Some(1), Some(3), Some(3), Some(4), Some(4)]);
+        starts.purge(id(3, 3));
+        assert_eq!(starts.term_of(RaftIndex(2)), None, "not known any more");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! missing and where, and nothing is changed.
 
 mod common;
+#[path = "damage/directories.rs"]
+mod directories;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -449,6 +451,72 @@ fn a_recycled_segment_with_bytes_of_another_partition_is_none_of_ours() {
 }
 
 #[test]
+fn the_last_segment_of_another_partition_is_none_of_ours() {
+    // The same batches, the same index: only the header differs, and after a clean stop the state file knows what is in it.
+    let left = left(End::Clean);
+    let (ours, theirs) = (left.segments(0).pop().unwrap(), left.segments(1).pop().unwrap());
+    fs::copy(theirs, &ours).unwrap();
+    left.is_fenced(&[ours.file_name().unwrap().to_str().unwrap(), "header"]);
+}
+
+#[test]
+fn what_a_large_append_has_put_into_its_file_is_damaged_there_although_the_journal_has_some_of_it() {
+    let root = tempfile::tempdir().unwrap();
+    let mut first_batch = Bytes::new();
+    run_local(async || {
+        let live = root.path().join("live");
+        drop(lock_data_dir(&live, NodeId(1), "abc", NewDirectory::Allowed).unwrap());
+        let store = open_with(StoreOptions { bypass_bytes: 32 << 10, ..options(&live) }).await;
+        let w = Writer { log: store.create(small(0), first()).await.unwrap() };
+        store.create(small(1), first()).await.unwrap();
+        first_batch = w.append_durably(1, 1000, 1).await;
+        w.append_durably(1, 35_000, 2).await;
+        copy_dir(&live, &root.path().join("data-dir"));
+    });
+    let left = Left { root, acknowledged: [Vec::new(), Vec::new()] };
+    let segment = left.segments(0).remove(0);
+    let at = find(&fs::read(&segment).unwrap(), &first_batch);
+    flip(&segment, at + 500);
+    let found = left.damage();
+    assert!(found.len() == 1 && found[0].path == segment && found[0].position == Some(at as u64), "{found:?}");
+    left.start(async |store| {
+        let error = match store.load(small(0)).await {
+            Ok(log) => fenced_by_reading(&log).await,
+            Err(error) => error,
+        };
+        tells(&error, &[segment.file_name().unwrap().to_str().unwrap(), &format!("position {at}")]);
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_damaged_segment_that_is_about_to_take_the_place_of_others_fences() {
+    for damaged in [false, true] {
+        let left = left(End::Clean);
+        let segments = left.segments(0);
+        let base = |n: usize| segments[n].file_stem().unwrap().to_str().unwrap().to_owned();
+        // As a compaction leaves it that was cut short before its last step.
+        let swap = left.partition(0).join(format!("{}.{}.swap", base(1), base(2)));
+        let bytes = fs::read(&segments[1]).unwrap();
+        fs::write(&swap, &bytes).unwrap();
+        if !damaged {
+            left.is_whole();
+            continue;
+        }
+        let hit = left.acknowledged[0].iter().find(|b| bytes.windows(b.len()).any(|w| w == &b[..])).unwrap();
+        let at = find(&bytes, hit);
+        flip(&swap, at + 200);
+        let found = left.damage();
+        assert!(found.len() == 1 && found[0].path == swap && found[0].position == Some(at as u64), "{found:?}");
+        left.start(async |store| {
+            let log = store.load(small(0)).await.unwrap();
+            tells(&fenced_by_reading(&log).await, &[&base(1), &format!("position {at}")]);
+            store.close().await.unwrap();
+        });
+    }
+}
+
+#[test]
 fn a_clean_mark_with_later_writes_fences() {
     let left = left(End::Clean);
     let state = fs::read(left.partition(0).join("state")).unwrap();
@@ -542,113 +610,50 @@ fn a_lost_journal_file_in_the_middle_refuses_the_start() {
         }
         fs::write(lost, &bytes).unwrap();
     }
+    // The first record of the last one: the others in it tell that it was durable. And a file that has lost its end.
+    let last = &journals[journals.len() - 2];
+    let bytes = fs::read(last).unwrap();
+    flip(last, 4096 + 100);
+    left.is_refused(&[last.file_name().unwrap().to_str().unwrap(), "damaged at position 4096"]);
+    for len in [bytes.len() - 1, bytes.len() / 2, 5000] {
+        fs::write(last, &bytes[..len]).unwrap();
+        left.is_refused(&[last.file_name().unwrap().to_str().unwrap(), "missing"]);
+    }
+    fs::write(last, &bytes).unwrap();
     assert!(left.recover().unwrap().bytes > 600 * 1500);
 }
 
 #[test]
-fn a_data_directory_of_another_node_is_refused() {
-    let left = left(End::Clean);
-    fs::remove_file(left.dir().join("meta.properties")).ok();
-    // Whose it is, nobody says.
-    assert!(matches!(
-        lock_data_dir(&left.dir(), NodeId(1), "abc", NewDirectory::Allowed),
-        Err(DataDirError::Damaged { .. })
-    ));
-    let other = left.root.path().join("other");
-    drop(lock_data_dir(&other, NodeId(2), "abc", NewDirectory::Allowed).unwrap());
-    fs::copy(other.join("meta.properties"), left.dir().join("meta.properties")).unwrap();
-    let before = files_below(&left.dir());
-    assert!(matches!(
-        lock_data_dir(&left.dir(), NodeId(1), "abc", NewDirectory::Allowed),
-        Err(DataDirError::OtherNode { found: 2, .. })
-    ));
-    assert!(matches!(
-        lock_data_dir(&left.dir(), NodeId(2), "xyz", NewDirectory::Allowed),
-        Err(DataDirError::OtherCluster { .. })
-    ));
-    assert!(before == files_below(&left.dir()));
-}
-
-#[test]
-fn what_a_removed_disk_held_is_missed() {
-    // One partition's directory; its files; its state file.
-    for how in 0..3 {
-        for end in [End::Clean, End::Crash, End::WrittenBack] {
-            let left = left(end);
-            match how {
-                0 => fs::remove_dir_all(left.partition(0)).unwrap(),
-                1 => fs::read_dir(left.partition(0)).unwrap().for_each(|e| fs::remove_file(e.unwrap().path()).unwrap()),
-                _ => fs::remove_file(left.partition(0).join("state")).unwrap_or_default(),
-            }
-            let state_was_there = how != 2 || left.journals().is_empty();
-            let journal_has_all = !left.journals().is_empty();
-            if journal_has_all {
-                // Everything since the partition's creation is in the journal: it comes back.
-                left.is_whole();
-            } else if state_was_there {
-                left.is_fenced(&["gone"]);
-            }
-        }
+fn bytes_that_no_crc_covers_are_compared_with_what_the_log_knows() {
+    // Base offset and leader epoch of the last batch of a sealed segment; base offset of the segment's header.
+    for (byte, of_header) in [(5, false), (7, false), (13, false), (15, false), (5, true)] {
+        let left = left(End::Clean);
+        let segment = left.segments(0).remove(1);
+        let bytes = fs::read(&segment).unwrap();
+        let last = left.acknowledged[0].iter().rev().find(|b| bytes.windows(b.len()).any(|w| w == &b[..])).unwrap();
+        flip(&segment, byte + if of_header { 0 } else { find(&bytes, last) });
+        assert!(!left.damage().is_empty(), "byte {byte}");
+        left.is_fenced(&[segment.file_name().unwrap().to_str().unwrap()]);
     }
-    // All partitions.
-    let all = left(End::Clean);
-    fs::remove_dir_all(all.dir().join("data")).unwrap();
-    all.start(async |store| {
-        for n in 0..2 {
-            let error = store.load_or_create(small(n), first()).await.err().unwrap();
-            tells(&error, &["gone", "t-"]);
-            assert!(matches!(store.create(small(n), first()).await, Err(StorageError::Corrupt { .. })));
-        }
-        // One that never was may be made, and deleting the others is the way out.
-        store.load_or_create(small(2), first()).await.unwrap();
-        store.delete_left_over(small(0).key, None).await.unwrap();
-        store.load_or_create(small(0), first()).await.unwrap();
-        store.close().await.unwrap();
-    });
 }
 
 #[test]
-fn other_shards_know_of_a_lost_partition_when_their_number_changes() {
+fn a_damaged_state_file_of_a_partition_with_later_records_stays_fenced() {
     let left = left(End::Clean);
-    fs::remove_dir_all(left.partition(0)).unwrap();
-    run_local(async || {
-        for n in 0..2 {
-            recover_journals(&left.dir(), ShardId(n), 2).await.unwrap();
-        }
-        let mut stores = Vec::new();
-        for n in 0..2 {
-            let options = StoreOptions { shard: ShardId(n), ..options(&left.dir()) };
-            stores.push(Store::open(options).await.unwrap().0);
-        }
-        // Shard 0 had made it, shard 1 owns it now.
-        assert!(matches!(stores[1].load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
-        for store in &stores {
-            store.settle(|_| true).await.unwrap();
-        }
-        assert!(matches!(stores[1].load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
-        for store in stores {
-            store.close().await.unwrap();
-        }
-        // Back to one.
-        recover_journals(&left.dir(), ShardId(0), 1).await.unwrap();
-        let store = Store::open(options(&left.dir())).await.unwrap().0;
-        assert!(matches!(store.load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
-        assert!(!left.dir().join("ledger/1").exists());
-        store.close().await.unwrap();
-    });
-}
-
-#[test]
-fn a_stray_partition_is_moved_aside() {
-    let left = left(End::Clean);
+    // Used after a clean stop: the journal has no state of it, and the state file does not know what the journal has.
     left.start(async |store| {
-        store.load(small(1)).await.unwrap();
-        let found = store.unopened().await.unwrap();
-        assert_eq!(found.len(), 1);
-        let (key, dir) = found.into_iter().next().unwrap();
-        let aside = store.set_aside(key, dir).await.unwrap();
-        assert!(aside.to_str().unwrap().ends_with("-stray") && aside.join("state").exists());
-        assert!(store.unopened().await.unwrap().is_empty());
-        store.close().await.unwrap();
+        let w = Writer { log: store.load(small(0)).await.unwrap() };
+        w.append_durably(1, 800, 1).await;
+        std::mem::forget(store);
     });
+    let path = left.partition(0).join("state");
+    flip(&path, fs::read(&path).unwrap().len() / 2);
+    for _ in 0..2 {
+        left.start(async |store| {
+            assert!(matches!(store.load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
+            store.close().await.unwrap();
+        });
+        assert!(!left.damage().is_empty());
+        assert!(!path.exists(), "what was damaged does not come back as if it were whole");
+    }
 }

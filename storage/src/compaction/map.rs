@@ -29,7 +29,7 @@ pub(super) async fn build(
     'segments: for (at, source) in plan.dirty().enumerate() {
         let file = log.open_segment(source.base, false).await?;
         let mut scan = log.scan(file, 0, source.size).read_ahead(PIECE_BYTES);
-        while let Some(batch) = log.scanned(source.base, scan.next().await)? {
+        while let Some(batch) = log.scanned_batch(source.base, scan.next().await)? {
             let header = &batch.header;
             cleaner.account(log, batch.bytes.len()).await?;
             breathe().await;

@@ -38,7 +38,7 @@ mod map;
 mod offset_map;
 mod plan;
 mod rewrite;
-mod standing;
+pub(crate) mod standing;
 mod swap;
 mod transactions;
 mod unpack;

@@ -103,7 +103,8 @@ impl LogInner {
     }
 }
 
-fn decode(mut bytes: &[u8]) -> Result<Offset, SealError> {
+/// What the file says.
+pub(crate) fn decode(mut bytes: &[u8]) -> Result<Offset, SealError> {
     let (_, mut fields) = sealed::open(MAGIC, VERSION, &mut bytes)?;
     let offset = Offset(i64::from_be_bytes(fields.array()?)).known().ok_or(SealError::Contents)?;
     fields.end()?;

@@ -67,7 +67,7 @@ pub(super) async fn read(
     for source in sources {
         let file = log.open_segment(source.base, false).await?;
         let mut scan = log.scan(file, std::mem::take(&mut position), source.size).read_ahead(PIECE_BYTES);
-        while let Some(batch) = log.scanned(source.base, scan.next().await)? {
+        while let Some(batch) = log.scanned_batch(source.base, scan.next().await)? {
             cleaner.account(log, batch.bytes.len()).await?;
             breathe().await;
             if !account.take_in(&batch.header, &batch.bytes) {

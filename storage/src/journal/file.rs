@@ -114,7 +114,7 @@ impl JournalFiles {
         };
         let id = FileId { number, epoch: core_pinning::rng::u64() };
         let mut header = AlignedBuf::zeroed(BLOCK);
-        id.write_header(self.shard, header.as_mut_slice());
+        id.write_header(self.shard, self.file_bytes as u64, header.as_mut_slice());
         debug_assert_eq!(header.len(), RECORDS_START);
         let begun = async {
             let file = File::open(&spare, file_options()).await.doing("open", &spare)?;

@@ -5,7 +5,7 @@
 //!  8  b"CLNJRNL0"                               4  CRC-32C of the rest, begun with the file's seed
 //!  2  format version                            4  length of the payload
 //!  2  shard                                     8  sequence: consecutive over all files of an opening
-//!  4  0                                         1  kind
+//!  4  its length in blocks; 0: not told          1  kind
 //!  8  number of the file                        3  see below
 //!  8  epoch: random, new at every use of a file    payload
 //!  4  CRC-32C of the 32 bytes before
@@ -33,6 +33,7 @@ pub(crate) const KEY_BYTES: usize = 20;
 const FILE_MAGIC: &[u8; 8] = b"CLNJRNL0";
 const FILE_FORMAT: u16 = 0;
 const FILE_HEADER_BYTES: usize = 36;
+const LEN_AT: usize = 12;
 
 /// What a record says. Every payload begins with the partition's key, but that of `Opened`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,19 +74,24 @@ impl FileId {
         crc32c::crc32c_append(crc32c::crc32c(&self.number.to_le_bytes()), &self.epoch.to_le_bytes())
     }
 
-    /// Writes the file's header to the front of `block`.
-    pub(crate) fn write_header(self, shard: u16, block: &mut [u8]) {
+    /// Writes the header of a file of `len` bytes to the front of `block`.
+    pub(crate) fn write_header(self, shard: u16, len: u64, block: &mut [u8]) {
         let mut header = Vec::with_capacity(FILE_HEADER_BYTES);
         header.extend_from_slice(FILE_MAGIC);
         header.extend_from_slice(&FILE_FORMAT.to_le_bytes());
         header.extend_from_slice(&shard.to_le_bytes());
-        header.extend_from_slice(&[0; 4]);
+        header.extend_from_slice(&u32::try_from(len / BLOCK as u64).unwrap_or(0).to_le_bytes());
         header.extend_from_slice(&self.number.to_le_bytes());
         header.extend_from_slice(&self.epoch.to_le_bytes());
         header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
         if let Some(place) = block.get_mut(..header.len()) {
             place.copy_from_slice(&header);
         }
+    }
+
+    /// How long the file with this header was made: one that is shorter has lost its end.
+    pub(crate) fn stated_len(block: &[u8]) -> u64 {
+        u64::from(u32::from_le_bytes(array(block, LEN_AT))) * BLOCK as u64
     }
 
     /// The id in a file's header; `None` where there is none, `Err` with the version where a newer release wrote it.
@@ -283,7 +289,8 @@ mod tests {
     fn file_headers_read_back() {
         let (id, mut block) = (FileId { number: 12, epoch: 34 }, vec![0; 64]);
         assert_eq!(FileId::read_header(&block), Ok(None));
-        id.write_header(5, &mut block);
+        id.write_header(5, 3 * BLOCK as u64, &mut block);
+        assert_eq!(FileId::stated_len(&block), 3 * BLOCK as u64);
         assert_eq!(FileId::read_header(&block), Ok(Some(id)));
         block[17] ^= 1;
         assert_eq!(FileId::read_header(&block), Ok(None));

@@ -3,7 +3,7 @@
 //! | found in the directory                                   | meaning                                                     |
 //! |----------------------------------------------------------|-------------------------------------------------------------|
 //! | a file that the ledger says is not needed                | retired; its rename was not yet on disk                     |
-//! | a file that the ledger names: not there, or its header is damaged | missing                                            |
+//! | a file that the ledger names: not there, or its header is damaged, or it has lost its end | missing                     |
 //! | a gap in the numbers, without a ledger that names files  | what is below the gap was retired                           |
 //! | a file whose header says another number, or none         | it was retired, or is not yet begun: as if it were not there |
 //! | a file that the mark `replayed` names                    | all of it is in the segments; it was about to be removed    |
@@ -34,15 +34,49 @@ pub(crate) struct Live {
     pub(crate) missing: Option<PathBuf>,
 }
 
+/// A file with the name of a journal file.
+pub(crate) struct Candidate {
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    /// What its header says, if there is one.
+    pub(crate) id: Option<FileId>,
+    /// It is as long as its header says.
+    pub(crate) whole: bool,
+}
+
+/// Which of the `candidates`, by number, make the journal. The ledger says `named`; what is in the files `replayed` is in the
+/// segments.
+pub(crate) fn choose(dir: &Path, candidates: Vec<Candidate>, named: Option<OpenJournal>, replayed: &[FileId]) -> Live {
+    let oldest = named.map_or(0, |named| named.oldest);
+    let (mut live, mut short): (Vec<(FileId, PathBuf)>, Vec<u64>) = Default::default();
+    for Candidate { number, path, id, whole } in candidates.into_iter().filter(|c| c.number >= oldest) {
+        let Some(id) = id.filter(|id| id.number == number && !replayed.contains(id)) else { continue };
+        if !whole {
+            short.push(number);
+            continue;
+        }
+        if named.is_none() && live.last().is_some_and(|(last, _)| last.number + 1 != number) {
+            live.clear();
+        }
+        live.push((id, path));
+    }
+    let newest = live.last().map_or(0, |(last, _)| last.number);
+    let missing = named.and_then(|named| {
+        let there = |number| live.binary_search_by_key(&number, |(id, _)| id.number).is_ok();
+        let newest = short.last().copied().unwrap_or(0).max(named.newest).max(newest);
+        (named.oldest..=newest).find(|number| !there(*number))
+    });
+    Live { files: live, missing: missing.map(|number| dir.join(super::file_name(number))) }
+}
+
 /// The files of the journal in `dir`, of which the ledger says `named`.
 pub(crate) async fn live_files(dir: &Path, named: Option<OpenJournal>) -> Result<Live, StorageError> {
     let entries = fs::read_dir(dir).await.doing("list", dir)?;
     let mut numbers: Vec<u64> = entries.iter().filter_map(|e| parse_file_name(e.name.to_str()?)).collect();
     numbers.sort_unstable();
     let replayed = super::retire::replayed(dir).await?;
-    let oldest = named.map_or(0, |named| named.oldest);
-    let mut live: Vec<(FileId, PathBuf)> = Vec::new();
-    for number in numbers.into_iter().filter(|number| *number >= oldest) {
+    let mut candidates = Vec::new();
+    for number in numbers {
         let path = dir.join(super::file_name(number));
         let file = File::open(&path, OpenOptions::read_only().direct(true)).await.doing("open", &path)?;
         let block = file.read_at(0, BLOCK).await.doing("read", &path)?;
@@ -51,19 +85,10 @@ pub(crate) async fn live_files(dir: &Path, named: Option<OpenJournal>) -> Result
             found,
             known: 0,
         })?;
-        if let Some(id) = id.filter(|id| id.number == number && !replayed.contains(id)) {
-            if named.is_none() && live.last().is_some_and(|(last, _)| last.number + 1 != number) {
-                live.clear();
-            }
-            live.push((id, path));
-        }
+        let whole = file.len().await.doing("look at", &path)? >= FileId::stated_len(&block);
+        candidates.push(Candidate { number, path, id, whole });
     }
-    let newest = live.last().map_or(0, |(last, _)| last.number);
-    let missing = named.and_then(|named| {
-        let there = |number| live.binary_search_by_key(&number, |(id, _)| id.number).is_ok();
-        (named.oldest..=named.newest.max(newest)).find(|number| !there(*number))
-    });
-    Ok(Live { files: live, missing: missing.map(|number| dir.join(super::file_name(number))) })
+    Ok(choose(dir, candidates, named, &replayed))
 }
 
 /// Reads whole journal files, one after the other, into the same memory: fresh memory takes longer than the disk.
@@ -154,9 +179,13 @@ impl Scanner {
         settled: u64,
         reader: &mut FileReader,
     ) -> Result<Option<(PathBuf, usize)>, StorageError> {
-        let Some((id, path)) = files.get(self.end.0) else { return Ok(None) };
-        let bytes = reader.read(path).await?;
-        Ok(self.lost_in(*id, bytes, settled).map(|position| (path.clone(), position)))
+        for (number, (id, path)) in files.iter().enumerate().skip(self.end.0) {
+            let bytes = reader.read(path).await?;
+            if let Some(position) = self.lost_in(number, *id, bytes, settled) {
+                return Ok(Some((path.clone(), position)));
+            }
+        }
+        Ok(None)
     }
 
     /// Number of the file, among those scanned, in which the records end.
@@ -164,11 +193,15 @@ impl Scanner {
         self.end.0
     }
 
-    /// As `lost`, with the bytes of the file in which the records end.
-    pub(crate) fn lost_in(&self, id: FileId, bytes: &[u8], settled: u64) -> Option<usize> {
-        let position = self.end.1.max(RECORDS_START);
+    /// As `lost`, by what is in the file `number` of those scanned: that in which the records end, or one after it.
+    pub(crate) fn lost_in(&self, number: usize, id: FileId, bytes: &[u8], settled: u64) -> Option<usize> {
+        let (known, position) = match number == self.end.0 {
+            true => (settled.max(self.settled), self.end.1.max(RECORDS_START)),
+            // Its first record is gone, or is none.
+            false => (0, RECORDS_START),
+        };
         let next = self.next.unwrap_or(settled);
-        let lost = next < settled.max(self.settled) || record::find_proof(bytes, position, id.seed(), next).is_some();
+        let lost = next < known || record::find_proof(bytes, position, id.seed(), next).is_some();
         lost.then_some(position)
     }
 }

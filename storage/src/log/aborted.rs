@@ -1,14 +1,16 @@
 //! The aborted transactions of a log, for readers of what is committed: which there are, and their files.
 //!
 //! A marker that ends a transaction badly puts it into the producer table, which is kept as the log's state is. From there it goes
-//! into the `.txnindex` file of the marker's segment, durably, before the table forgets it:
+//! into the `.txnindex` file of the marker's segment, durably, before the table forgets it: some together while the log is in use,
+//! all when it is closed, and when it is opened after a crash:
 //!
 //! ```text
 //! markers   .txnindex files count            | in the producer table
 //!           ----------------------------- indexed ------------------- log end
 //! ```
 //! What a file says of markers at or behind `indexed` is not looked at: they may have been lost or cut off since. `indexed`
-//! passes such a file only when it has been written again.
+//! passes such a file only when it has been written again. A damaged file is made from the log's batches, from the first one on: a
+//! transaction may have begun anywhere. That reads much, but damage is rare, and nobody else is kept waiting.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -16,11 +18,12 @@ use std::rc::Rc;
 
 use core_pinning::disk::fs;
 
+use super::cursor::Cursor;
 use super::{Log, LogInner, LogState};
 use crate::error::{Doing, ReadError, StorageError};
 use crate::layout;
 use crate::model::Offset;
-use crate::producer_state::AbortedTransaction;
+use crate::producer_state::{AbortedTransaction, ProducerTable};
 use crate::segment::txn_index;
 
 /// Files of a log whose contents stay in memory, and how many transactions each of them has at most.
@@ -154,7 +157,10 @@ fn overlapping(
 
 impl LogInner {
     /// What the segment's file says; `None` if it has none.
-    pub(crate) async fn aborted_in(&self, base: Offset) -> Result<Option<Rc<[AbortedTransaction]>>, StorageError> {
+    pub(crate) async fn aborted_in(
+        self: &Rc<Self>,
+        base: Offset,
+    ) -> Result<Option<Rc<[AbortedTransaction]>>, StorageError> {
         let generation = {
             let state = self.state.borrow();
             match state.aborted.files.get(&base) {
@@ -165,15 +171,44 @@ impl LogInner {
         };
         let path = self.dir.join(layout::txn_index_name(base));
         let bytes = crate::durable::read(&path).await?.unwrap_or_default();
-        let mut entries = txn_index::decode(&bytes).map_err(|reason| self.corrupt(base, 0, reason))?;
+        let (mut entries, damaged) = match txn_index::decode(&bytes) {
+            Ok(entries) => (entries, false),
+            Err(reason) => {
+                tracing::warn!(path = %path.display(), reason, "made again from the log");
+                (self.unchanged(async || self.find_aborted(base).await).await?, true)
+            }
+        };
         let state = &mut *self.state.borrow_mut();
         entries.retain(|entry| entry.last_offset < state.aborted.indexed);
         let entries: Rc<[AbortedTransaction]> = entries.into();
+        if damaged && state.generation == generation && state.aborted.files.contains_key(&base) {
+            state.aborted.set(base, entries.clone());
+            // So that it is written again.
+            state.aborted.files.entry(base).and_modify(|file| file.stale = true);
+            state.state_file_current = false;
+        }
         let fresh = state.aborted.files.get(&base).is_some_and(|file| !file.stale);
         if fresh && state.generation == generation {
             state.aborted.set(base, entries.clone());
         }
         Ok(Some(entries))
+    }
+
+    /// The aborted transactions with markers in a segment, by the batches of the log from its begin on.
+    async fn find_aborted(self: &Rc<Self>, base: Offset) -> Result<Vec<AbortedTransaction>, StorageError> {
+        let (first, upto) = {
+            let state = self.state.borrow();
+            let next = state.segments.iter().find(|s| s.base_offset > base).map(|s| (s.base_offset, 0));
+            (state.segments.front().map_or(base, |s| s.base_offset), next.unwrap_or(state.end().place()))
+        };
+        let mut producers = ProducerTable::new();
+        let mut cursor = Cursor::new(self.clone(), (first, 0), upto);
+        while let Some(batch) = cursor.next().await? {
+            self.shared.stats.scanned_bytes.add(batch.bytes.len());
+            producers.see(&batch.header, batch.header.base_offset, &batch.bytes);
+            core_pinning::yield_if_needed().await;
+        }
+        Ok(producers.aborted().iter().filter(|aborted| aborted.last_offset >= base).copied().collect())
     }
 
     /// Moves aborted transactions from the producer table into their files, durably, if there are `least` of them or a file is to

@@ -13,7 +13,7 @@
 //! |-----------------------------------------------------|-------------------------------------------------------|
 //! | a run whose write has ended                         | its note goes to the journal                          |
 //! | a run whose write, or one before it, failed         | its bytes go to the journal, write-back tries again   |
-//! | a run that is large enough, write-back being due    | waits: no two writes touch a block                    |
+//! | a run that is large enough, write-back at work      | waits: no two writes touch a block                    |
 //! | a run that is too small, or far ahead of the file   | its bytes go to the journal                           |
 //! | a run of a log that the journal does not know yet   | waits: the journal is told first                      |
 //! | another record of the log                           | goes to the journal                                   |
@@ -238,22 +238,15 @@ impl LogInner {
             || (bypass.writing < WRITES_OF_A_LOG && self.shared.bypass_writes.get() < WRITES_OF_ALL);
         let unsettled = self.marks.unsettled.get() > 0;
         let failing = bypass.failed_before > 0 && unsettled;
-        if !room
-            || failing
-            || !self.marks.known.get()
-            || self.marks.busy.get()
-            || self.marks.forced.get()
-            || !self.waits(state, run)
-        {
-            return false;
-        }
-        if !unsettled && state.has_full_chunk() {
-            self.shared.write_back.enqueue(self);
+        if !room || failing || !self.marks.known.get() || self.marks.busy.get() || !self.waits(state, run) {
             return false;
         }
         let (segment, to) = (run.segment, align_down(run.to));
-        // The segment before is finished first, which write-back does when nothing is on its way.
-        if unsettled && state.segments.iter().any(|s| !s.finished && s.base_offset < segment) {
+        // The segment before is finished first, which write-back does when nothing is on its way. For nothing else is its turn
+        // waited for, which a checkpoint of many logs makes a long wait: the write brings along what is due.
+        let unfinished = state.segments.iter().rev().find(|s| s.base_offset < segment).is_some_and(|s| !s.finished);
+        if unfinished && (unsettled || state.has_full_chunk()) {
+            self.shared.write_back.enqueue(self);
             return false;
         }
         let Some(pieces) = state.plan_pieces(run) else { return false };

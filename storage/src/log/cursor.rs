@@ -164,7 +164,11 @@ impl Cursor {
             if let Some(scan) = &mut self.scan {
                 let found = match scan.next().await {
                     Err(ScanError::Index) => return Err(Stop::Index),
-                    other => self.log.scanned(self.segment, other)?,
+                    other => {
+                        // Written anew under our eyes, it is not damaged.
+                        self.log.same_generation(self.generation)?;
+                        self.log.scanned_batch(self.segment, other)?
+                    }
                 };
                 if let Some(batch) = found {
                     return Ok(Some(self.step(batch.header, batch.bytes)));

@@ -171,6 +171,20 @@ impl LogInner {
     }
 }
 
+impl LogInner {
+    /// An error, and the log is fenced, where an entry is not of the term that wrote its index: no CRC covers that.
+    fn is_of_its_term(&self, entry: &EntryHeader) -> Result<(), StorageError> {
+        let term = self.state.borrow().terms.term_of(entry.id.index);
+        match term.filter(|term| *term != entry.id.term) {
+            Some(term) => {
+                let reason = format!("an entry of term {} where {} wrote", entry.id.term.0, term.0);
+                Err(self.fence(self.corrupt(entry.segment, entry.position, reason)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Counts entries while it walks over batches.
 pub(super) struct EntryWalk {
     log: Rc<LogInner>,
@@ -187,7 +201,9 @@ impl EntryWalk {
             let index = self.index;
             self.index = index.next();
             if index >= self.skip {
-                return Ok(Some((entry_header(&batch, kind, index), batch.bytes)));
+                let header = entry_header(&batch, kind, index);
+                self.log.is_of_its_term(&header)?;
+                return Ok(Some((header, batch.bytes)));
             }
         }
         Ok(None)

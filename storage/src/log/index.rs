@@ -11,7 +11,7 @@ use crate::record::internal::{self, SEGMENT_HEADER_BYTES};
 use crate::recovery::decision::index::{self as table, Decision, End, Index};
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::index_file::{Covers, Fingerprint, IndexFile, IndexHead};
-use crate::segment::scan::{FileScan, ScanError};
+use crate::segment::scan::{FileScan, FoundBatch, ScanError};
 use crate::segment::{Segment, SegmentStart, Times};
 
 impl LogInner {
@@ -142,6 +142,36 @@ impl LogInner {
             ScanError::Index => self.fence(self.corrupt(segment, 0, "not the batch that the index names")),
             ScanError::Storage(error) => error,
         })
+    }
+
+    /// As `scanned`, for what is passed on: a batch that is not of the term that wrote its offsets is damaged, too (the CRC does
+    /// not cover the leader epoch), and so is one that stands where the segment's header must.
+    pub(crate) fn scanned_batch(
+        &self,
+        segment: Offset,
+        result: Result<Option<FoundBatch>, ScanError>,
+    ) -> Result<Option<FoundBatch>, StorageError> {
+        let found = self.scanned(segment, result)?;
+        let Some(FoundBatch { position, header, bytes }) = &found else { return Ok(found) };
+        if *position == 0 {
+            let of = internal::parse_segment_header(bytes);
+            if !of.is_some_and(|of| of.key == self.key && of.base_offset == segment) {
+                return Err(self.fence(self.corrupt(segment, 0, "not the segment's header")));
+            }
+        }
+        let of = {
+            let state = self.state.borrow();
+            // What is behind that is being found out.
+            let known = !header.is_internal() && header.base_offset < state.log_end;
+            known.then(|| state.epochs.epoch_for(header.base_offset)).flatten()
+        };
+        match of {
+            Some(term) if term.leader_epoch() != header.leader_epoch => {
+                let reason = format!("leader epoch {} where {} wrote", header.leader_epoch, term.leader_epoch());
+                Err(self.fence(self.corrupt(segment, *position, reason)))
+            }
+            _ => Ok(found),
+        }
     }
 
     /// The index of the segment's first `upto` bytes, all of which are in the file.

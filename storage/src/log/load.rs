@@ -134,6 +134,11 @@ impl LogInner {
         log.walk(&stored, found, from, table_at.next_index).await?;
         log.state.borrow().check();
         log.check_chain().await?;
+        // After a crash the files are whole again for who reads them beside the broker. Those who ask the log are told all of it
+        // anyway, so what the disk refuses here (it may be full) can wait.
+        if unclean && let Err(error) = log.index_aborted(1).await {
+            tracing::warn!(topic = %log.topic, partition = log.key.partition, %error, "aborted transactions were not indexed");
+        }
         Ok(log)
     }
 
@@ -364,8 +369,8 @@ async fn find_segments(
 ) -> Result<(VecDeque<Segment>, Found, AbortedFiles), StorageError> {
     let (last, durable) = stored.durable;
     let (mut segments, mut stale, mut aborted) = (VecDeque::new(), Vec::new(), Vec::new());
-    // What does not fit the state: which segment, its length, and how.
-    let (mut short, mut long) = (None, None);
+    // What does not fit the state: which segment, its length, and how. The first of them is told.
+    let (mut shorts, mut long) = (Vec::new(), None);
     let mut entries = fs::read_dir(dir).await.doing("list", dir)?;
     if compaction::recover(dir, &entries).await? {
         entries = fs::read_dir(dir).await.doing("list", dir)?;
@@ -393,7 +398,7 @@ async fn find_segments(
             let len = u32::try_from(entry.len).unwrap_or(u32::MAX);
             let size = if base == last { durable } else { len };
             if len < size {
-                short = Some((base, len, format!("the file ends at {len} of {size} bytes")));
+                shorts.push((base, len, format!("the file ends at {len} of {size} bytes")));
             } else if len > size {
                 long = Some((base, size, format!("the log ends at {size}, the file at {}", entry.len)));
             }
@@ -404,13 +409,19 @@ async fn find_segments(
             aborted.push(base);
         }
     }
-    let missing = |base: Offset| Some((base, 0, "the segment file is missing".to_owned()));
+    let missing = |base: Offset| (base, 0, "the segment file is missing".to_owned());
     let (first, back) = (segments.front().map(|s| s.base_offset), segments.back().map(|s| s.base_offset));
     if first != Some(stored.first_segment) {
-        short = missing(stored.first_segment);
+        shorts.push(missing(stored.first_segment));
     } else if back != Some(last) {
-        short = missing(last);
+        shorts.push(missing(last));
     }
+    for (base, position) in stored.reached() {
+        if let Some(segment) = segments.iter().find(|s: &&Segment| s.base_offset == base && s.size < position) {
+            shorts.push((base, segment.size, format!("the file ends at {} of {position} bytes", segment.size)));
+        }
+    }
+    let short = shorts.into_iter().min_by_key(|(base, ..)| *base);
     let found = Found {
         state: if stored.clean { State::Clean } else { State::Unclean },
         segments: match (&short, &long) {

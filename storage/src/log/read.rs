@@ -266,6 +266,10 @@ impl LogInner {
                     return self.scanned(plan.segment, Err(error)).map_err(ReadError::from);
                 }
             };
+            if changed() {
+                return Ok(true);
+            }
+            let Some(batch) = self.scanned_batch(plan.segment, Ok(Some(batch)))? else { break };
             let header = &batch.header;
             if header.is_internal() || header.last_offset() < reading.at {
                 flush(reading, &mut run);

@@ -72,6 +72,12 @@ pub(crate) struct PartitionState {
 }
 
 impl PartitionState {
+    /// Places that the segments reach, at least, when everything is in them.
+    pub(crate) fn reached(&self) -> impl Iterator<Item = Place> + use<> {
+        let first = self.first_segment;
+        [self.applied.place(), self.end.place(), self.synced].into_iter().filter(move |(segment, _)| *segment >= first)
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut p = Vec::with_capacity(320);
         p.extend_from_slice(&self.key.topic.0);

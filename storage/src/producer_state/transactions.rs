@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Entry, ProducerError, ProducerTable};
+use super::{Entry, ProducerError, ProducerTable, known_epoch};
 use crate::map::HashMap;
 use crate::model::{Offset, ProducerEpoch, ProducerId};
 use crate::record::{BatchHeader, EndMarker, TransactionMarker};
@@ -76,7 +76,7 @@ impl ProducerTable {
         coordinator_epoch: i32,
         transaction_version: i16,
     ) -> Result<(), ProducerError> {
-        let Some(entry) = self.entries.get(&producer) else { return Ok(()) };
+        let Some(entry) = self.entries.get(&producer) else { return known_epoch(producer, epoch) };
         let again = epoch == entry.epoch && (entry.txn_first_offset < 0 || epoch == ProducerEpoch(i16::MAX));
         let fenced = match transaction_version {
             2.. => epoch <= entry.epoch && !again,

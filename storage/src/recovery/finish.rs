@@ -35,6 +35,8 @@ pub(super) async fn finish(root: &Path, targets: Vec<Target>) -> Result<(), Stor
 
 async fn finish_one(target: &Target) -> Result<(), StorageError> {
     cut(target, true).await?;
+    // The segments have their names before a state has its own that says so: the journal's bytes are not put in place again then.
+    fs::sync_dir(&target.dir).await.doing("sync", &target.dir)?;
     durable::replace(&target.dir.join(layout::STATE_FILE), target.state_file(), true).await?;
     fs::sync_dir(&target.dir).await.doing("sync", &target.dir)
 }

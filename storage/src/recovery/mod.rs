@@ -193,7 +193,7 @@ async fn partition_dirs(data_dir: &Path) -> Result<HashMap<PartitionKey, std::pa
 /// Tells every shard that now is that the last run ended without closing.
 async fn mark_unclean(data_dir: &Path, shards: usize) -> Result<(), StorageError> {
     let mut mark = Vec::new();
-    sealed::seal(*b"CLUN", 0, &[], &mut mark);
+    sealed::seal(UNCLEAN, 0, &[], &mut mark);
     for shard in 0..shards {
         let dir = layout::journal_dir(data_dir, shard as u16);
         fs::create_dir_all(&dir).await.doing("create", &dir)?;
@@ -206,4 +206,11 @@ async fn mark_unclean(data_dir: &Path, shards: usize) -> Result<(), StorageError
     }
     let root = layout::journal_root(data_dir);
     fs::sync_dir(&root).await.doing("sync", &root)
+}
+
+const UNCLEAN: [u8; 4] = *b"CLUN";
+
+/// Whether the mark is what was written; that it is there says all.
+pub(crate) fn decode_unclean(mut bytes: &[u8]) -> Result<(), sealed::SealError> {
+    sealed::open(UNCLEAN, 0, &mut bytes).map(drop)
 }

@@ -1,6 +1,9 @@
 //! What a journal says of each partition, taken together.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeMap;
+
+use crate::chunk::align_down;
 use crate::entry::VoteRecord;
 use crate::error::StorageError;
 use crate::journal::record::{DATA_HEADER_BYTES, Found, RecordKind, split_data, split_key, split_placed};
@@ -142,6 +145,36 @@ impl Plans {
         }
         Ok(())
     }
+}
+
+/// Where the segments end, at least, that were in part synced by the state, or by records of large appends.
+pub(super) fn synced_ends(state: &PartitionState, extents: &[Extent]) -> BTreeMap<Offset, u32> {
+    let mut kept = BTreeMap::from([state.synced]);
+    for extent in extents.iter().filter(|extent| extent.in_file) {
+        let end = kept.entry(extent.segment).or_insert(0);
+        *end = extent.end().max(*end);
+    }
+    kept.retain(|_, end| *end > 0);
+    kept
+}
+
+/// The extents whose bytes are nowhere but in the journal. A large append was written from the beginning of its first block, so
+/// what the journal has of that block is in the file, too.
+pub(super) fn not_in_files(extents: Vec<Extent>) -> Vec<Extent> {
+    let mut rest: Vec<Extent> = Vec::new();
+    for extent in extents {
+        if !extent.in_file {
+            rest.push(extent);
+            continue;
+        }
+        let covers = |e: &Extent| {
+            e.segment == extent.segment && e.position >= align_down(extent.position) && e.end() <= extent.end()
+        };
+        while rest.last().is_some_and(covers) {
+            rest.pop();
+        }
+    }
+    rest
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use core_pinning::{File, OpenOptions};
 use futures::StreamExt;
 
 use super::decision::replay::{self as table, Decision, Records, StateFile, Synced};
-use super::plan::{Extent, Plan, Plans};
+use super::plan::{Extent, Plan, Plans, not_in_files, synced_ends};
 use super::{RecoveryReport, finish};
-use crate::chunk::align_down;
 use crate::durable::IN_FLIGHT;
 use crate::error::{Doing, StorageError};
 use crate::journal::record::FileId;
@@ -148,6 +147,12 @@ async fn target(
         Decision::Leave => {
             let bytes: u64 = plan.extents.iter().map(|extent| u64::from(extent.len)).sum();
             tracing::error!(partition = %key, bytes, reason = row.why, "records of the journal are not replayed");
+            if let (StateFile::Damaged, Some(dir)) = (file, dir) {
+                // It knows nothing of those records: were it read rightly the next time, or brought back, they would not be missed.
+                let (path, aside) = (dir.join(layout::STATE_FILE), dir.join(layout::DAMAGED_STATE_FILE));
+                fs::rename(&path, &aside).await.doing("rename", &path)?;
+                fs::sync_dir(dir).await.doing("sync", dir)?;
+            }
             return Ok(Found::Orphan(key));
         }
     };
@@ -175,12 +180,7 @@ async fn target(
 
 /// Whether the files are as long as the state says, and the records of large appends.
 async fn find_synced(dir: &Path, state: &PartitionState, extents: &[Extent]) -> Result<Synced, StorageError> {
-    let mut kept = BTreeMap::from([state.synced]);
-    for extent in extents.iter().filter(|extent| extent.in_file) {
-        let end = kept.entry(extent.segment).or_insert(0);
-        *end = extent.end().max(*end);
-    }
-    for (segment, end) in kept.into_iter().filter(|(_, end)| *end > 0) {
+    for (segment, end) in synced_ends(state, extents) {
         let path = dir.join(layout::segment_name(segment));
         let len = match fs::metadata(&path).await {
             Ok(metadata) => metadata.len,
@@ -192,25 +192,6 @@ async fn find_synced(dir: &Path, state: &PartitionState, extents: &[Extent]) -> 
         }
     }
     Ok(Synced::There)
-}
-
-/// The extents whose bytes are nowhere but in the journal. A large append was written from the beginning of its first block, so
-/// what the journal has of that block is in the file, too.
-fn not_in_files(extents: Vec<Extent>) -> Vec<Extent> {
-    let mut rest: Vec<Extent> = Vec::new();
-    for extent in extents {
-        if !extent.in_file {
-            rest.push(extent);
-            continue;
-        }
-        let covers = |e: &Extent| {
-            e.segment == extent.segment && e.position >= align_down(extent.position) && e.end() <= extent.end()
-        };
-        while rest.last().is_some_and(covers) {
-            rest.pop();
-        }
-    }
-    rest
 }
 
 /// Writes the target's extents that are in the journal file `number`, those that follow each other together.

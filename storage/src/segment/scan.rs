@@ -4,11 +4,12 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use core_pinning::File;
+use core_pinning::{BLOCK, File};
 
 use crate::chunk::{align_down, align_up};
 use crate::error::{Doing, StorageError};
 use crate::model::Offset;
+use crate::record::internal::{self, SEGMENT_FORMAT_COMPACTED};
 use crate::record::{BatchHeader, HEADER_BYTES};
 use crate::store::shared::Counters;
 
@@ -48,16 +49,31 @@ pub(crate) struct FileScan {
     buffer_at: u32,
     /// What an index says of the first batch.
     expected: Option<Offset>,
-    /// Where the last batch ended: none begins before that. The CRC does not cover a batch's base offset.
+    /// Where the last batch ended: the next one begins there, or behind it in a compacted segment. The CRC does not cover a
+    /// batch's base offset.
     ended: Option<Offset>,
+    /// Compaction has taken offsets out; looked at when they are missed.
+    compacted: Option<bool>,
     counters: Rc<Counters>,
 }
 
 impl FileScan {
     pub(crate) fn new(file: File, position: u32, end: u32, counters: Rc<Counters>) -> FileScan {
         let (read_bytes, first_bytes, buffer) = (READ_BYTES, None, Bytes::new());
-        let (expected, ended) = (None, None);
-        FileScan { file, position, end, read_bytes, first_bytes, buffer, buffer_at: 0, expected, ended, counters }
+        let (expected, ended, compacted) = (None, None, None);
+        FileScan {
+            file,
+            position,
+            end,
+            read_bytes,
+            first_bytes,
+            buffer,
+            buffer_at: 0,
+            expected,
+            ended,
+            compacted,
+            counters,
+        }
     }
 
     /// Ends with [`ScanError::Index`] if the first batch is not an intact one with this base offset.
@@ -124,12 +140,32 @@ impl FileScan {
         }
         let bytes = self.buffer.slice(at..at + size);
         header.verify_crc(&bytes).map_err(|e| bad(e.to_string()))?;
-        if let Some(ended) = self.ended.filter(|ended| header.base_offset < *ended) {
+        let ended = match self.ended {
+            None if position == 0 => internal::parse_segment_header(&bytes).map(|header| header.base_offset),
+            ended => ended,
+        };
+        if let Some(ended) = ended.filter(|ended| header.base_offset != *ended)
+            && (header.base_offset < ended || !self.is_compacted().await?)
+        {
             return Err(bad(format!("base offset {} behind a batch that ends before {ended}", header.base_offset)));
         }
         self.ended = Some(header.next_offset());
         self.position += size as u32;
         Ok(Some(FoundBatch { position, header, bytes }))
+    }
+
+    /// Whether batches may be missing between others.
+    async fn is_compacted(&mut self) -> Result<bool, ScanError> {
+        if let Some(known) = self.compacted {
+            return Ok(known);
+        }
+        let read = self.file.read_at(0, BLOCK).await.doing("read", self.file.path()).map_err(ScanError::Storage)?;
+        self.counters.data.add(read.len());
+        let header = BatchHeader::split(&read).ok().filter(|(header, batch)| header.verify_crc(batch).is_ok());
+        let header = header.and_then(|(_, batch)| internal::parse_segment_header(batch));
+        let compacted = header.is_some_and(|header| header.format == SEGMENT_FORMAT_COMPACTED);
+        self.compacted = Some(compacted);
+        Ok(compacted)
     }
 
     fn available(&self) -> &[u8] {

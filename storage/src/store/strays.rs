@@ -1,6 +1,6 @@
 //! Directories in `data/` that belong to no open partition.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use core_pinning::disk::fs;
 use core_pinning::sync::oneshot;
@@ -23,6 +23,12 @@ impl Store {
             .filter_map(|e| Some((layout::parse_partition_dir(&e.name)?, root.join(&e.name))));
         let logs = self.0.logs.borrow();
         Ok(found.filter(|(key, _)| !logs.contains_key(key)).collect())
+    }
+
+    /// Bytes of the segments in the directory of a partition that is not open.
+    pub async fn bytes_of_unopened(&self, dir: &Path) -> Result<u64, StorageError> {
+        let entries = fs::read_dir(dir).await.doing("list", dir)?;
+        Ok(entries.iter().filter(|e| layout::parse_offset(&e.name, ".log").is_some()).map(|e| e.len).sum())
     }
 
     /// Deletes a partition that does not open, whatever there is of it: a deletion that a crash cut short, or damage that an

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_pinning::{ShardId, time};
 use corelane_storage::model::{LogId, NodeId, Offset, PartitionKey, RaftIndex, Term, TopicId};
+use corelane_storage::producer_state::AbortedTransaction;
 use corelane_storage::record::{BatchBuilder, BatchHeader, Codec};
 use corelane_storage::{
     EntryKind, FirstState, Log, LogConfig, LogEntry, PartitionSpec, ReadLimit, StorageError, Store, StoreOptions,
@@ -220,3 +221,16 @@ pub fn segment_files(store: &Store, spec: &PartitionSpec) -> Vec<PathBuf> {
 }
 
 pub type Shared<T> = Rc<std::cell::RefCell<T>>;
+
+/// Of transactions that began before the log start nothing may be left, or only a part.
+pub fn same_aborted(found: &[AbortedTransaction], expected: &[AbortedTransaction], log_start: Offset) -> bool {
+    let mut rest = found.iter().peekable();
+    let there = expected.iter().all(|e| {
+        let Some(f) = rest.next_if(|f| (f.producer, f.last_offset) == (e.producer, e.last_offset)) else {
+            return e.first_offset < log_start;
+        };
+        let first = f.first_offset == e.first_offset || e.first_offset < log_start;
+        first && (f.last_stable_offset == e.last_stable_offset || e.last_stable_offset < log_start)
+    });
+    there && rest.next().is_none()
+}

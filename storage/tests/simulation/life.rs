@@ -15,9 +15,9 @@ use corelane_storage::{
     StorageError, Store, StoreOptions, VoteRecord, recover_journals,
 };
 
-use super::model::{Acknowledge, Change, Model, State};
+use super::model::{Acknowledge, Change, Model, Proofs, State};
 use super::seed::Trouble;
-use super::{common, compacted};
+use super::{common, compacted, contents, transactions};
 
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +36,8 @@ pub struct Life {
     pub config: LogConfig,
     /// The first partition is compacted.
     pub compacts: bool,
+    /// The second one has transactions.
+    pub transacts: bool,
     pub steps: u64,
     pub faults: Faults,
     pub trouble: Trouble,
@@ -101,6 +103,9 @@ impl Life {
         let (refused, aside) = (Rc::default(), Vec::new());
         let mut work = Working { life: self, store, logs: Vec::new(), models, rng, refused, aside, cleaning: None };
         work.begin().await?;
+        let store = work.store.clone();
+        let proofs = Proofs::new(move || store.stats().journal_writes);
+        work.models.iter_mut().for_each(|model| model.prove_by(&proofs));
         self.sim.set_faults(self.faults.clone());
         for _ in 0..self.steps {
             let n = work.rng.below(work.models.len() as u64) as usize;
@@ -141,7 +146,7 @@ impl Life {
         self.compacts && n == 0
     }
 
-    fn spec(&self, n: usize) -> PartitionSpec {
+    pub fn spec(&self, n: usize) -> PartitionSpec {
         let mut config = self.config.clone();
         if self.is_compacted(n) {
             config.cleanup.compact = true;
@@ -192,60 +197,10 @@ impl Working<'_> {
         Ok(())
     }
 
-    /// Everything of a log, byte for byte.
     async fn compare(&mut self, n: usize, log: &Log) -> Result<(), GaveUp> {
-        let state = self.models[n].state();
-        let expected = state.batches(state.log_start);
-        let (mut at, mut found) = (state.log_start, Vec::new());
-        while at < log.bounds().log_end {
-            let limit = ReadLimit { max_bytes: 50_000, at_least_one: true, upto: Offset::MAX };
-            let read = match log.read(at, limit).await {
-                Ok(read) => read,
-                Err(ReadError::Storage(error)) => return self.life.accept(Err(error)),
-                Err(ReadError::OutOfRange) => panic!("{at} of partition {n} is out of range"),
-            };
-            if read.next_offset == at && self.life.flipped {
-                // A wrong base offset, of which nobody can know.
-                return Ok(());
-            }
-            assert!(read.next_offset > at, "nothing at {at} of partition {n}");
-            at = read.next_offset;
-            found.extend(read.slices);
-        }
-        let found: Vec<u8> = found.concat();
-        let limit = self.models[n].compacted_to;
-        if state.log_start < limit {
-            let checked = compacted::check(&found, state, state.log_start, state.log_end(), limit);
-            assert_eq!(checked, Ok(()), "partition {n}, compacted up to {limit}");
-        } else {
-            assert!(self.same(&found, &expected), "partition {n}: other batches than were appended");
-        }
-        let (mut index, end) = (log.first_index(), log.next_index());
-        while index < end {
-            let entries = self.life.accept(log.read_entries(index..end, 60_000).await)?;
-            assert!(!entries.is_empty(), "no entry {index} in partition {n}");
-            for entry in entries {
-                let (id, kind, bytes) = &state.entries[index.0 as usize];
-                let same = entry.id == *id && entry.kind == *kind && entry.bytes == *bytes;
-                assert!(same || self.life.flipped, "entry {index} differs");
-                index = index.next();
-            }
-        }
-        Ok(())
-    }
-
-    /// Kafka's CRC does not cover the first 17 bytes of a batch: a bit of them may be read wrong, and nobody can know.
-    fn same(&self, found: &[u8], expected: &[Bytes]) -> bool {
-        let mut rest = found;
-        let uncovered = if self.life.flipped { 17 } else { 0 };
-        for batch in expected {
-            let Some((bytes, after)) = rest.split_at_checked(batch.len()) else { return false };
-            if bytes[uncovered..] != batch[uncovered..] {
-                return false;
-            }
-            rest = after;
-        }
-        rest.is_empty()
+        let model = &self.models[n];
+        let compared = contents::compare(log, model.state(), model.compacted_to, self.life.flipped).await;
+        self.life.accept(compared)
     }
 
     fn none_refused(&self) -> Result<(), GaveUp> {
@@ -348,6 +303,8 @@ impl Working<'_> {
                     let size = size as usize / count as usize;
                     let mut bytes = if self.life.is_compacted(n) {
                         compacted::batch(end, count, size, id.term, &mut self.rng).to_vec()
+                    } else if self.life.transacts && n == 1 {
+                        transactions::batch(end, count, size, id.term, &mut self.rng).to_vec()
                     } else {
                         common::batch(end, count, size, self.rng.u64()).to_vec()
                     };
@@ -428,6 +385,9 @@ impl Working<'_> {
 
     async fn read(&mut self, n: usize, log: &Log) -> Result<(), GaveUp> {
         let state = self.models[n].state();
+        if self.life.transacts && n == 1 && !self.life.flipped {
+            self.life.accept(transactions::check(log, state).await)?;
+        }
         let bounds = log.bounds();
         let from = Offset(self.rng.between(bounds.log_start.0 as u64, bounds.log_end.0 as u64) as i64);
         let limit = ReadLimit { max_bytes: self.rng.below(60_000) as usize, at_least_one: true, upto: Offset::MAX };
@@ -452,7 +412,7 @@ impl Working<'_> {
             len += batch.len();
             expected.push(batch);
         }
-        assert!(self.same(&found, &expected), "partition {n}: other bytes from {from}");
+        assert!(contents::same(&found, &expected, self.life.flipped), "partition {n}: other bytes from {from}");
         assert!(!found.is_empty() || from == bounds.log_end || self.life.flipped, "nothing at {from} of partition {n}");
         Ok(())
     }
@@ -537,7 +497,7 @@ impl Working<'_> {
 }
 
 /// True if the log may be this state: what it holds is compared after that.
-fn fits(log: &Log, state: &State) -> bool {
+pub fn fits(log: &Log, state: &State) -> bool {
     log.last_log_id() == state.entries.last().map(|e| e.0)
         && log.next_index().0 as usize == state.entries.len()
         && log.vote() == state.vote
@@ -545,7 +505,7 @@ fn fits(log: &Log, state: &State) -> bool {
         && log.bounds().log_start >= state.log_start
 }
 
-fn short(state: &Option<State>) -> String {
+pub fn short(state: &Option<State>) -> String {
     match state {
         None => "gone".into(),
         Some(s) => format!("{:?} {:?} from {}", s.entries.last().map(|e| e.0), s.vote.map(|v| v.term), s.log_start),

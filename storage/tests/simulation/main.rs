@@ -1,6 +1,8 @@
 //! The store on a simulated machine, by seed: random work on some partitions, a crash at any disk operation (during recovery
 //! too), a restart from what the disk kept, and again. A model outside the store says what must be there.
 //!
+//! And damage to what is at rest (`rest`).
+//!
 //! | environment            |                                                       |
 //! |------------------------|-------------------------------------------------------|
 //! | `CORELANE_SIM_SEED`    | repeats one seed                                      |
@@ -12,10 +14,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod compacted;
+mod contents;
 mod directed;
+mod image;
 mod life;
 mod model;
+mod rest;
 mod seed;
+mod transactions;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -23,21 +29,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use core_pinning::sim::{FaultCounts, SEED_VARIABLE};
+use seed::Run;
+
+/// Seeds of the work's campaign where the environment names no number; the others take a share of it.
+const SEEDS: u64 = 400;
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn whatever_happens_what_was_acknowledged_is_there() {
+/// Runs `run` for seed after seed, or for the one that the environment names.
+fn campaign(what: &str, run: fn(u64, bool) -> Run, seeds: u64, faults: fn(&FaultCounts) -> Vec<u64>) {
     if let Some(seed) = env(SEED_VARIABLE) {
-        let run = seed::run(seed, true);
+        let run = run(seed, true);
         println!("seed {seed}: trace {:016x}, {:?}", run.trace, run.counts);
         return;
     }
     let begun = Instant::now();
     let first = env("CORELANE_SIM_FIRST").unwrap_or_else(|| core_pinning::rng::below(1 << 40));
-    let seeds = env("CORELANE_SIM_SEEDS").unwrap_or(400);
+    let seeds = env("CORELANE_SIM_SEEDS").map_or(seeds, |all| (all * seeds / SEEDS).max(1));
     let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
     let total = Mutex::new((FaultCounts::default(), 0u64));
     let work = || {
@@ -46,7 +56,7 @@ fn whatever_happens_what_was_acknowledged_is_there() {
             if failed.load(Ordering::Relaxed) || seed - first >= seeds {
                 return;
             }
-            match catch_unwind(AssertUnwindSafe(|| seed::run(seed, false))) {
+            match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
                 Ok(run) => {
                     let mut total = total.lock().unwrap();
                     total.0.add(&run.counts);
@@ -54,7 +64,7 @@ fn whatever_happens_what_was_acknowledged_is_there() {
                 }
                 Err(_) => {
                     failed.store(true, Ordering::Relaxed);
-                    eprintln!("seed {seed} failed; {SEED_VARIABLE}={seed} repeats it");
+                    eprintln!("{what}: seed {seed} failed; {SEED_VARIABLE}={seed} repeats it");
                 }
             }
         }
@@ -65,13 +75,22 @@ fn whatever_happens_what_was_acknowledged_is_there() {
     });
     let (counts, done) = *total.lock().unwrap();
     let rate = done as f64 / begun.elapsed().as_secs_f64() * 60.0;
-    println!("{done} seeds from {first}, {rate:.0} a minute; {counts:?}");
+    println!("{what}: {done} seeds from {first}, {rate:.0} a minute; {counts:?}");
     assert!(!failed.load(Ordering::Relaxed), "a seed failed, see above");
     // The faults have to happen for this to mean anything.
     if done >= 2000 {
-        let all = [counts.errors, counts.full, counts.short, counts.flips, counts.slow, counts.lost, counts.torn];
-        assert!(all.iter().all(|n| *n > 0), "{counts:?}");
+        assert!(faults(&counts).iter().all(|n| *n > 0), "{counts:?}");
     }
+}
+
+#[test]
+fn whatever_happens_what_was_acknowledged_is_there() {
+    campaign("work", seed::run, SEEDS, |c| vec![c.errors, c.full, c.short, c.flips, c.slow, c.lost, c.torn]);
+}
+
+#[test]
+fn what_is_damaged_at_rest_is_told() {
+    campaign("damage", rest::run, SEEDS / 2, |c| vec![c.slow, c.lost, c.torn]);
 }
 
 /// What earlier campaigns found; a seed tells the same story for as long as the campaign's steps stay the same.
@@ -93,13 +112,38 @@ fn whatever_happens_what_was_acknowledged_is_there() {
 /// | 666015, 715609 | a segment that retention removed just when a sync was to open it ended the store                      |
 /// | 802167       | a compaction, or a checkpoint, beside a truncation failed: the log is being cut                        |
 /// | 961972       | a journal that had failed: write-back wrote over a large append of which it tells, the partition was fenced |
+/// | 1212 (with transactions) | a recovery that lost power: a state file told of a segment whose name was not durable             |
 #[test]
 fn seeds_that_failed_once() {
     for seed in [
         1333, 1485, 9036, 101240, 14440, 17192, 12747, 100092, 106631, 128224, 222825, 23605, 1846, 5617, 456670,
         489375, 666015, 715609, 802167, 961972,
     ] {
-        seed::run(seed, false);
+        seed::run_with(seed, false, false);
+    }
+    seed::run(1212, false);
+}
+
+/// The same of damage at rest.
+///
+/// | seeds     | what was wrong                                                                                           |
+/// |-----------|----------------------------------------------------------------------------------------------------------|
+/// | 13        | a bit of a version made a damaged ledger one of a newer release                                          |
+/// | 9         | a damaged state file: what the journal knew of its partition was dropped, and not missed once it read rightly |
+/// | 530       | the check did not look at the base offset of a segment's header                                          |
+/// | 732       | the first record of a journal file was damaged, and those behind it in the file were not asked: all of them were lost, and nobody was told |
+/// | 1217      | a journal file that had lost its end was taken for one that ends there                                   |
+/// | 1086, 1227 | the check called an index of another past damage                                                        |
+/// | 101999    | the check counted on what the journal has of bytes that a large append has put into its file             |
+/// | 9001518   | the active segment of another partition, of the same size: its header was not looked at after a clean stop |
+/// | 7000061   | a segment that had lost its end: the start named the next one, which was whole                           |
+/// | 2000923   | the check put the journal's bytes into segments that a replay leaves alone                               |
+/// | 7002047   | the check took in records of a journal that had been retired                                             |
+/// | 2001852   | the check did not know the terms of what stands before the log start                                     |
+#[test]
+fn damage_that_was_missed_once() {
+    for seed in [9, 13, 530, 732, 1086, 1217, 1227, 101999, 9001518, 7000061, 2000923, 7002047, 2001852] {
+        rest::run_first(seed);
     }
 }
 

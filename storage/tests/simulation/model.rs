@@ -1,6 +1,6 @@
 //! What is known of a partition from outside: what was done to it, and what of that was acknowledged.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -29,6 +29,37 @@ pub struct State {
     pub log_start: Offset,
 }
 
+/// Writes of the journal, for all partitions of a store: a write says that all was durable that had been acknowledged before
+/// it began, and two at most are under way.
+#[derive(Clone, Default)]
+pub struct Proofs {
+    begun: Option<Rc<dyn Fn() -> u64>>,
+    /// At the last acknowledgement of any partition.
+    latest: Rc<Cell<u64>>,
+    /// How many changes of this one were acknowledged when so many writes had begun.
+    at: Rc<RefCell<Vec<(usize, u64)>>>,
+}
+
+impl Proofs {
+    pub fn new(begun: impl Fn() -> u64 + 'static) -> Proofs {
+        Proofs { begun: Some(Rc::new(begun)), ..Proofs::default() }
+    }
+
+    fn take_note(&self, count: usize) {
+        if let Some(begun) = &self.begun {
+            self.latest.set(begun());
+            self.at.borrow_mut().push((count, self.latest.get()));
+        }
+    }
+
+    /// Changes of which a later write tells.
+    fn proved(&self) -> usize {
+        let told =
+            self.at.borrow().iter().filter(|(_, begun)| begun + 3 <= self.latest.get()).map(|(count, _)| *count).max();
+        told.unwrap_or(0)
+    }
+}
+
 #[derive(Default)]
 pub struct Model {
     /// At the last restart; `None`: there was no such partition.
@@ -36,6 +67,8 @@ pub struct Model {
     changes: Vec<Change>,
     /// How many of the changes were acknowledged.
     acknowledged: Rc<Cell<usize>>,
+    /// Which of them the journal can prove, should it be damaged.
+    proofs: Proofs,
     /// As things stand now.
     pub now: Option<State>,
     pub applied: usize,
@@ -82,12 +115,14 @@ pub fn header(batch: &Bytes) -> BatchHeader {
 pub struct Acknowledge {
     count: usize,
     acknowledged: Rc<Cell<usize>>,
+    proofs: Proofs,
 }
 
 impl Acknowledge {
     pub fn now(self) {
         assert!(self.count >= self.acknowledged.get(), "acknowledged out of order");
         self.acknowledged.set(self.count);
+        self.proofs.take_note(self.count);
     }
 }
 
@@ -96,7 +131,7 @@ impl Model {
     pub fn change(&mut self, change: Change) -> Acknowledge {
         apply(&mut self.now, &change);
         self.changes.push(change);
-        Acknowledge { count: self.changes.len(), acknowledged: self.acknowledged.clone() }
+        Acknowledge { count: self.changes.len(), acknowledged: self.acknowledged.clone(), proofs: self.proofs.clone() }
     }
 
     pub fn state(&self) -> &State {
@@ -108,15 +143,34 @@ impl Model {
         self.restart(self.now.clone());
     }
 
+    /// Acknowledgements from now on are those of a store whose journal has begun so many writes.
+    pub fn prove_by(&mut self, proofs: &Proofs) {
+        self.proofs = Proofs { at: Rc::default(), ..proofs.clone() };
+    }
+
     /// The states that a crash may leave, the latest first.
     pub fn survivors(&self) -> Vec<Option<State>> {
+        self.states_from(self.acknowledged.get())
+    }
+
+    /// The same where a place in the journal is damaged of which nobody knows that it was durable.
+    pub fn survivors_proved(&self) -> Vec<Option<State>> {
+        self.states_from(self.proofs.proved())
+    }
+
+    /// Any state since the last restart.
+    pub fn all_states(&self) -> Vec<Option<State>> {
+        self.states_from(0)
+    }
+
+    fn states_from(&self, first: usize) -> Vec<Option<State>> {
         let mut state = self.base.clone();
         let mut states = Vec::new();
         for count in 0..=self.changes.len() {
             if count > 0 {
                 apply(&mut state, &self.changes[count - 1]);
             }
-            if count >= self.acknowledged.get() {
+            if count >= first {
                 states.push(state.clone());
             }
         }
@@ -134,6 +188,7 @@ impl Model {
         self.base = found.clone();
         self.changes.clear();
         self.acknowledged = Rc::default();
+        self.proofs = Proofs::default();
         self.applied = self.applied.min(found.as_ref().map_or(0, |s| s.entries.len()));
         self.start_limit = found.as_ref().map_or(Offset(0), |s| s.log_start);
         self.compacted_to = self.compacted_to.min(found.as_ref().map_or(Offset(0), State::log_end));

@@ -36,6 +36,11 @@ const MANY_PARTITIONS: u64 = 80;
 
 /// Panics where the store breaks a promise.
 pub fn run(seed: u64, verbose: bool) -> Run {
+    // By itself: without transactions a seed tells the story that it told before there were any here.
+    run_with(seed, Rng::new(seed ^ 0x7a45).one_in(2), verbose)
+}
+
+pub fn run_with(seed: u64, transacts: bool, verbose: bool) -> Run {
     let sim = Sim::new(seed);
     let mut rng = Rng::new(seed ^ 0x5eed);
     if verbose && std::env::var_os("CORELANE_SIM_TELL").is_some() {
@@ -48,12 +53,7 @@ pub fn run(seed: u64, verbose: bool) -> Run {
         16..18 => Trouble::Full,
         _ => Trouble::Flips,
     };
-    let config = LogConfig {
-        segment_bytes: rng.between(20_000, 200_000) as u32,
-        index_interval_bytes: rng.between(100, 5000) as u32,
-        file_delete_delay_ms: rng.pick(&[0, 0, 50]),
-        ..LogConfig::default()
-    };
+    let config = log_config(&mut rng);
     // What was read wrong may have been written again, and is found to be damaged from then on.
     let mut flipped = false;
     let many = rng.one_in(60);
@@ -70,6 +70,7 @@ pub fn run(seed: u64, verbose: bool) -> Run {
             options,
             config: config.clone(),
             compacts,
+            transacts,
             steps: if many { rng.between(100, 500) } else { rng.between(5, 120) },
             faults: faults(trouble, &mut rng),
             trouble,
@@ -101,6 +102,7 @@ pub fn run(seed: u64, verbose: bool) -> Run {
         options: options(&mut rng),
         config,
         compacts,
+        transacts,
         steps: 0,
         faults: Faults::default(),
         trouble: Trouble::None,
@@ -112,7 +114,16 @@ pub fn run(seed: u64, verbose: bool) -> Run {
     Run { trace: sim.trace(), counts: sim.counts() }
 }
 
-fn options(rng: &mut Rng) -> StoreOptions {
+pub fn log_config(rng: &mut Rng) -> LogConfig {
+    LogConfig {
+        segment_bytes: rng.between(20_000, 200_000) as u32,
+        index_interval_bytes: rng.between(100, 5000) as u32,
+        file_delete_delay_ms: rng.pick(&[0, 0, 50]),
+        ..LogConfig::default()
+    }
+}
+
+pub fn options(rng: &mut Rng) -> StoreOptions {
     let file_kib = rng.pick(&[64, 128, 256]);
     StoreOptions {
         journal_file_bytes: file_kib << 10,
@@ -127,7 +138,7 @@ fn options(rng: &mut Rng) -> StoreOptions {
     }
 }
 
-fn faults(trouble: Trouble, rng: &mut Rng) -> Faults {
+pub fn faults(trouble: Trouble, rng: &mut Rng) -> Faults {
     let often = rng.pick(&[300, 3_000, 30_000]);
     match trouble {
         Trouble::None | Trouble::Full => Faults::default(),

@@ -43,7 +43,7 @@ pub(crate) enum Decision {
     RestoreState,
     /// Its directory is removed.
     Remove,
-    /// Left as it is, and reported.
+    /// Left as it is, and reported; a damaged state file is moved aside, so that the partition stays fenced.
     Leave,
 }
 

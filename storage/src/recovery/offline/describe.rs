@@ -5,6 +5,7 @@ use std::path::Path;
 
 use core_pinning::BLOCK;
 
+use crate::compaction::standing;
 use crate::journal::record::{FileId, Found, RecordKind, split_data, split_key};
 use crate::journal::scan::Scanner;
 use crate::journal::{parse_file_name, retire};
@@ -13,6 +14,7 @@ use crate::ledger::LedgerState;
 use crate::log::state::{PartitionState, read_vote};
 use crate::producer_state::{AbortedTransaction, ProducerTable};
 use crate::record::dump::Fields;
+use crate::recovery::decode_unclean;
 use crate::segment::index_file::IndexSummary;
 use crate::segment::{index_heads, txn_index};
 
@@ -61,6 +63,15 @@ pub fn describe_file(path: &Path) -> Result<Option<Vec<Fields>>, DescribeError> 
             fields
         };
         txn_index::decode(&bytes()?).map_err(|e| damaged(&e))?.iter().map(aborted).collect()
+    } else if text == layout::CLEANER_FILE {
+        let mut fields = Fields::default();
+        fields.int("firstDirtyOffset", standing::decode(&bytes()?).map_err(|e| damaged(&e))?.0);
+        vec![fields]
+    } else if text == layout::UNCLEAN_MARK {
+        decode_unclean(&bytes()?).map_err(|e| damaged(&e))?;
+        let mut fields = Fields::default();
+        fields.flag("unclean", true);
+        vec![fields]
     } else if text == layout::REPLAYED_MARK {
         let files = retire::decode(&bytes()?).map_err(|e| damaged(&e))?;
         files.iter().map(|id| file_id(*id)).collect()

@@ -1,19 +1,22 @@
 //! The ledgers and the journals.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use core_pinning::BLOCK;
 use hashbrown::HashSet;
 
-use super::{Findings, list, read};
+use super::{Findings, failed, list, read};
 use crate::data_dir::DataDirError;
 use crate::journal::record::FileId;
-use crate::journal::scan::Scanner;
-use crate::journal::{file_name, parse_file_name, retire};
+use crate::journal::scan::{Candidate, Live, Scanner, choose};
+use crate::journal::{parse_file_name, retire};
 use crate::layout;
 use crate::ledger::LedgerState;
 use crate::model::PartitionKey;
 use crate::recovery::decision::journal::{self, Decision, End, Files, Ledger};
+use crate::recovery::decode_unclean;
 use crate::recovery::plan::Plans;
 
 /// What the journals of all shards say.
@@ -45,6 +48,9 @@ pub(super) fn read_journals(data_dir: &Path, findings: &mut Findings<'_>) -> Res
     for (key, plan) in &plans.0 {
         if plan.deleted || plan.base.as_ref().is_some_and(|state| !plan.has_begun(state)) {
             named.remove(key);
+        } else if plan.base.is_none() {
+            // Used, so it was created: a replay that does not find its state says so.
+            named.insert(*key);
         }
     }
     Ok(journals)
@@ -69,56 +75,48 @@ fn read_shard(
     let dir = layout::journal_dir(data_dir, shard);
     let replayed = read(&dir.join(layout::REPLAYED_MARK))?;
     let replayed = replayed.and_then(|bytes| retire::decode(&bytes).ok()).unwrap_or_default();
-    let oldest = state.journal.map_or(0, |named| named.oldest);
-    let (mut live, mut scanner): (Vec<(FileId, PathBuf)>, Scanner) = Default::default();
+    let unclean = dir.join(layout::UNCLEAN_MARK);
+    if let Some(Err(error)) = read(&unclean)?.map(|bytes| decode_unclean(&bytes)) {
+        findings.note(&unclean, format!("{error}: that it is there says all"));
+    }
+    let live = live(&dir, &state, &replayed, findings)?;
+    let mut scanner = Scanner::default();
     let first_file = journals.files.len();
-    let mut last = Vec::new();
-    let mut missing =
-        state.journal.map(|named| named.oldest..=named.newest).into_iter().flatten().collect::<HashSet<u64>>();
-    for (name, path) in list(&dir)? {
-        let Some(number) = name.to_str().and_then(parse_file_name).filter(|number| *number >= oldest) else { continue };
-        let bytes = read(&path)?.unwrap_or_default();
-        let id = match FileId::read_header(bytes.get(..BLOCK).unwrap_or(&bytes)) {
-            Ok(id) => id.filter(|id| id.number == number && !replayed.contains(id)),
-            Err(newer) => {
-                findings.damage(&path, Some(0), format!("of format {newer}, which this release does not know"));
-                None
-            }
-        };
-        let Some(id) = id else { continue };
-        missing.remove(&number);
-        if state.journal.is_none() && live.last().is_some_and(|(last, _)| last.number + 1 != number) {
-            live.clear();
-        }
+    // From the one on in which the records end.
+    let mut last: Vec<Vec<u8>> = Vec::new();
+    for (id, path) in &live.files {
+        let bytes = read(path)?.unwrap_or_default();
         let file = journals.files.len();
         journals.files.push(path.clone());
-        live.push((id, path.clone()));
         let plans = &mut journals.plans;
         let records = &mut findings.report.journal_records;
-        let scanned = scanner.scan(id, &bytes, |found, at| {
+        let scanned = scanner.scan(*id, &bytes, |found, at| {
             *records += 1;
             plans.take_in(found, file, at)
         });
         if let Err(error) = scanned {
-            findings.damage(&path, None, error.to_string());
+            findings.damage(path, None, error.to_string());
         }
         if first_file + scanner.last_file() == file {
-            last = bytes;
+            last.clear();
         }
+        last.push(bytes);
     }
-    let end = live.get(scanner.last_file()).cloned();
     let settled = state.journal.map_or(0, |named| named.settled);
-    let lost = end.and_then(|(id, path)| Some((path, scanner.lost_in(id, &last, settled)?)));
-    let files = match (missing.is_empty(), live.is_empty()) {
-        (false, _) => Files::Missing,
-        (true, true) => Files::None,
-        (true, false) => Files::Whole,
+    let ends = live.files.iter().enumerate().skip(scanner.last_file()).zip(&last);
+    let lost = ends
+        .into_iter()
+        .find_map(|((number, (id, path)), bytes)| Some((path.clone(), scanner.lost_in(number, *id, bytes, settled)?)));
+    let files = match (&live.missing, live.files.is_empty()) {
+        (Some(_), _) => Files::Missing,
+        (None, true) => Files::None,
+        (None, false) => Files::Whole,
     };
     let row = journal::decide(ledger, files, if lost.is_some() { End::Damaged } else { End::Proper });
     match row.then {
         Decision::Nothing | Decision::Replay | Decision::RefuseLedger | Decision::Impossible => {}
         Decision::RefuseMissing => {
-            let path = missing.iter().min().map_or(dir.clone(), |number| dir.join(file_name(*number)));
+            let path = live.missing.unwrap_or(dir);
             findings.damage(&path, None, format!("missing: {}", row.why));
         }
         Decision::RefuseDamaged => {
@@ -127,4 +125,30 @@ fn read_shard(
         }
     }
     Ok(())
+}
+
+/// The files of a shard's journal, as a start chooses them.
+fn live(
+    dir: &Path,
+    ledger: &LedgerState,
+    replayed: &[FileId],
+    findings: &mut Findings<'_>,
+) -> Result<Live, DataDirError> {
+    let mut candidates = Vec::new();
+    for (name, path) in list(dir)? {
+        let Some(number) = name.to_str().and_then(parse_file_name) else { continue };
+        let mut head = Vec::new();
+        let file = File::open(&path).map_err(failed(&path))?;
+        (&file).take(BLOCK as u64).read_to_end(&mut head).map_err(failed(&path))?;
+        let id = match FileId::read_header(&head) {
+            Ok(id) => id,
+            Err(newer) => {
+                findings.damage(&path, Some(0), format!("of format {newer}, which this release does not know"));
+                None
+            }
+        };
+        let whole = file.metadata().map_err(failed(&path))?.len() >= FileId::stated_len(&head);
+        candidates.push(Candidate { number, path, id, whole });
+    }
+    Ok(choose(dir, candidates, ledger.journal, replayed))
 }

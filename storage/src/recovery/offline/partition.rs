@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::journals::Journals;
 use super::segment::{Place, Walk, check_segment};
 use super::{Findings, list, read};
+use crate::compaction::standing;
 use crate::data_dir::DataDirError;
 use crate::error::StorageError;
 use crate::layout;
@@ -18,7 +19,7 @@ use crate::producer_state::ProducerTable;
 use crate::record::Batches;
 use crate::recovery::decision::log::{self as log_table, Decision as LogDecision};
 use crate::recovery::decision::partition::{self as table, Decision, Directory, Ledger};
-use crate::recovery::plan::Plan;
+use crate::recovery::plan::{Plan, not_in_files, synced_ends};
 use crate::segment::{index_heads, txn_index};
 
 /// The files of a partition.
@@ -78,7 +79,7 @@ pub(super) fn check(
         findings.note(dir, "never used: the next start makes it again");
         return Ok(());
     }
-    check_log(dir, &state, &plan, in_journal, &found, journals, findings)
+    check_log(dir, &state, plan, in_journal, &found, journals, findings)
 }
 
 /// Lists the files, and looks into those that stand for themselves.
@@ -97,6 +98,10 @@ fn look(dir: &Path, findings: &mut Findings<'_>) -> Result<Found, DataDirError> 
             if let Err(error) = index_heads::decode(&bytes) {
                 findings.note(&path, format!("{error}: it is made again"));
             }
+        } else if name == layout::CLEANER_FILE {
+            if let Err(error) = standing::decode(&read(&path)?.unwrap_or_default()) {
+                findings.note(&path, format!("{error}: compaction begins anew"));
+            }
         } else if layout::parse_offset(&name, ".snap").is_some() {
             let bytes = read(&path)?.unwrap_or_default();
             if let Err(error) = ProducerTable::decode(&mut &bytes[..]) {
@@ -104,7 +109,7 @@ fn look(dir: &Path, findings: &mut Findings<'_>) -> Result<Found, DataDirError> 
             }
         } else if layout::parse_offset(&name, layout::TXN_INDEX_SUFFIX).is_some() {
             if let Err(reason) = txn_index::decode(&read(&path)?.unwrap_or_default()) {
-                findings.damage(&path, None, reason);
+                findings.note(&path, format!("{reason}: it is made from the log again"));
             }
         } else if name.to_str().is_some_and(|name| name.ends_with(".checkpoint")) {
             check_snapshot(&path, findings)?;
@@ -137,7 +142,7 @@ fn check_snapshot(path: &Path, findings: &mut Findings<'_>) -> Result<(), DataDi
 fn check_log(
     dir: &Path,
     state: &PartitionState,
-    plan: &Plan,
+    plan: Plan,
     in_journal: bool,
     found: &Found,
     journals: &Journals,
@@ -185,6 +190,14 @@ fn check_log(
             0
         });
     }
+    let replayed = if in_journal { synced_ends(state, &plan.extents) } else { BTreeMap::new() };
+    let least = |base: Offset| match in_journal && ends.contains_key(&base) {
+        true => replayed.get(&base).copied().unwrap_or(0),
+        false => state.reached().filter(|(segment, _)| *segment == base).map(|(_, end)| end).max().unwrap_or(0),
+    };
+    let is_short = |(base, end): (&Offset, &u32)| found.segments.get(base).is_none_or(|len| *len < u64::from(*end));
+    // Then a replay leaves all the bytes where they are.
+    let extents = if replayed.iter().any(is_short) { Vec::new() } else { not_in_files(plan.extents) };
     let mut walk = Walk::default();
     let order: Vec<(Offset, u64)> = bases.into_iter().collect();
     for (n, (base, len)) in order.iter().enumerate() {
@@ -194,9 +207,11 @@ fn check_log(
             base: *base,
             len: *len,
             end: place(*base, *len),
+            least: least(*base).into(),
             next: order.get(n + 1).map(|(next, _)| *next),
+            state,
         };
-        let extents: Vec<_> = plan.extents.iter().filter(|e| e.segment == *base && !e.in_file).copied().collect();
+        let extents: Vec<_> = extents.iter().filter(|e| e.segment == *base).copied().collect();
         check_segment(&segment, &extents, &files(journals), &mut walk, findings)?;
     }
     Ok(())

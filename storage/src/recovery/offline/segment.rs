@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::walk::{Met, SegmentBytes, SegmentWalk};
 use super::{Findings, failed, read};
 use crate::data_dir::DataDirError;
+use crate::log::state::PartitionState;
 use crate::model::{Offset, PartitionKey, RaftIndex};
 use crate::record::internal::{self, BatchKind, SEGMENT_FORMAT};
 use crate::record::{BatchHeader, classify};
@@ -17,7 +18,7 @@ use crate::recovery::plan::Extent;
 use crate::segment::index_file::IndexSummary;
 
 /// Which segment, and how much of it there must be.
-pub(super) struct Place {
+pub(super) struct Place<'a> {
     pub(super) path: PathBuf,
     pub(super) key: PartitionKey,
     pub(super) base: Offset,
@@ -25,8 +26,12 @@ pub(super) struct Place {
     pub(super) len: u64,
     /// Of what is durable.
     pub(super) end: u64,
+    /// Of what only the file has: into one that is shorter a replay puts nothing.
+    pub(super) least: u64,
     /// Where the next segment begins.
     pub(super) next: Option<Offset>,
+    /// Knows which terms wrote what is before its end.
+    pub(super) state: &'a PartitionState,
 }
 
 /// What the segments before lead one to expect; not known where something of them could not be read.
@@ -36,6 +41,8 @@ pub(super) struct Walk {
     next_index: Option<RaftIndex>,
     /// Compaction takes offsets and entries out.
     gaps: bool,
+    /// Of the batch before.
+    leader_epoch: Option<i32>,
 }
 
 /// The segment's bytes as they are after a replay.
@@ -48,7 +55,7 @@ struct Contents {
 }
 
 impl Contents {
-    fn open(place: &Place, extents: &[Extent], journals: &[&PathBuf]) -> Result<Contents, DataDirError> {
+    fn open(place: &Place<'_>, extents: &[Extent], journals: &[&PathBuf]) -> Result<Contents, DataDirError> {
         let file = match File::open(&place.path) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -99,7 +106,7 @@ impl SegmentBytes for Contents {
 }
 
 pub(super) fn check_segment(
-    place: &Place,
+    place: &Place<'_>,
     extents: &[Extent],
     journals: &[&PathBuf],
     walk: &mut Walk,
@@ -108,10 +115,10 @@ pub(super) fn check_segment(
     findings.report.segments += 1;
     findings.report.bytes += place.end;
     let contents = Contents::open(place, extents, journals)?;
-    if place.len < place.end && contents.from > place.len {
-        findings.damage(&place.path, Some(place.len), format!("the file ends at {} of {} bytes", place.len, place.end));
-        *walk = Walk::default();
-        return Ok(());
+    let least = if contents.from > place.len { place.end.max(place.least) } else { place.least };
+    let is_short = place.len < least;
+    if is_short {
+        findings.damage(&place.path, Some(place.len), format!("the file ends at {} of {least} bytes", place.len));
     }
     let beside = place.path.with_extension("idx");
     let index = match read(&beside)?.map(|bytes| IndexSummary::read(&bytes)).transpose() {
@@ -121,7 +128,7 @@ pub(super) fn check_segment(
             None
         }
     };
-    let mut batches = SegmentWalk::new(&contents, place.end, index);
+    let mut batches = SegmentWalk::new(&contents, if is_short { place.len } else { place.end }, index);
     while let Some(met) = batches.meet().map_err(failed(&place.path))? {
         let (at, what) = match met {
             Met::Batch { position, header, bytes, damage, .. } => {
@@ -130,7 +137,7 @@ pub(super) fn check_segment(
                 }
                 findings.report.batches += 1;
                 match position {
-                    0 => begin(place, &bytes, walk, findings),
+                    0 => begin(place, &header, &bytes, walk, findings),
                     _ => follow(place, &header, &bytes, position, walk, findings),
                 }
                 continue;
@@ -151,6 +158,10 @@ pub(super) fn check_segment(
         *walk = Walk::default();
         return Ok(());
     }
+    if is_short {
+        *walk = Walk::default();
+        return Ok(());
+    }
     if let (Some(next), Some(found)) = (place.next, walk.next_offset)
         && (found > next || found < next && !walk.gaps)
     {
@@ -163,7 +174,10 @@ pub(super) fn check_segment(
 }
 
 /// The header of the segment.
-fn begin(place: &Place, batch: &[u8], walk: &mut Walk, findings: &mut Findings<'_>) {
+fn begin(place: &Place<'_>, head: &BatchHeader, batch: &[u8], walk: &mut Walk, findings: &mut Findings<'_>) {
+    if head.base_offset != place.base {
+        findings.damage(&place.path, Some(0), format!("base offset {} of the segment's header", head.base_offset.0));
+    }
     let Some(header) = internal::parse_segment_header(batch) else {
         findings.damage(&place.path, Some(0), "no segment header");
         *walk = Walk::default();
@@ -178,11 +192,12 @@ fn begin(place: &Place, batch: &[u8], walk: &mut Walk, findings: &mut Findings<'
         let what = format!("it begins with entry {}, and the one before ends with {}", header.base_index.0, index.0);
         findings.damage(&place.path, Some(0), what);
     }
-    *walk = Walk { next_offset: Some(place.base), next_index: Some(header.base_index), gaps };
+    let (next_offset, next_index) = (Some(place.base), Some(header.base_index));
+    *walk = Walk { next_offset, next_index, gaps, leader_epoch: walk.leader_epoch };
 }
 
 fn follow(
-    place: &Place,
+    place: &Place<'_>,
     header: &BatchHeader,
     batch: &[u8],
     position: u64,
@@ -192,6 +207,22 @@ fn follow(
     if classify(header, batch) == BatchKind::SegmentHeader {
         findings.damage(&place.path, Some(position), "a segment header inside a segment");
     }
+    let (state, end) = (place.state, place.state.end);
+    // The CRC does not cover the leader epoch.
+    let index = walk.next_index.filter(|_| !walk.gaps);
+    let by_index = index.filter(|index| *index < end.next_index).and_then(|index| state.terms.term_of(index));
+    let is_known = !header.is_internal() && header.base_offset < end.next_offset;
+    let by_offset = is_known.then(|| state.epochs.epoch_for(header.base_offset)).flatten();
+    if let Some(term) = [by_index, by_offset].into_iter().flatten().find(|t| t.leader_epoch() != header.leader_epoch) {
+        let what = format!("leader epoch {} where {} wrote", header.leader_epoch, term.leader_epoch());
+        findings.damage(&place.path, Some(position), what);
+    }
+    let before = walk.leader_epoch.or(state.last.map(|last| last.term.leader_epoch()));
+    if let Some(before) = before.filter(|e| *e > header.leader_epoch && index.is_some_and(|i| i >= end.next_index)) {
+        let what = format!("leader epoch {} after {before}", header.leader_epoch);
+        findings.damage(&place.path, Some(position), what);
+    }
+    walk.leader_epoch = Some(header.leader_epoch);
     if let Some(next) = walk.next_offset
         && (header.base_offset < next || header.base_offset != next && !walk.gaps)
     {

@@ -67,17 +67,10 @@ impl<'a> SegmentWalk<'a> {
         if self.met.is_empty() && !self.ended {
             match self.position < self.len {
                 true => self.step()?,
-                false => self.end(),
+                false => self.ended = true,
             }
         }
         Ok((!self.met.is_empty()).then(|| self.met.remove(0)))
-    }
-
-    fn end(&mut self) {
-        self.ended = true;
-        if let Some(index) = self.index.take().filter(|index| index.covered > self.len) {
-            self.met.push(Met::IndexUseless { what: format!("it covers {} bytes of {}", index.covered, self.len) });
-        }
     }
 
     fn last(&mut self, met: Met) {
@@ -110,7 +103,7 @@ impl<'a> SegmentWalk<'a> {
         };
         let bytes = self.source.read(position, header.size())?;
         let kind = classify(&header, &bytes);
-        self.compare(&header);
+        self.compare(&header)?;
         let damage = header.verify_crc(&bytes).err().map(|error| error.to_string());
         // The batch with the header of the segment is no entry.
         self.ordinal += u32::from(kind != BatchKind::SegmentHeader);
@@ -132,24 +125,33 @@ impl<'a> SegmentWalk<'a> {
         Ok(self.len)
     }
 
-    fn compare(&mut self, header: &BatchHeader) {
-        let position = self.position;
-        let Some(index) = &self.index else { return };
+    /// Whether the index is of another file than this: nothing that it says is then wrong of this one.
+    fn is_useless(&self, index: &IndexSummary, first: &BatchHeader) -> io::Result<Option<String>> {
+        if index.base_offset != first.base_offset {
+            return Ok(Some("it belongs to another segment".to_owned()));
+        }
         let (at, offset, crc) = index.last_batch;
-        let useless = match position {
-            0 if index.base_offset != header.base_offset => Some("it belongs to another segment"),
-            _ if at == position && (offset, crc) != (header.base_offset, header.crc) => {
-                Some("it is of another past of the log")
-            }
-            _ => None,
-        };
-        if let Some(what) = useless {
+        if index.covered > self.len || at >= index.covered {
+            return Ok(Some(format!("it covers {} bytes of {}", index.covered, self.len)));
+        }
+        let last = self.source.read(at, (self.len - at).min(HEADER_BYTES as u64) as usize)?;
+        let same = BatchHeader::parse(&last).is_ok_and(|last| (last.base_offset, last.crc) == (offset, crc));
+        Ok((!same).then(|| "it is of another past of the log".to_owned()))
+    }
+
+    fn compare(&mut self, header: &BatchHeader) -> io::Result<()> {
+        let position = self.position;
+        let Some(index) = &self.index else { return Ok(()) };
+        if position == 0
+            && let Some(what) = self.is_useless(index, header)?
+        {
             self.index = None;
-            return self.met.push(Met::IndexUseless { what: what.to_owned() });
+            self.met.push(Met::IndexUseless { what });
+            return Ok(());
         }
         let Some((at, offset, ordinal)) = index.entries.get(self.next_entry).copied().filter(|e| e.0 <= position)
         else {
-            return;
+            return Ok(());
         };
         self.next_entry += 1;
         if at < position {
@@ -162,5 +164,6 @@ impl<'a> SegmentWalk<'a> {
             );
             self.met.push(Met::IndexWrong { position: at, what });
         }
+        Ok(())
     }
 }
