@@ -6,6 +6,8 @@ use crate::error::ConfigError;
 use crate::fit::check_broker;
 use crate::group::check_group;
 use crate::layers::{BrokerProperties, Overrides};
+use crate::listener_change::{check_change, check_places};
+use crate::listeners::of_one_listener;
 use crate::nearest::nearest;
 use crate::table::{Kind, Scope, Setting, Status, Update};
 use crate::topic::effective;
@@ -94,12 +96,14 @@ pub fn validate_broker_dynamic(
     broker: &BrokerProperties,
 ) -> Result<(), ConfigError> {
     let invalid = |e: ConfigError| ConfigError::InvalidRequest(e.to_string());
-    let settings: Vec<(&Setting, &String)> = set
-        .iter()
+    let (of_listener, of_broker): (Vec<_>, Vec<_>) = set.iter().partition(|(name, _)| of_one_listener(name).is_some());
+    let of_broker: Vec<(&Setting, &String)> = of_broker
+        .into_iter()
         .map(|(name, text)| Ok((find(Scope::Broker, name)?, text)))
         .collect::<Result<_, _>>()
         .map_err(invalid)?;
-    let read_only: Vec<&Setting> = settings.iter().map(|(s, _)| *s).filter(|s| s.update == Update::ReadOnly).collect();
+    let own: Vec<&Setting> = of_broker.iter().map(|(s, _)| *s).collect();
+    let read_only: Vec<&Setting> = own.iter().copied().filter(|s| s.update == Update::ReadOnly).collect();
     if !read_only.is_empty() {
         let names: Vec<&str> = read_only.iter().map(|s| s.name).collect();
         let why = read_only.iter().filter_map(|s| match s.status {
@@ -110,7 +114,9 @@ pub fn validate_broker_dynamic(
         let message = format!("Cannot update these configs dynamically: [{}]{why}", names.join(", "));
         return Err(ConfigError::InvalidRequest(message));
     }
-    for (setting, text) in settings {
+    check_places(set, &own, one_broker).map_err(ConfigError::InvalidRequest)?;
+    let of_listener = of_listener.into_iter().filter_map(|(name, text)| Some((of_one_listener(name)?.1, text)));
+    for (setting, text) in of_broker.into_iter().chain(of_listener) {
         Value::parse(setting, text).and_then(|v| permit(setting, &v)).map_err(invalid)?;
     }
     let mut next = broker.clone();
@@ -119,7 +125,9 @@ pub fn validate_broker_dynamic(
     } else {
         next.dynamic_default = set.clone();
     }
-    check_broker(&next).map_err(|(_, message)| ConfigError::InvalidRequest(message))
+    check_broker(&next)
+        .and_then(|()| check_change(broker, &next))
+        .map_err(|(_, message)| ConfigError::InvalidRequest(message))
 }
 
 fn validate(scope: Scope, present: &Overrides, next: &Overrides) -> Result<(), ConfigError> {
@@ -241,7 +249,8 @@ fn amend(
     let mut items: Vec<&str> = now.split(',').map(str::trim).filter(|i| !i.is_empty()).collect();
     let holes = given.split(',').any(|item| item.trim().is_empty());
     if change.operation == Operation::Append && holes && !items.is_empty() {
-        return Err(ConfigError::InvalidConfig(format!("Configuration '{}' values must not be empty.", change.name)));
+        // It is there for whoever validates the whole, after the name of the resource.
+        items.push("");
     }
     for item in given.split(',').map(str::trim).filter(|i| !i.is_empty()) {
         match change.operation {

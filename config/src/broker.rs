@@ -2,9 +2,12 @@
 
 use crate::error::{ConfigError, LoadError};
 use crate::layers::BrokerProperties;
+use crate::listeners::{Listener, inter_broker, listeners};
 use crate::load::LoadOptions;
-use crate::units::{self, HostPort};
+use crate::per_ip;
+use crate::units;
 use crate::value::Value;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// What clients see: the process, or each of its cores, as a Kafka broker.
@@ -31,10 +34,13 @@ pub struct BrokerConfig {
     pub data_dir: PathBuf,
     /// A start may make a new data directory.
     pub create_data_dir: bool,
-    pub listen: HostPort,
-    /// Where clients are told to connect; see [`BrokerConfig::advertised`].
-    pub advertised: Option<HostPort>,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// Name of the listener that brokers would use among themselves.
+    pub inter_broker_listener: String,
     pub advertise: Advertise,
+    /// See [`BrokerConfig::exposed`].
+    pub allow_unauthenticated: bool,
     pub node_id: i32,
     pub rack: Option<String>,
     /// `None`: every core the process may run on.
@@ -53,6 +59,17 @@ pub struct BrokerConfig {
     pub connections_max_idle_ms: i64,
     pub connections_max: i32,
     pub connections_max_per_ip: i32,
+    /// Of some addresses.
+    pub connections_max_per_ip_overrides: Vec<(IpAddr, i32)>,
+    /// Connections a second.
+    pub connections_creation_rate: i32,
+    /// How long whose authentication failed waits for the end.
+    pub failed_authentication_delay_ms: i32,
+    /// Users that are made while there are none.
+    pub scram_users_file: Option<PathBuf>,
+    pub quotas: QuotaSettings,
+    /// Bytes of one push of client metrics.
+    pub telemetry_max_bytes: i32,
     pub producer_expiration_ms: i32,
     /// Bytes of metadata log that call for a snapshot.
     pub metadata_snapshot_bytes: i64,
@@ -62,6 +79,8 @@ pub struct BrokerConfig {
     pub cleaner: CleanerSettings,
     pub group: GroupSettings,
     pub space: SpaceSettings,
+    /// `None`: nobody is refused anything.
+    pub access: Option<AccessSettings>,
     pub log_format: LogFormat,
     /// A `tracing` filter: a level, or `target=level` directives.
     pub log_level: String,
@@ -126,6 +145,8 @@ pub struct GroupSettings {
     pub consumer_max_size: i32,
     /// Names of assignors, each of which there is.
     pub consumer_assignors: Vec<String>,
+    /// Which way a group with members may change its protocol, in any case of letters.
+    pub consumer_migration_policy: String,
     /// `group.share.max.size`
     pub share_max_size: i32,
     /// `group.streams.max.size`
@@ -140,6 +161,30 @@ pub struct SpaceSettings {
     pub min_retention_ms: i64,
     pub reserve_bytes: Option<u64>,
 }
+
+/// What rates are taken over for quotas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaSettings {
+    /// `quota.window.num`
+    pub windows: i32,
+    /// `quota.window.size.seconds`
+    pub window_seconds: i32,
+    /// `controller.quota.window.num`
+    pub controller_windows: i32,
+    /// `controller.quota.window.size.seconds`
+    pub controller_window_seconds: i32,
+}
+
+/// Who gets past the access rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// `Type:name`
+    pub super_users: Vec<String>,
+    pub allow_everyone: bool,
+}
+
+/// The authorizer whose rules there are here.
+pub const STANDARD_AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
 
 /// The name of the property that is wrong, and what is wrong with it.
 type Wrong = (String, String);
@@ -156,11 +201,7 @@ impl BrokerConfig {
         log_level: Option<String>,
     ) -> Result<BrokerConfig, Wrong> {
         let r = Reader { properties: &properties };
-        let listen = r.listener("listeners")?.ok_or_else(|| wrong("listeners", "one listener is needed"))?;
-        let advertised = r.listener("advertised.listeners")?;
-        if advertised.as_ref().is_some_and(HostPort::is_wildcard) {
-            return Err(wrong("advertised.listeners", "no client can connect to a wildcard address: name a host"));
-        }
+        let listeners = listeners(&properties)?;
         let cores = match r.text("shard.cores")? {
             Some(list) => Some(units::parse_cores(&list).map_err(|e| wrong("shard.cores", e))?),
             None => None,
@@ -172,8 +213,9 @@ impl BrokerConfig {
         let config = BrokerConfig {
             create_data_dir: r.boolean("storage.directory.create")?,
             data_dir: r.data_dir()?,
-            listen,
-            advertised,
+            inter_broker_listener: inter_broker(&properties, &listeners)?,
+            listeners,
+            allow_unauthenticated: r.boolean("listeners.allow.unauthenticated")?,
             advertise: match r.text("listeners.advertise")?.as_deref() {
                 Some("shard") => Advertise::Shard,
                 _ => Advertise::Node,
@@ -195,6 +237,19 @@ impl BrokerConfig {
             connections_max_idle_ms: r.need("connections.max.idle.ms")?,
             connections_max: r.int("max.connections")?,
             connections_max_per_ip: r.int("max.connections.per.ip")?,
+            connections_max_per_ip_overrides: per_ip::parse(
+                &r.text("max.connections.per.ip.overrides")?.unwrap_or_default(),
+            )?,
+            connections_creation_rate: r.int("max.connection.creation.rate")?,
+            failed_authentication_delay_ms: r.int("connection.failed.authentication.delay.ms")?,
+            scram_users_file: r.text("scram.users.file")?.filter(|path| !path.is_empty()).map(PathBuf::from),
+            quotas: QuotaSettings {
+                windows: r.int("quota.window.num")?,
+                window_seconds: r.int("quota.window.size.seconds")?,
+                controller_windows: r.int("controller.quota.window.num")?,
+                controller_window_seconds: r.int("controller.quota.window.size.seconds")?,
+            },
+            telemetry_max_bytes: r.int("telemetry.max.bytes")?,
             producer_expiration_ms: r.int("producer.id.expiration.ms")?,
             metadata_snapshot_bytes: r.need("metadata.log.max.record.bytes.between.snapshots")?,
             offsets: OffsetsSettings {
@@ -237,6 +292,7 @@ impl BrokerConfig {
                 max_size: r.int("group.max.size")?,
                 consumer_max_size: r.int("group.consumer.max.size")?,
                 consumer_assignors: r.assignors("group.consumer.assignors")?,
+                consumer_migration_policy: r.text("group.consumer.migration.policy")?.unwrap_or_default(),
                 share_max_size: r.int("group.share.max.size")?,
                 streams_max_size: r.int("group.streams.max.size")?,
             },
@@ -246,6 +302,7 @@ impl BrokerConfig {
                 min_retention_ms: r.need("storage.min.retention.ms")?,
                 reserve_bytes: r.long("storage.reserve.bytes")?.map(i64::unsigned_abs),
             },
+            access: r.access()?,
             log_format: match log_format.as_deref() {
                 None | Some("text") => LogFormat::Text,
                 Some("json") => LogFormat::Json,
@@ -272,6 +329,11 @@ impl BrokerConfig {
         })
     }
 
+    /// The first listener that other machines can reach and that asks nobody who they are; none where that is allowed.
+    pub fn exposed(&self) -> Option<&Listener> {
+        self.listeners.iter().find(|l| !self.allow_unauthenticated && !l.is_local() && !l.authenticates())
+    }
+
     /// What one property alone cannot tell.
     fn check(&self) -> Result<(), Wrong> {
         if self.group.min_session_timeout_ms > self.group.max_session_timeout_ms {
@@ -286,28 +348,20 @@ impl BrokerConfig {
                 ));
             }
             let cores = self.cores.as_ref().map_or(1, Vec::len);
-            for (name, address) in
-                [("listeners", Some(&self.listen)), ("advertised.listeners", self.advertised.as_ref())]
-            {
-                if address.is_some_and(|a| usize::from(a.port) + cores > 65536) {
-                    return Err(wrong(
-                        name,
-                        format!("port + {cores} cores goes past 65535: every core has a port of its own"),
-                    ));
+            for listener in &self.listeners {
+                for (name, address) in
+                    [("listeners", Some(&listener.listen)), ("advertised.listeners", listener.advertised.as_ref())]
+                {
+                    if address.is_some_and(|a| usize::from(a.port) + cores > 65536) {
+                        return Err(wrong(
+                            name,
+                            format!("port + {cores} cores goes past 65535: every core has a port of its own"),
+                        ));
+                    }
                 }
             }
         }
         Ok(())
-    }
-
-    /// Where clients are told to connect: `advertised.listeners`, else the address listened on, with the name of this machine in
-    /// place of a wildcard. In `shard` mode shard n is at this port + n.
-    pub fn advertised(&self) -> HostPort {
-        match &self.advertised {
-            Some(a) => a.clone(),
-            None if self.listen.is_wildcard() => HostPort { host: units::host_name(), port: self.listen.port },
-            None => self.listen.clone(),
-        }
     }
 }
 
@@ -357,6 +411,24 @@ impl Reader<'_> {
         }
     }
 
+    fn access(&self) -> Result<Option<AccessSettings>, Wrong> {
+        let class = "authorizer.class.name";
+        match self.text(class)?.as_deref().map(str::trim) {
+            None | Some("") => return Ok(None),
+            Some(STANDARD_AUTHORIZER) => {}
+            Some(other) => {
+                return Err(wrong(class, format!("there is no authorizer {other:?} here, only {STANDARD_AUTHORIZER}")));
+            }
+        }
+        let text = self.text("super.users")?.unwrap_or_default();
+        let names = text.split(';').map(str::trim).filter(|name| !name.is_empty());
+        let super_users: Vec<String> = names.map(str::to_owned).collect();
+        if let Some(name) = super_users.iter().find(|name| !name.contains(':')) {
+            return Err(wrong("super.users", format!("{name:?} is not of the form Type:name, as in User:admin")));
+        }
+        Ok(Some(AccessSettings { super_users, allow_everyone: self.boolean("allow.everyone.if.no.acl.found")? }))
+    }
+
     fn double(&self, name: &str) -> Result<f64, Wrong> {
         match self.value(name)? {
             Some(Value::Double(d)) => Ok(d),
@@ -366,25 +438,6 @@ impl Reader<'_> {
 
     fn boolean(&self, name: &str) -> Result<bool, Wrong> {
         Ok(self.value(name)? == Some(Value::Boolean(true)))
-    }
-
-    fn listener(&self, name: &str) -> Result<Option<HostPort>, Wrong> {
-        let Some(value) = self.value(name)? else { return Ok(None) };
-        let [one] = value.items() else {
-            return Err(wrong(name, format!("exactly one listener is supported, not {}", value.items().len())));
-        };
-        match one.split_once("://") {
-            Some((protocol, address)) if protocol.eq_ignore_ascii_case("PLAINTEXT") => {
-                address.parse().map(Some).map_err(|e: String| wrong(name, e))
-            }
-            Some((protocol, _)) => Err(wrong(
-                name,
-                format!(
-                    "listener {protocol} is not supported: only PLAINTEXT is (TLS and authentication arrive later)"
-                ),
-            )),
-            None => Err(wrong(name, format!("{one:?} is not PLAINTEXT://HOST:PORT"))),
-        }
     }
 
     fn data_dir(&self) -> Result<PathBuf, Wrong> {

@@ -5,9 +5,12 @@
 use crate::error::ConfigError;
 use crate::group::broker_text;
 use crate::layers::{BrokerProperties, Overrides};
+use crate::listeners::of_one_listener;
 use crate::table::{Kind, Scope, Setting};
 use crate::topic::effective;
 use crate::value::Value;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// Kafka's `ConfigSource` of DescribeConfigs; `as i8` is the wire code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ impl From<Kind> for ConfigType {
 /// One value that stands behind a property, nearest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synonym {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub value: Option<String>,
     pub source: ConfigSource,
 }
@@ -64,7 +67,7 @@ pub struct Synonym {
 /// One property in the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigEntry {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// `None` for null, and always for a sensitive property.
     pub value: Option<String>,
     pub source: ConfigSource,
@@ -87,7 +90,10 @@ pub fn describe_topic(overrides: &Overrides, broker: &BrokerProperties) -> Resul
         let nearest = all.first().map_or(ConfigSource::Default, |x| x.source);
         let mut synonyms = s.synonyms.first().map_or_else(Vec::new, |n| from_name(n, all));
         if overrides.contains_key(s.name) {
-            synonyms.insert(0, Synonym { name: s.name, value: text(s, value.as_ref()), source: ConfigSource::Topic });
+            synonyms.insert(
+                0,
+                Synonym { name: s.name.into(), value: text(s, value.as_ref()), source: ConfigSource::Topic },
+            );
         }
         let mut entry = entry(s, value.as_ref(), synonyms);
         entry.set_by = if entry.source == ConfigSource::Topic { entry.source } else { nearest };
@@ -96,14 +102,31 @@ pub fn describe_topic(overrides: &Overrides, broker: &BrokerProperties) -> Resul
     .collect()
 }
 
-/// Every property of this broker.
+/// Every property of this broker, and those that are set for one listener.
 pub fn describe_broker(broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, ConfigError> {
     let all = Scope::Broker.settings().iter();
-    all.map(|s| {
+    let of_all = all.map(|s| {
         let value = broker.value(s.name)?;
         Ok(entry(s, value.as_ref(), stack(s.name, family(s.name), broker)))
-    })
-    .collect()
+    });
+    let names: BTreeSet<&String> = broker.dynamic_broker.keys().chain(broker.fixed.keys()).collect();
+    let of_one = names.into_iter().filter_map(|name| Some((name, of_one_listener(name)?.1)));
+    of_all.chain(of_one.map(|(name, s)| of_listener(name, s, broker))).collect()
+}
+
+/// A property of one listener, behind which stands that of all.
+fn of_listener(name: &str, setting: &'static Setting, broker: &BrokerProperties) -> Result<ConfigEntry, ConfigError> {
+    let layers = [(&broker.dynamic_broker, ConfigSource::DynamicBroker), (&broker.fixed, ConfigSource::StaticBroker)];
+    let given: Vec<(&String, ConfigSource)> =
+        layers.into_iter().filter_map(|(layer, source)| Some((layer.get(name)?, source))).collect();
+    let value = given.first().map(|(text, _)| Value::parse(setting, text)).transpose()?;
+    let synonym = |(given, source): (&String, ConfigSource)| Synonym {
+        name: name.to_owned().into(),
+        value: (!setting.is_sensitive()).then(|| given.clone()),
+        source,
+    };
+    let synonyms = given.into_iter().map(synonym).chain(stack(setting.name, &[], broker)).collect();
+    Ok(ConfigEntry { name: name.to_owned().into(), ..entry(setting, value.as_ref(), synonyms) })
 }
 
 /// What AlterConfigs has set for all brokers: the answer for the broker resource with the empty name.
@@ -124,8 +147,11 @@ pub fn describe_group(overrides: &Overrides, broker: &BrokerProperties) -> Resul
     all.map(|s| {
         let value = overrides.get(s.name).map(String::as_str).or(broker_text(s, broker)).or(s.default);
         let value = value.map(|t| Value::parse(s, t)).transpose()?;
-        let default =
-            s.default.map(|d| Synonym { name: s.name, value: Some(d.to_owned()), source: ConfigSource::Default });
+        let default = s.default.map(|d| Synonym {
+            name: s.name.into(),
+            value: Some(d.to_owned()),
+            source: ConfigSource::Default,
+        });
         let inherited = s.synonyms.first().map_or_else(|| default.into_iter().collect(), |n| stack(n, &[], broker));
         let synonyms = own(s, overrides, value.as_ref(), ConfigSource::Group).into_iter().chain(inherited).collect();
         Ok(entry(s, value.as_ref(), synonyms))
@@ -152,13 +178,13 @@ fn own(
     value: Option<&Value>,
     source: ConfigSource,
 ) -> Option<Synonym> {
-    overrides.get(setting.name).map(|_| Synonym { name: setting.name, value: text(setting, value), source })
+    overrides.get(setting.name).map(|_| Synonym { name: setting.name.into(), value: text(setting, value), source })
 }
 
 fn entry(setting: &'static Setting, value: Option<&Value>, synonyms: Vec<Synonym>) -> ConfigEntry {
     let source = synonyms.first().map_or(ConfigSource::Default, |s| s.source);
     ConfigEntry {
-        name: setting.name,
+        name: setting.name.into(),
         value: text(setting, value),
         source,
         set_by: source,
@@ -205,14 +231,14 @@ fn layers(name: &'static str, family: &'static [&'static str], broker: &BrokerPr
         for s in &settings {
             if let Some(v) = layer.get(s.name) {
                 let value = (!s.is_sensitive()).then(|| v.clone());
-                all.push(Synonym { name: s.name, value, source });
+                all.push(Synonym { name: s.name.into(), value, source });
             }
         }
     }
     for s in &settings {
         if let Some(d) = s.default {
             let value = (!s.is_sensitive()).then(|| d.to_owned());
-            all.push(Synonym { name: s.name, value, source: ConfigSource::Default });
+            all.push(Synonym { name: s.name.into(), value, source: ConfigSource::Default });
         }
     }
     all

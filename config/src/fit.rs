@@ -2,6 +2,7 @@
 
 use crate::group::check_group_bounds;
 use crate::layers::BrokerProperties;
+use crate::per_ip;
 use crate::table::Scope;
 use crate::topic::inherited;
 use crate::value::Value;
@@ -30,7 +31,9 @@ pub(crate) fn check_broker(broker: &BrokerProperties) -> Result<(), (String, Str
     if number("log.cleaner.dedupe.buffer.size") <= DEDUPE_BYTES_MIN {
         return wrong("log.cleaner.dedupe.buffer.size", "must be at least 1MB per cleaner thread.");
     }
-    if number("max.connections.per.ip") == 0 {
+    let per_ip = broker.value("max.connections.per.ip.overrides").ok().flatten().map(|v| v.to_string());
+    let per_ip = per_ip::parse(&per_ip.unwrap_or_default())?;
+    if number("max.connections.per.ip") == 0 && per_ip.is_empty() {
         return wrong(
             "max.connections.per.ip",
             "can be set to zero only if max.connections.per.ip.overrides property is set.",
@@ -55,6 +58,7 @@ mod tests {
             ("log.retention.ms", "0", "-1"),
             ("log.cleaner.dedupe.buffer.size", "1048576", "1048577"),
             ("max.connections.per.ip", "0", "1"),
+            ("max.connections.per.ip.overrides", "some.host:1", "10.0.0.1:1"),
             ("group.share.max.session.timeout.ms", "1", "50000"),
         ] {
             assert_eq!(check(name, value), Err(name.to_owned()));

@@ -1,6 +1,7 @@
 //! Broker properties in the layers Kafka knows.
 
 use crate::error::ConfigError;
+use crate::listeners::Listener;
 use crate::table::{Scope, Setting};
 use crate::value::Value;
 use std::collections::BTreeMap;
@@ -33,6 +34,20 @@ impl BrokerProperties {
             .find(name)
             .ok_or_else(|| ConfigError::InvalidRequest(format!("Unknown broker config name: {name}")))?;
         self.text(setting).map(|t| Value::parse(setting, t)).transpose()
+    }
+
+    /// The value in force for one listener: its own, else that of all.
+    pub fn value_of_listener(&self, listener: &Listener, name: &str) -> Result<Option<Value>, ConfigError> {
+        match (self.own_of_listener(listener, name), Scope::Broker.find(name)) {
+            (Some(text), Some(setting)) => Value::parse(setting, text).map(Some),
+            _ => self.value(name),
+        }
+    }
+
+    /// The text that is given for this listener alone.
+    pub(crate) fn own_of_listener(&self, listener: &Listener, name: &str) -> Option<&String> {
+        let own = format!("{}{name}", listener.prefix());
+        [&self.dynamic_broker, &self.fixed].into_iter().find_map(|layer| layer.get(&own))
     }
 
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, ConfigError> {

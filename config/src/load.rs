@@ -5,6 +5,7 @@ use crate::error::{ConfigError, LoadError};
 use crate::file;
 use crate::fit::check_broker;
 use crate::layers::{BrokerProperties, Overrides};
+use crate::listeners::of_one_listener;
 use crate::nearest::nearest;
 use crate::table::{Check, Kind, Scope, Setting};
 use crate::units;
@@ -35,12 +36,24 @@ pub(crate) const KEYS: &[Key] = &[
         environment: "CORELANE_ADVERTISE",
         property: Some("listeners.advertise"),
     },
+    Key {
+        file: "allow_unauthenticated",
+        flag: "--allow-unauthenticated",
+        environment: "CORELANE_ALLOW_UNAUTHENTICATED",
+        property: Some("listeners.allow.unauthenticated"),
+    },
+    Key {
+        file: "scram_users",
+        flag: "--scram-users",
+        environment: "CORELANE_SCRAM_USERS",
+        property: Some("scram.users.file"),
+    },
     Key { file: "memory", flag: "--memory", environment: "CORELANE_MEMORY", property: Some("memory.bytes") },
     Key { file: "log_format", flag: "--log-format", environment: "CORELANE_LOG_FORMAT", property: None },
     Key { file: "log_level", flag: "--log-level", environment: "CORELANE_LOG_LEVEL", property: None },
 ];
 
-/// Any property: `CORELANE_KAFKA_LOG_RETENTION_MS` is `log.retention.ms`.
+/// Any property: `CORELANE_KAFKA_LOG_RETENTION_MS` is `log.retention.ms`; two underscores stand for one, and three for a dash.
 const PROPERTY_PREFIX: &str = "CORELANE_KAFKA_";
 
 /// Variables of the same prefix that are not about a broker's settings: the command line's and the tests' own.
@@ -126,7 +139,8 @@ impl LoadOptions {
             given.extend(seen);
         }
         let mut fixed = Overrides::new();
-        for g in given.values().filter(|g| Scope::Broker.find(&g.name).is_some()) {
+        let of_broker = |name: &str| Scope::Broker.find(name).is_some() || of_one_listener(name).is_some();
+        for g in given.values().filter(|g| of_broker(&g.name)) {
             fixed.insert(g.name.clone(), g.value.clone());
         }
         let option = |key: &str| given.get(key).map(|g| g.value.clone());
@@ -152,7 +166,9 @@ impl LoadOptions {
             if let Some(key) = KEYS.iter().find(|k| k.environment == name) {
                 all.push(Given::option(key.file, value.clone(), name.clone()));
             } else if let Some(property) = name.strip_prefix(PROPERTY_PREFIX) {
-                let property = property.to_ascii_lowercase().replace('_', ".");
+                let property = property.to_ascii_lowercase().replace("___", "-");
+                // Names have no control characters.
+                let property = property.replace("__", "\0").replace('_', ".").replace('\0', "_");
                 all.push(Given::property(property, value.clone(), name.clone()));
             } else if !OTHER.contains(&name.as_str()) && !OTHER_PREFIXES.iter().any(|p| name.starts_with(p)) {
                 let known: Vec<&str> = KEYS.iter().map(|k| k.environment).chain(["CORELANE_CONFIG"]).collect();
@@ -199,7 +215,14 @@ fn check(mut given: Given) -> Result<Given, LoadError> {
             _ => given.value,
         };
     }
-    let Some(setting) = Scope::Broker.find(&given.name) else {
+    let of_listener = of_one_listener(&given.name).map(|(_, setting)| setting);
+    let Some(setting) = Scope::Broker.find(&given.name).or(of_listener) else {
+        if given.name.starts_with("listener.name.") {
+            return Err(given.refuse(format!(
+                "{}: no such property can be set for one listener (listener.name.<listener in lower case>.<property>)",
+                given.name
+            )));
+        }
         let hint = match nearest(&given.name, Scope::Broker.settings().iter().map(|s| s.name)) {
             Some(n) => format!("; did you mean {n}?"),
             None if Scope::Topic.find(&given.name).is_some() => {

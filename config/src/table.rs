@@ -92,6 +92,8 @@ pub enum Importance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
     ReadOnly,
+    /// On one broker only; what is TLS, of one listener only.
+    PerBroker,
     /// On one broker, or as the default of all.
     ClusterWide,
 }

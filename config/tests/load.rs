@@ -1,6 +1,6 @@
 //! Where settings come from, which one wins, and how wrong ones are refused.
 
-use corelane_config::{Advertise, BrokerConfig, LoadOptions, LogFormat, Scope, Status};
+use corelane_config::{Advertise, BrokerConfig, Listener, LoadOptions, LogFormat, Scope, Status};
 use std::path::PathBuf;
 
 struct Case {
@@ -36,12 +36,20 @@ impl Case {
     }
 }
 
+fn first(config: &BrokerConfig) -> &Listener {
+    &config.listeners[0]
+}
+
+fn advertised(config: &BrokerConfig) -> String {
+    first(config).advertised.as_ref().unwrap().to_string()
+}
+
 #[test]
 fn nothing_given_serves_on_the_local_port_from_the_local_folder() {
     let c = case("", &[("PATH", "/bin")], &[], &[]).load();
     assert_eq!(c.data_dir, PathBuf::from("corelane-data"));
-    assert_eq!(c.listen.to_string(), "127.0.0.1:9092");
-    assert_eq!(c.advertised().to_string(), "127.0.0.1:9092");
+    assert_eq!(first(&c).listen.to_string(), "127.0.0.1:9092");
+    assert_eq!(advertised(&c), "127.0.0.1:9092");
     assert_eq!((c.advertise, c.node_id, c.cores.clone(), c.rack.clone()), (Advertise::Node, 0, None, None));
     assert!(c.memory_bytes >= 64 << 20);
     assert!(c.auto_create_topics && c.delete_topics);
@@ -60,15 +68,15 @@ fn flags_go_over_environment_over_file() {
     let file = "listen = ':1'\ndata_dir = 'f'\ncores = '0-1'\nmemory = '128M'\n[kafka]\nnum.partitions = 2\n\
                 log.retention.ms = 5\n";
     let c = case(file, &[], &[], &[]).load();
-    assert_eq!((c.listen.port, c.default_partitions, c.memory_bytes), (1, 2, 128 << 20));
+    assert_eq!((first(&c).listen.port, c.default_partitions, c.memory_bytes), (1, 2, 128 << 20));
     let environment =
         [("CORELANE_LISTEN", ":2"), ("CORELANE_KAFKA_NUM_PARTITIONS", "3"), ("CORELANE_LOG_FORMAT", "json")];
     let c = case(file, &environment, &[], &[]).load();
-    assert_eq!((c.listen.port, c.default_partitions, c.log_format), (2, 3, LogFormat::Json));
+    assert_eq!((first(&c).listen.port, c.default_partitions, c.log_format), (2, 3, LogFormat::Json));
     assert_eq!((c.data_dir.clone(), c.cores.clone()), (PathBuf::from("f"), Some(vec![0, 1])));
     let c =
         case(file, &environment, &[("--listen", "h:3"), ("--cores", "2")], &["num.partitions=4", "log.dir=g"]).load();
-    assert_eq!((c.listen.to_string().as_str(), c.default_partitions), ("h:3", 4));
+    assert_eq!((first(&c).listen.to_string().as_str(), c.default_partitions), ("h:3", 4));
     assert_eq!((c.data_dir.clone(), c.cores.clone()), (PathBuf::from("g"), Some(vec![2])));
     assert_eq!(c.properties.fixed.get("log.retention.ms").map(String::as_str), Some("5"));
     assert_eq!(c.properties.fixed.get("log.dirs").map(String::as_str), Some("g"));
@@ -79,7 +87,7 @@ fn short_and_long_names_are_the_same_setting() {
     let set =
         ["listeners=PLAINTEXT://0.0.0.0:7", "advertised.listeners=PLAINTEXT://b:8", "broker.id=4", "broker.rack=r"];
     let c = case("", &[], &[("--advertise", "shard")], &set).load();
-    assert_eq!((c.listen.port, c.advertised().to_string().as_str(), c.node_id), (7, "b:8", 4));
+    assert_eq!((first(&c).listen.port, advertised(&c).as_str(), c.node_id), (7, "b:8", 4));
     assert_eq!((c.advertise, c.rack.as_deref()), (Advertise::Shard, Some("r")));
     let e = case("", &[], &[("--data-dir", "a")], &["log.dirs=b"]).refusal();
     assert_eq!(e, "--set log.dirs: log.dirs is given twice: also at --data-dir");
@@ -141,8 +149,20 @@ fn refusals_name_their_place_and_what_is_allowed() {
         "--set num.io.threads: Invalid value 16 for configuration num.io.threads: this version of Corelane accepts only \"8\" here, because every core",
     );
     refused("", &[], &[], &["x"], "--set x: must be NAME=VALUE");
-    refused("", &[], &[], &["listeners=SSL://a:1"], "--set listeners: listener SSL is not supported");
-    refused("", &[], &[], &["listeners=PLAINTEXT://a:1,PLAINTEXT://b:2"], "--set listeners: exactly one");
+    refused(
+        "",
+        &[],
+        &[],
+        &["listeners=SASL_PLAINTEXT://a:1"],
+        "default: listener SASL_PLAINTEXT: sasl.enabled.mechanisms: GSSAPI is not served (allowed: some of PLAIN, ",
+    );
+    refused(
+        "",
+        &[],
+        &[],
+        &["listeners=PLAINTEXT://a:1,PLAINTEXT://b:2"],
+        "--set listeners: Each listener must have a different name",
+    );
     refused("", &[], &[], &["advertised.listeners=PLAINTEXT://0.0.0.0:1"], "--set advertised.listeners: no client");
     refused("", &[], &[], &["log.dirs=a,b"], "--set log.dirs: one data directory");
     refused(
@@ -160,7 +180,13 @@ fn refusals_name_their_place_and_what_is_allowed() {
         &[],
         "--listen: port + 4 cores",
     );
-    refused("", &[], &[], &["sasl.jaas.config=secret"], "--set sasl.jaas.config: Invalid value [hidden]");
+    refused(
+        "",
+        &[],
+        &[],
+        &["delegation.token.secret.key=secret"],
+        "--set delegation.token.secret.key: Invalid value [hidden]",
+    );
 }
 
 #[test]
@@ -172,7 +198,7 @@ fn what_kubernetes_and_tests_leave_in_the_environment_is_let_pass() {
         ("CORELANE_TEST_SEED", "1"),
         ("CORELANE_BOOTSTRAP", "x:1"),
     ];
-    assert_eq!(case("", &environment, &[], &[]).load().listen.port, 9092);
+    assert_eq!(case("", &environment, &[], &[]).load().listeners[0].listen.port, 9092);
 }
 
 #[test]
@@ -185,7 +211,13 @@ fn a_missing_file_is_named() {
 /// Every property that is said to be honoured is read by the broker's settings, or gives topics or groups a default or a bound.
 #[test]
 fn honoured_properties_are_read() {
-    let reader = include_str!("../src/broker.rs");
+    let reader = [
+        include_str!("../src/broker.rs"),
+        include_str!("../src/listeners.rs"),
+        include_str!("../src/sasl.rs"),
+        include_str!("../src/tls.rs"),
+    ]
+    .concat();
     let resources = [Scope::Topic, Scope::Group].into_iter().flat_map(|scope| scope.settings());
     let backing: Vec<&str> = resources.flat_map(|s| s.synonyms.iter().copied()).collect();
     let bounded = |name: &str| {
@@ -209,5 +241,25 @@ fn honoured_properties_are_read() {
         for s in scope.settings().iter().filter(|s| s.status == Status::Honoured) {
             assert!(reader.contains(&format!("\"{}\"", s.name)), "{} is honoured but nothing reads it", s.name);
         }
+    }
+}
+
+#[test]
+fn a_listener_that_asks_nobody_is_exposed_beyond_this_machine() {
+    let exposed = |set: &[&str]| case("", &[], &[], set).load().exposed().map(|l| l.name.clone());
+    let tls =
+        ["ssl.keystore.type=PEM", "ssl.keystore.location=/a", "ssl.truststore.type=PEM", "ssl.truststore.location=/b"];
+    for local in ["127.0.0.1", "127.8.8.8", "[::1]", "localhost"] {
+        assert_eq!(exposed(&[&format!("listeners=PLAINTEXT://{local}:1")]), None);
+    }
+    for other in ["", "0.0.0.0", "[::]", "10.0.0.1", "broker.example"] {
+        let plain = format!("listeners=PLAINTEXT://{other}:1");
+        assert_eq!(exposed(&[&plain]).as_deref(), Some("PLAINTEXT"), "{other}");
+        assert_eq!(exposed(&[&plain, "listeners.allow.unauthenticated=true"]), None);
+        let ssl = format!("listeners=PLAINTEXT://localhost:2,SSL://{other}:1");
+        let with = |more: &[&'static str]| exposed(&[&[&*ssl], &tls[..], more].concat());
+        assert_eq!(with(&[]).as_deref(), Some("SSL"));
+        assert_eq!(with(&["ssl.client.auth=requested"]).as_deref(), Some("SSL"));
+        assert_eq!(with(&["ssl.client.auth=required"]), None);
     }
 }

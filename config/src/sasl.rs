@@ -1,0 +1,189 @@
+//! SASL of one listener: which mechanisms it offers, and what each is told. The rules are those of Kafka's `JaasContext` and
+//! `SaslChannelBuilder`.
+
+use crate::jaas::Jaas;
+use crate::layers::BrokerProperties;
+use crate::listeners::{Listener, Wrong, wrong};
+use crate::tls::Password;
+use crate::value::Value;
+use std::collections::BTreeMap;
+
+/// The mechanisms that this version has, in the order in which it offers them.
+pub const SASL_MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaslSettings {
+    /// Some of [`SASL_MECHANISMS`], at least one.
+    pub mechanisms: Vec<SaslMechanism>,
+    /// Who may come by PLAIN, and with which password.
+    pub plain_users: BTreeMap<String, Password>,
+    /// Bytes of a frame before somebody has got in.
+    pub max_receive_bytes: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaslMechanism {
+    pub name: &'static str,
+    /// How long somebody may stay before he authenticates again; `None`: for ever.
+    pub session_ms: Option<i64>,
+}
+
+const ENABLED: &str = "sasl.enabled.mechanisms";
+const JAAS: &str = "sasl.jaas.config";
+const REAUTH: &str = "connections.max.reauth.ms";
+const RECEIVE: &str = "sasl.server.max.receive.size";
+
+/// The settings of a listener whose clients authenticate by SASL.
+pub(crate) fn sasl(properties: &BrokerProperties, listener: &Listener) -> Result<SaslSettings, Wrong> {
+    let value = |name: &str| {
+        properties
+            .value_of_listener(listener, name)
+            .map_err(|e| wrong(&place(properties, listener, name), e.to_string()))
+    };
+    let number = |name: &str| -> Result<i64, Wrong> {
+        match value(name)? {
+            Some(Value::Integer(n)) => Ok(n),
+            _ => Ok(0),
+        }
+    };
+    let enabled_at = place(properties, listener, ENABLED);
+    let refused = |name: &str| {
+        let all = SASL_MECHANISMS.join(", ");
+        let message = format!("listener {}: {ENABLED}: {name} is not served (allowed: some of {all})", listener.name);
+        wrong(&enabled_at, message)
+    };
+    let mut mechanisms = Vec::new();
+    let enabled = value(ENABLED)?;
+    let enabled: &[String] = enabled.as_ref().map(Value::items).unwrap_or_default();
+    for name in enabled {
+        let known = SASL_MECHANISMS.into_iter().find(|known| *known == name).ok_or_else(|| refused(name))?;
+        let session_ms = match of_mechanism(properties, listener, known, REAUTH)? {
+            Some((_, Value::Integer(ms))) => ms,
+            _ => number(REAUTH)?,
+        };
+        let session_ms = Some(session_ms).filter(|ms| *ms > 0);
+        mechanisms.push(SaslMechanism { name: known, session_ms });
+    }
+    if mechanisms.is_empty() {
+        return Err(wrong(&enabled_at, format!("listener {}: at least one mechanism is needed", listener.name)));
+    }
+    let mut plain_users = BTreeMap::new();
+    for mechanism in SASL_MECHANISMS {
+        let given = of_mechanism(properties, listener, mechanism, JAAS)?;
+        let wanted = if mechanism == "PLAIN" { "PlainLoginModule" } else { "ScramLoginModule" };
+        if let Some((name, value)) = &given {
+            let refuse = |why: String| wrong(name, format!("listener {}: {why}", listener.name));
+            let jaas = Jaas::parse(&value.to_string()).map_err(refuse)?;
+            if jaas.module_name() != wanted {
+                let why = format!("{mechanism} has the login module {wanted}, not {}", jaas.module);
+                return Err(refuse(why));
+            }
+            if mechanism == "PLAIN" {
+                let users =
+                    jaas.options.into_iter().filter_map(|(k, v)| Some((k.strip_prefix("user_")?.to_owned(), v)));
+                plain_users.extend(users.map(|(name, password)| (name, Password::new(password))));
+            }
+        }
+        if mechanism == "PLAIN" && plain_users.is_empty() && mechanisms.iter().any(|m| m.name == mechanism) {
+            let name = of_mechanism_name(listener, mechanism, JAAS);
+            let message = format!(
+                "listener {}: PLAIN needs users: {name}=org.apache.kafka.common.security.plain.PlainLoginModule required \
+                 user_NAME=\"PASSWORD\";",
+                listener.name
+            );
+            return Err(wrong(if given.is_some() { &name } else { &enabled_at }, message));
+        }
+    }
+    let max_receive_bytes = i32::try_from(number(RECEIVE)?).unwrap_or(i32::MAX);
+    if max_receive_bytes < 0 {
+        return Err(wrong(&place(properties, listener, RECEIVE), "must be at least 0".to_owned()));
+    }
+    Ok(SaslSettings { mechanisms, plain_users, max_receive_bytes })
+}
+
+/// The name by which a property of a listener was given.
+fn place(properties: &BrokerProperties, listener: &Listener, name: &str) -> String {
+    match properties.own_of_listener(listener, name) {
+        Some(_) => format!("{}{name}", listener.prefix()),
+        None => name.to_owned(),
+    }
+}
+
+fn of_mechanism_name(listener: &Listener, mechanism: &str, name: &str) -> String {
+    format!("{}{}.{name}", listener.prefix(), mechanism.to_lowercase())
+}
+
+/// The value of `listener.name.<listener>.<mechanism>.<name>`, and that name.
+fn of_mechanism(
+    properties: &BrokerProperties,
+    listener: &Listener,
+    mechanism: &str,
+    name: &str,
+) -> Result<Option<(String, Value)>, Wrong> {
+    let full = of_mechanism_name(listener, mechanism, name);
+    let given = properties.own_of_listener(listener, &format!("{}.{name}", mechanism.to_lowercase()));
+    let Some(text) = given else { return Ok(None) };
+    let Some(setting) = crate::Scope::Broker.find(name) else { return Ok(None) };
+    // Not the value: it may be a secret.
+    let value = Value::parse(setting, text).map_err(|e| wrong(&full, e.to_string()))?;
+    Ok(Some((full, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listeners::listeners;
+
+    const PLAIN: &str = "listener.name.sasl_plaintext.plain.sasl.jaas.config";
+    const USERS: &str =
+        "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"x\" user_a=\"b\" user_c=\"d\";";
+
+    fn load(set: &[(&str, &str)]) -> Result<SaslSettings, (String, String)> {
+        let all = [&[("listeners", "SASL_PLAINTEXT://127.0.0.1:1")], set].concat();
+        let fixed = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut listeners = listeners(&BrokerProperties { fixed, ..Default::default() })?;
+        Ok(listeners.remove(0).sasl.unwrap())
+    }
+
+    #[test]
+    fn a_listener_and_a_mechanism_have_settings_of_their_own() {
+        let sasl = load(&[
+            ("sasl.enabled.mechanisms", "SCRAM-SHA-512"),
+            ("listener.name.sasl_plaintext.sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256"),
+            ("connections.max.reauth.ms", "5000"),
+            ("listener.name.sasl_plaintext.plain.connections.max.reauth.ms", "7000"),
+            ("listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config", "a.ScramLoginModule required;"),
+            (PLAIN, USERS),
+        ]);
+        let sasl = sasl.unwrap();
+        let mechanisms: Vec<_> = sasl.mechanisms.iter().map(|m| (m.name, m.session_ms)).collect();
+        assert_eq!(mechanisms, [("PLAIN", Some(7000)), ("SCRAM-SHA-256", Some(5000))]);
+        let users: Vec<_> =
+            sasl.plain_users.iter().map(|(name, password)| (name.as_str(), password.reveal())).collect();
+        assert_eq!(users, [("a", "b"), ("c", "d")]);
+        assert_eq!(sasl.max_receive_bytes, 524_288);
+        let sasl = load(&[("sasl.enabled.mechanisms", "SCRAM-SHA-512")]).unwrap();
+        assert_eq!((sasl.mechanisms[0].session_ms, sasl.plain_users.len()), (None, 0));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_property() {
+        let plain = ("sasl.enabled.mechanisms", "PLAIN");
+        for (set, name, why) in [
+            (vec![], "sasl.enabled.mechanisms", "GSSAPI is not served (allowed: some of PLAIN"),
+            (vec![("sasl.enabled.mechanisms", "plain")], "sasl.enabled.mechanisms", "plain is not served"),
+            (vec![("sasl.enabled.mechanisms", "")], "sasl.enabled.mechanisms", "at least one"),
+            (vec![plain], "sasl.enabled.mechanisms", "PLAIN needs users"),
+            (vec![plain, (PLAIN, "a.PlainLoginModule required;")], PLAIN, "PLAIN needs users"),
+            (vec![plain, (PLAIN, "a.PlainLoginModule required user_a=\"b\"")], PLAIN, "semicolon"),
+            (
+                vec![plain, (PLAIN, "a.ScramLoginModule required user_a=\"b\";")],
+                PLAIN,
+                "has the login module PlainLoginModule",
+            ),
+        ] {
+            let (at, message) = load(&set).unwrap_err();
+            assert!(at == name && message.contains(why), "{set:?}: {at}: {message}");
+        }
+    }
+}

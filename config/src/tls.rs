@@ -1,0 +1,256 @@
+//! TLS of one listener: where its certificate and those it trusts come from, and who must show one.
+//! The rules are those of Kafka's `DefaultSslEngineFactory`.
+
+use crate::layers::BrokerProperties;
+use crate::listeners::{Listener, SecurityProtocol, Wrong, wrong};
+use crate::value::Value;
+use std::fmt;
+use std::path::PathBuf;
+
+/// A secret: never shown, in no log and no error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    pub fn new(secret: impl Into<String>) -> Password {
+        Password(secret.into())
+    }
+
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    None,
+    /// One that is shown must be trusted; who shows none is anonymous.
+    Requested,
+    Required,
+}
+
+/// PEM text, or a file of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pem {
+    File(PathBuf),
+    /// Has a private key in it where it is a key store's.
+    Text(Password),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The private key and the certificate chain of the broker.
+    pub key_store: Pem,
+    pub key_password: Option<Password>,
+    /// Certificates that those of clients must go back to.
+    pub trust_store: Option<Pem>,
+    pub client_auth: ClientAuth,
+    /// `TLSv1.2`, `TLSv1.3`.
+    pub protocols: Vec<String>,
+    /// In Java's names; empty: all that there are.
+    pub cipher_suites: Vec<String>,
+    /// How names of certificates become names of users.
+    pub mapping_rules: String,
+}
+
+impl TlsSettings {
+    /// With the stores of another: those may change while the listener is open.
+    pub(crate) fn with_stores_of(&self, other: &TlsSettings) -> TlsSettings {
+        TlsSettings {
+            key_store: other.key_store.clone(),
+            key_password: other.key_password.clone(),
+            trust_store: other.trust_store.clone(),
+            ..self.clone()
+        }
+    }
+}
+
+/// The settings of a listener that is encrypted.
+pub(crate) fn tls(properties: &BrokerProperties, listener: &Listener) -> Result<TlsSettings, Wrong> {
+    let r = Reader { properties, listener };
+    let client_auth = match r.text("ssl.client.auth")?.as_deref() {
+        // As in Kafka: who says who he is by SASL is asked for a certificate only where the listener's own property says so.
+        _ if listener.protocol == SecurityProtocol::SaslSsl && !r.is_own("ssl.client.auth") => ClientAuth::None,
+        Some("required") => ClientAuth::Required,
+        Some("requested") => ClientAuth::Requested,
+        _ => ClientAuth::None,
+    };
+    let trust_store = r.trust_store()?;
+    if client_auth != ClientAuth::None && trust_store.is_none() {
+        return Err(r.wrong(
+            "ssl.client.auth",
+            "clients' certificates need ssl.truststore.location or ssl.truststore.certificates",
+        ));
+    }
+    Ok(TlsSettings {
+        key_store: r.key_store()?,
+        key_password: r.password("ssl.key.password")?,
+        trust_store,
+        client_auth,
+        protocols: r.protocols()?,
+        cipher_suites: r.list("ssl.cipher.suites")?,
+        mapping_rules: r.text("ssl.principal.mapping.rules")?.unwrap_or_else(|| "DEFAULT".to_owned()),
+    })
+}
+
+struct Reader<'a> {
+    properties: &'a BrokerProperties,
+    listener: &'a Listener,
+}
+
+impl Reader<'_> {
+    fn wrong(&self, name: &str, message: impl fmt::Display) -> Wrong {
+        let name = if self.is_own(name) { format!("{}{name}", self.listener.prefix()) } else { name.to_owned() };
+        wrong(&name, format!("listener {}: {message}", self.listener.name))
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        self.properties.own_of_listener(self.listener, name).is_some()
+    }
+
+    fn value(&self, name: &str) -> Result<Option<Value>, Wrong> {
+        self.properties.value_of_listener(self.listener, name).map_err(|e| self.wrong(name, e))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Wrong> {
+        Ok(self.value(name)?.map(|v| v.to_string()).filter(|text| !text.is_empty()))
+    }
+
+    fn password(&self, name: &str) -> Result<Option<Password>, Wrong> {
+        Ok(self.text(name)?.map(Password))
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<String>, Wrong> {
+        Ok(self.value(name)?.map(|v| v.items().to_vec()).unwrap_or_default())
+    }
+
+    fn protocols(&self) -> Result<Vec<String>, Wrong> {
+        let name = "ssl.enabled.protocols";
+        let all = self.list(name)?;
+        match all.iter().find(|p| !["TLSv1.2", "TLSv1.3"].contains(&p.as_str())) {
+            Some(other) => Err(self.wrong(name, format!("{other} is not served: there are TLSv1.2 and TLSv1.3"))),
+            None if all.is_empty() => Err(self.wrong(name, "at least one of TLSv1.2 and TLSv1.3 is needed")),
+            None => Ok(all),
+        }
+    }
+
+    fn key_store(&self) -> Result<Pem, Wrong> {
+        let (key, chain, location) = ("ssl.keystore.key", "ssl.keystore.certificate.chain", "ssl.keystore.location");
+        let path = self.text(location)?;
+        let texts = (self.password(key)?, self.password(chain)?);
+        let by = if path.is_some() { location } else { key };
+        self.only_pem("ssl.keystore.type", by, path.is_some() || texts.0.is_some())?;
+        if self.text("ssl.keystore.password")?.is_some() {
+            let message =
+                "SSL key store password cannot be specified with PEM format, only key password may be specified";
+            return Err(self.wrong("ssl.keystore.password", message));
+        }
+        match (texts, path) {
+            ((Some(_), _), Some(_)) => {
+                Err(self.wrong(key, "Both SSL key store location and separate private key are specified."))
+            }
+            ((Some(_), None), None) => {
+                Err(self.wrong(key, "SSL private key is specified, but certificate chain is not specified."))
+            }
+            ((None, Some(_)), _) => {
+                Err(self.wrong(chain, "SSL certificate chain is specified, but private key is not specified"))
+            }
+            ((Some(key), Some(chain)), None) => Ok(Pem::Text(Password(format!("{}\n{}", key.reveal(), chain.reveal())))),
+            ((None, None), Some(path)) => Ok(Pem::File(path.into())),
+            ((None, None), None) => Err(self.wrong(
+                location,
+                "a listener with TLS needs a certificate: ssl.keystore.location with ssl.keystore.type=PEM, or ssl.keystore.key \
+                 and ssl.keystore.certificate.chain",
+            )),
+        }
+    }
+
+    fn trust_store(&self) -> Result<Option<Pem>, Wrong> {
+        let (certificates, location) = ("ssl.truststore.certificates", "ssl.truststore.location");
+        let (text, path) = (self.password(certificates)?, self.text(location)?);
+        let by = if path.is_some() { location } else { certificates };
+        self.only_pem("ssl.truststore.type", by, path.is_some() || text.is_some())?;
+        if self.text("ssl.truststore.password")?.is_some() {
+            return Err(
+                self.wrong("ssl.truststore.password", "SSL trust store password cannot be specified for PEM format.")
+            );
+        }
+        match (text, path) {
+            (Some(_), Some(_)) => Err(self
+                .wrong(certificates, "Both SSL trust store location and separate trust certificates are specified.")),
+            (Some(text), None) => Ok(Some(Pem::Text(text))),
+            (None, path) => Ok(path.map(|path| Pem::File(path.into()))),
+        }
+    }
+
+    /// `by` gives a store, whose type must be one that can be read.
+    fn only_pem(&self, name: &str, by: &str, given: bool) -> Result<(), Wrong> {
+        let kind = self.text(name)?.unwrap_or_default();
+        if !given || kind == "PEM" {
+            return Ok(());
+        }
+        let message = format!(
+            "a store of type {kind} (given by {by}) is not read by this version: convert it to PEM (keytool -importkeystore to \
+             PKCS12, then openssl pkcs12) and set {name}=PEM"
+        );
+        Err(self.wrong(name, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listeners::listeners;
+
+    fn load(set: &[(&str, &str)]) -> Result<TlsSettings, (String, String)> {
+        let all = [&[("listeners", "SSL://127.0.0.1:1")], set].concat();
+        let fixed = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut listeners = listeners(&BrokerProperties { fixed, ..Default::default() })?;
+        Ok(listeners.remove(0).tls.unwrap())
+    }
+
+    #[test]
+    fn a_listener_has_its_own_settings_over_those_of_all() {
+        let tls = load(&[
+            ("ssl.keystore.type", "PEM"),
+            ("ssl.keystore.location", "/a"),
+            ("listener.name.ssl.ssl.keystore.location", "/b"),
+            ("ssl.key.password", "secret"),
+            ("ssl.enabled.protocols", "TLSv1.3"),
+        ]);
+        let tls = tls.unwrap();
+        assert_eq!(tls.key_store, Pem::File("/b".into()));
+        assert_eq!((tls.client_auth, tls.protocols.len()), (ClientAuth::None, 1));
+        assert!(!format!("{tls:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_with_the_property() {
+        let pem = ("ssl.keystore.type", "PEM");
+        let file = ("ssl.keystore.location", "/a");
+        for (set, name, why) in [
+            (vec![], "ssl.keystore.location", "needs a certificate"),
+            (vec![file], "ssl.keystore.type", "a store of type JKS (given by ssl.keystore.location) is not read"),
+            (vec![file, pem, ("ssl.keystore.password", "x")], "ssl.keystore.password", "only key password"),
+            (vec![file, pem, ("ssl.keystore.key", "x")], "ssl.keystore.key", "Both SSL key store location"),
+            (vec![pem, ("ssl.keystore.key", "x")], "ssl.keystore.key", "certificate chain is not specified"),
+            (vec![file, pem, ("ssl.client.auth", "required")], "ssl.client.auth", "need ssl.truststore"),
+            (vec![file, pem, ("ssl.enabled.protocols", "TLSv1.1")], "ssl.enabled.protocols", "TLSv1.1 is not served"),
+            (
+                vec![file, pem, ("listener.name.ssl.ssl.truststore.location", "/t")],
+                "ssl.truststore.type",
+                "a store of type JKS",
+            ),
+        ] {
+            let (at, message) = load(&set).unwrap_err();
+            assert!(at == name && message.contains(why), "{set:?}: {at}: {message}");
+        }
+    }
+}
