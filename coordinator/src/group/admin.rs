@@ -17,6 +17,14 @@ use crate::Now;
 /// The first version that tells a group that does not exist from one that is dead.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 6;
 
+/// A group's state as filters of ListGroups name it. Kafka: `StreamsGroupState.toLowerCaseString`.
+fn filter_name(group: &Group) -> &'static str {
+    match group.state_name() {
+        "NotReady" => "not_ready",
+        name => name,
+    }
+}
+
 impl GroupCoordinator {
     /// State and members of groups, in the order in which they were asked for.
     pub fn describe_groups(
@@ -56,7 +64,7 @@ impl GroupCoordinator {
         let (types, states) = (&request.types_filter, &request.states_filter);
         let is_asked_for = |group: &&Group| {
             (types.is_empty() || types.iter().any(|name| name.eq_ignore_ascii_case(group.kind())))
-                && (states.is_empty() || states.iter().any(|name| name.trim().eq_ignore_ascii_case(group.state_name())))
+                && (states.is_empty() || states.iter().any(|name| name.trim().eq_ignore_ascii_case(filter_name(group))))
         };
         self.groups
             .values()

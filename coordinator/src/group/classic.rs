@@ -172,7 +172,7 @@ impl ClassicGroup {
                     self.session_expired(env, &member_id);
                 }
             }
-            TimerKind::Rebalance(_) | TimerKind::Regexes => {}
+            TimerKind::Rebalance(_) | TimerKind::MemberJoin(_) | TimerKind::MemberSync(_) | TimerKind::Regexes => {}
         }
     }
 

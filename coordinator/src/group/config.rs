@@ -36,6 +36,42 @@ pub struct ConsumerGroupConfig {
     pub max_size: usize,
     /// `group.consumer.assignors`: the first one serves members who ask for none.
     pub assignors: Vec<Assignor>,
+    /// `group.consumer.migration.policy`
+    pub migration: MigrationPolicy,
+}
+
+/// Which way a group with members may change between the classic and the consumer protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    #[default]
+    Bidirectional,
+    /// From classic to consumer.
+    Upgrade,
+    /// From consumer to classic.
+    Downgrade,
+    /// Neither, and no member of the classic protocol joins a consumer group with members.
+    Disabled,
+}
+
+impl MigrationPolicy {
+    /// In any case of letters, as Kafka takes it; an unknown name is `disabled`.
+    pub fn named(name: &str) -> MigrationPolicy {
+        let known = [
+            ("bidirectional", MigrationPolicy::Bidirectional),
+            ("upgrade", MigrationPolicy::Upgrade),
+            ("downgrade", MigrationPolicy::Downgrade),
+        ];
+        let found = known.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map_or(MigrationPolicy::Disabled, |(_, policy)| policy)
+    }
+
+    pub(crate) fn upgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Bidirectional | MigrationPolicy::Upgrade)
+    }
+
+    pub(crate) fn downgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Bidirectional | MigrationPolicy::Downgrade)
+    }
 }
 
 impl ConsumerGroupConfig {
@@ -46,7 +82,11 @@ impl ConsumerGroupConfig {
 
 impl Default for ConsumerGroupConfig {
     fn default() -> ConsumerGroupConfig {
-        ConsumerGroupConfig { max_size: i32::MAX as usize, assignors: vec![Assignor::Uniform, Assignor::Range] }
+        ConsumerGroupConfig {
+            max_size: i32::MAX as usize,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration: MigrationPolicy::default(),
+        }
     }
 }
 

@@ -32,6 +32,10 @@ pub(crate) enum TimerKind {
     Sync,
     /// The end of a member's time to give up partitions.
     Rebalance(Str),
+    /// The end of one member's time to join, in a group whose other members need not.
+    MemberJoin(Str),
+    /// The end of one member's time to sync, likewise.
+    MemberSync(Str),
     /// A group's regular expressions are to be resolved.
     Regexes,
 }

@@ -23,6 +23,9 @@ impl GroupCoordinator {
     fn check_heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> Result<(), ErrorCode> {
         let mut out = Effects::default();
         let (groups, mut env) = self.parts(now, &mut out);
+        if let Some(group) = groups.consumer_mut(&request.group_id) {
+            return group.beat_classic(&mut env, request);
+        }
         let group = groups.classic_mut(&request.group_id).ok_or(ErrorCode::UnknownMemberId)?;
         group.check_member(&request.member_id, request.group_instance_id.as_deref())?;
         if request.generation_id != group.generation {

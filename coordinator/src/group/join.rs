@@ -17,7 +17,7 @@ use crate::Now;
 use crate::timer::Timer;
 
 /// The first version in which a new member must come back with the id that it is given.
-const MEMBER_ID_REQUIRED_FROM: i16 = 4;
+pub(super) const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 /// A random UUID in front of which the name must leave room in Kafka's strings.
 const MEMBER_ID_SUFFIX: usize = 37;
 
@@ -90,9 +90,12 @@ impl GroupCoordinator {
         if name.len() + MEMBER_ID_SUFFIX > i16::MAX as usize {
             return joining.refuse(member_id, ErrorCode::InvalidRequest);
         }
+        if self.groups.consumer(&request.group_id).is_some_and(|group| !group.is_empty()) {
+            return self.join_consumer_group(now, &joining, out);
+        }
         let is_there = match self.groups.get(&request.group_id) {
             // Of an empty group of the newer protocols nothing but the offsets stays.
-            Some(Group::Consumer(group)) => !group.is_empty(),
+            Some(Group::Consumer(_)) => false,
             Some(Group::Streams(group)) => !group.members.is_empty(),
             other => other.is_some(),
         };
@@ -108,7 +111,7 @@ impl GroupCoordinator {
         let max_size = self.config.max_size;
         let (groups, mut env) = self.parts(now, out);
         let Some(group) = groups.classic_mut(&request.group_id) else {
-            return joining.refuse(member_id, ErrorCode::InconsistentGroupProtocol);
+            return joining.refuse("", ErrorCode::InconsistentGroupProtocol);
         };
         if !group.accepts(member_id, max_size) {
             group.remove(&mut env, member_id);

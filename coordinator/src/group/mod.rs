@@ -20,12 +20,6 @@
 //! [`table`] holds groups of every kind: classic ones, whose members assign among themselves, and those of [`consumer`] and
 //! [`streams`], for which the coordinator does. What a group of the latter kind is, is what its records say, and each record is one change
 //! with another that takes it back: serving, loading and undoing all go the same way.
-//!
-//! # Left out
-//!
-//! A consumer group with members of the classic protocol among them (Kafka's online migration, as if
-//! `group.consumer.migration.policy` were `disabled`): a group changes its kind while it is empty. What an earlier or another
-//! broker wrote of such members is kept and counts, but they are answered as if they were not there.
 
 mod admin;
 mod classic;
@@ -33,6 +27,7 @@ mod config;
 mod consumer;
 mod context;
 mod coordinator;
+mod embedded;
 mod env;
 mod heartbeat;
 mod join;
@@ -62,7 +57,7 @@ mod table;
 mod txn_offset_commit;
 mod writes;
 
-pub use config::{ConsumerGroupConfig, ConsumerGroupSettings, ConsumerSettings, GroupConfig};
+pub use config::{ConsumerGroupConfig, ConsumerGroupSettings, ConsumerSettings, GroupConfig, MigrationPolicy};
 pub use consumer::group::ConsumerGroupState;
 pub use context::RequestContext;
 pub use coordinator::{GroupCoordinator, GroupCounts};

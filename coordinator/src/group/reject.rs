@@ -198,7 +198,10 @@ pub(crate) fn after_write(mut response: Response, error: ErrorCode) -> Response 
     let mapped = write_error(error);
     let code = mapped.code();
     match &mut response {
-        Response::Join(join) => *join = join_body(&join.member_id, mapped),
+        // Of a version that is not known here: older ones need a name, and newer ones bear an empty one.
+        Response::Join(join) => {
+            *join = JoinGroupResponse { protocol_name: Some(Str::EMPTY), ..join_body("", mapped) };
+        }
         Response::Sync(sync_response) => *sync_response = sync(mapped),
         Response::Leave(leave_response) => *leave_response = leave(mapped),
         Response::OffsetCommit(commit) => {

@@ -33,6 +33,9 @@ impl GroupCoordinator {
         if request.group_id.is_empty() {
             return Outcome::now(reject::sync(ErrorCode::InvalidGroupId));
         }
+        if self.groups.consumer(&request.group_id).is_some() {
+            return self.sync_consumer_group(now, request);
+        }
         let token = self.next_token();
         let mut out = Effects::default();
         let (groups, mut env) = self.parts(now, &mut out);

@@ -26,3 +26,10 @@ impl Default for TxnConfig {
         }
     }
 }
+
+impl TxnConfig {
+    /// Whether a producer may ask for this timeout of its transactions.
+    pub fn is_timeout(&self, timeout_ms: i32) -> bool {
+        (1..=self.max_timeout_ms).contains(&timeout_ms)
+    }
+}

@@ -58,6 +58,12 @@ impl TxnCoordinator {
         self.version = version;
     }
 
+    /// Whether what is stored can tell that a transaction is of a client of `version`: below level 1 it can not, and such a client
+    /// would find another epoch after a restart (Kafka: `TransactionLog.valueToBytes` throws UNSUPPORTED_VERSION).
+    pub(super) fn stores(&self, version: TxnVersion) -> bool {
+        version == TxnVersion::V0 || self.version.value_version() >= 1
+    }
+
     /// Whether a call may need a producer id that it does not have; no call takes more than one, and a tick leaves what it
     /// has none for until the next one.
     pub fn wants_producer_id(&self) -> bool {

@@ -60,6 +60,7 @@ impl TxnCoordinator {
         match step {
             Err(error) => Outcome::now(Err(error)),
             Ok(Step::Repeated) => Outcome::now(Ok(stored.producer)),
+            Ok(Step::Prepare) if !self.stores(version) => Outcome::now(Err(ErrorCode::UnsupportedVersion)),
             Ok(Step::Prepare) => self.prepare(now, transactional_id, result, (version, Fencing::ByVersion), Ok),
         }
     }

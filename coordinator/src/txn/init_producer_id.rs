@@ -21,7 +21,7 @@ impl TxnCoordinator {
         if transactional_id.is_empty() {
             return Outcome::now(Err(ErrorCode::InvalidRequest));
         }
-        if timeout_ms <= 0 || timeout_ms > self.config.max_timeout_ms {
+        if !self.config.is_timeout(timeout_ms) {
             return Outcome::now(Err(ErrorCode::InvalidTransactionTimeout));
         }
         if !self.transactions.contains_key(transactional_id) {

@@ -106,6 +106,9 @@ impl TxnCoordinator {
         if stored.state == TxnState::Ongoing && stored.partitions.contains_all(partitions) {
             return Outcome::now(Ok(producer));
         }
+        if !self.stores(version) {
+            return Outcome::now(Err(ErrorCode::UnsupportedVersion));
+        }
         let next = stored.extended(partitions, version, now.wall_ms);
         self.begin(now, transactional_id, Pending::Change(next), Ok(producer))
     }

@@ -301,12 +301,19 @@ impl World {
             })
         };
         let good = last < start || (first.max(start)..=last).all(|offset| of_member(&offset));
+        let up_to_another: Vec<i64> = (first.max(start)..=last).take_while(&of_member).collect();
         let message = Acknowledgement { first, last, types: types.clone() };
         let taken = self.machine.acknowledge(self.now, MEMBERS[member], &[message], &LIMITS);
         match taken {
             Err(error) => {
                 assert!(!good, "{first}..={last} {types:?}: {error:?}");
                 assert!(matches!(error, ErrorCode::InvalidRecordState | ErrorCode::InvalidRequest));
+                if error == ErrorCode::InvalidRecordState {
+                    let renewed = up_to_another.iter().filter(|offset| kind(**offset) == 4);
+                    renewed.for_each(|offset| {
+                        self.cells.get_mut(offset).expect("a cell").owner = Some((member, self.now + LIMITS.lock_ms));
+                    });
+                }
                 self.follow_overdue(member);
             }
             Ok(store) => {
@@ -331,7 +338,7 @@ impl World {
         }
     }
 
-    /// A message that failed has changed nothing, except that it may have ended locks of the member whose time was over.
+    /// A message that failed has changed no state, except that it may have ended locks of the member whose time was over.
     fn follow_overdue(&mut self, member: usize) {
         let start = self.machine.start_offset();
         for (first, last, state, _) in self.machine.in_flight() {

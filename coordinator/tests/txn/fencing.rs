@@ -154,3 +154,19 @@ fn where_the_cluster_is_below_version_2_fencing_still_raises_the_epoch_and_older
         assert_eq!(next, Ok(new), "with version 1 the epoch stays");
     }
 }
+
+#[test]
+fn what_records_of_version_0_cannot_hold_is_refused_before_anything_changes() {
+    let mut harness = Harness::default();
+    harness.machine.set_version(TxnVersion::from_level(0));
+    let first = harness.init("a").unwrap();
+    assert_eq!(harness.add("a", first, &[("t", 0)], V2), Err(ErrorCode::UnsupportedVersion));
+    assert_eq!(harness.state("a"), "Empty");
+    harness.add("a", first, &[("t", 0)], V1).unwrap();
+    assert_eq!(harness.end("a", first, COMMIT, V2), Err(ErrorCode::UnsupportedVersion));
+    assert_eq!(harness.state("a"), "Ongoing");
+    assert_eq!(harness.end("a", first, COMMIT, V1), Ok(first));
+    harness.machine.set_version(TxnVersion::from_level(1));
+    assert_eq!(harness.add("a", first, &[("t", 0)], V2), Ok(first));
+    assert_eq!(harness.end("a", first, COMMIT, V2).map(|p| p.epoch), Ok(1));
+}

@@ -18,6 +18,13 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    pub(super) fn records(&mut self, records: Result<Vec<CoordinatorRecord>, EncodeError>) {
+        match records {
+            Ok(records) => self.records.extend(records),
+            Err(error) => self.error = Some(error),
+        }
+    }
+
     pub(super) fn record(&mut self, record: Result<CoordinatorRecord, EncodeError>) {
         match record {
             Ok(record) => self.records.push(record),

@@ -9,7 +9,7 @@ use corelane_protocol::messages::{
 use corelane_protocol::{ErrorCode, Str};
 
 use super::batch::Batch;
-use super::group::ConsumerGroup;
+use super::downgrade::Downgrade;
 use super::heartbeat::{check_instance, unknown_instance};
 use super::leave::{Leave, left, refused};
 use super::member::{JOINING, LEAVING, LEAVING_FOR_A_WHILE};
@@ -21,9 +21,7 @@ use crate::group::leave;
 use crate::group::modern::assignor::Assignor;
 use crate::group::outcome::{Effects, Outcome, Response};
 use crate::group::refusal::Refusal;
-use crate::group::state::GroupState;
-use crate::group::table::Group;
-use crate::group::writes::Undo;
+use crate::group::reject;
 
 /// From this version on members make their ids themselves.
 const MEMBER_ID_FROM: i16 = 1;
@@ -136,7 +134,7 @@ impl GroupCoordinator {
         out: &mut Effects,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         if request.member_epoch == JOINING {
-            self.open_consumer_group(&request.group_id, batch)?;
+            self.open_consumer_group(now, &request.group_id, batch, out)?;
         } else if !self.groups.contains_key(&request.group_id) {
             let message = format!("Consumer group {} not found.", request.group_id);
             return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
@@ -144,34 +142,6 @@ impl GroupCoordinator {
         let (groups, mut env) = self.parts(now, out);
         let group = groups.consumer_mut(&request.group_id).ok_or_else(|| not_a_consumer_group(&request.group_id))?;
         group.heartbeat(&mut env, batch, context, request)
-    }
-
-    /// Makes the group if there is none. An empty classic group gives way to it.
-    fn open_consumer_group(&mut self, group_id: &Str, batch: &mut Batch) -> Result<(), Refusal> {
-        match self.groups.get(group_id) {
-            Some(Group::Consumer(_)) => return Ok(()),
-            Some(Group::Classic(group)) if !group.is_in(GroupState::Empty) => {
-                let message = format!(
-                    "Cannot upgrade classic group {group_id} to consumer group because online upgrade is disabled."
-                );
-                return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
-            }
-            Some(Group::Classic(_)) => {
-                if let Some(classic) = self.groups.remove(group_id) {
-                    match classic.tombstones() {
-                        Ok(records) => records.into_iter().for_each(|record| batch.record(Ok(record))),
-                        Err(error) => batch.record(Err(error)),
-                    }
-                    batch.undo.push(Undo::RemovedGroup(Box::new(classic)));
-                }
-            }
-            Some(Group::Share(_) | Group::Streams(_)) => return Err(not_a_consumer_group(group_id)),
-            None => {}
-        }
-        let group = ConsumerGroup::new(group_id.detach(), self.next_incarnation());
-        batch.undo.push(Undo::CreatedGroup { group: group.id.clone(), incarnation: group.incarnation });
-        self.groups.add(Group::Consumer(group));
-        Ok(())
     }
 
     fn leave_consumer_group(
@@ -192,24 +162,29 @@ impl GroupCoordinator {
                 Ok(left(&member, LEAVING_FOR_A_WHILE))
             }
             Leave::Member(member) => {
-                self.fence_members(now, group_id, BTreeSet::from([member.clone()]), batch, out);
+                self.fence_members(now, group_id, BTreeSet::from([member.clone()]), batch, out)?;
                 Ok(left(&member, request.member_epoch))
             }
         }
     }
 
-    pub(super) fn fence_members(
+    /// Members are out. If nobody is left who speaks the consumer protocol, the group is a classic one from now on.
+    fn fence_members(
         &mut self,
         now: Now,
         group_id: &str,
         members: BTreeSet<Str>,
         batch: &mut Batch,
         out: &mut Effects,
-    ) {
+    ) -> Result<(), Refusal> {
         let (groups, mut env) = self.parts(now, out);
-        if let Some(group) = groups.consumer_mut(group_id) {
-            group.fence(&mut env, batch, &members);
+        let Some(group) = groups.consumer_mut(group_id).filter(|_| !members.is_empty()) else { return Ok(()) };
+        if group.ends_without(env.config, &members) {
+            let end = Downgrade { generation: group.epoch.epoch, without: members, rebalance: true };
+            return self.downgrade(now, group_id, &end, batch, out);
         }
+        group.fence(&mut env, batch, &members);
+        Ok(())
     }
 
     /// Members of a consumer group are removed by LeaveGroup, as administrators do.
@@ -242,7 +217,9 @@ impl GroupCoordinator {
             leaving.extend(found.ok());
         }
         let (mut batch, mut out) = (Batch::default(), Effects::default());
-        self.fence_members(now, &request.group_id, leaving, &mut batch, &mut out);
+        if let Err(refusal) = self.fence_members(now, &request.group_id, leaving, &mut batch, &mut out) {
+            return Some(Outcome { effects: out, ..Outcome::now(reject::leave(refusal.code)) });
+        }
         let response = leave::fit(context.api_version, LeaveGroupResponse { members, ..Default::default() });
         Some(self.finish_batch(now, &request.group_id, batch, response, out))
     }
@@ -252,7 +229,17 @@ impl GroupCoordinator {
         let mut batch = Batch::default();
         match due {
             Due::Nothing => return,
-            Due::Fence(member) => self.fence_members(now, group_id, BTreeSet::from([member]), &mut batch, out),
+            Due::Fence(member) => {
+                let members = BTreeSet::from([member]);
+                if self.fence_members(now, group_id, members.clone(), &mut batch, out).is_err() {
+                    // A subscription that cannot be read keeps it from becoming a classic group; the member is gone all the
+                    // same. Kafka's stays then, with no timer left that would ever end it, and its partitions go to nobody.
+                    let (groups, mut env) = self.parts(now, out);
+                    if let Some(group) = groups.consumer_mut(group_id) {
+                        group.fence(&mut env, &mut batch, &members);
+                    }
+                }
+            }
             Due::ResolveRegexes => {
                 let (groups, mut env) = self.parts(now, out);
                 if let Some(group) = groups.consumer_mut(group_id) {
@@ -264,6 +251,6 @@ impl GroupCoordinator {
     }
 }
 
-fn not_a_consumer_group(group_id: &str) -> Refusal {
+pub(super) fn not_a_consumer_group(group_id: &str) -> Refusal {
     Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a consumer group."))
 }

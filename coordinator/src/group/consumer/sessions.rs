@@ -37,6 +37,35 @@ impl ConsumerGroup {
         timers.rebalance.set(env.timers, due, || key);
     }
 
+    /// The member of the classic protocol was told to rejoin: it has as long for that as it said.
+    pub(super) fn await_join(&mut self, env: &mut Env<'_>, member: &Str) {
+        let timeout_ms = self.subscriptions.get(member).map_or(0, |member| member.rebalance_timeout_ms);
+        let key = self.key(TimerKind::MemberJoin(member.clone()));
+        let due = env.now.mono_ms.saturating_add(i64::from(timeout_ms));
+        let timers = self.timers.entry(member.clone()).or_default();
+        if !timers.join.is_set() {
+            timers.join.set(env.timers, due, || key);
+        }
+    }
+
+    /// The member of the classic protocol has joined, and has to ask for its assignment in time.
+    pub(super) fn classic_joined(&mut self, env: &mut Env<'_>, member: &Str, session_ms: i32, rebalance_ms: i32) {
+        self.start_session(env, member, session_ms);
+        let key = self.key(TimerKind::MemberSync(member.clone()));
+        let due = env.now.mono_ms.saturating_add(i64::from(rebalance_ms));
+        let timers = self.timers.entry(member.clone()).or_default();
+        timers.join.cancel();
+        timers.sync.set(env.timers, due, || key);
+    }
+
+    /// The member of the classic protocol has got its assignment.
+    pub(super) fn classic_synced(&mut self, env: &mut Env<'_>, member: &Str, session_ms: i32) {
+        self.start_session(env, member, session_ms);
+        if let Some(timers) = self.timers.get_mut(member) {
+            timers.sync.cancel();
+        }
+    }
+
     pub(super) fn schedule_regexes(&mut self, env: &mut Env<'_>) {
         let key = self.key(TimerKind::Regexes);
         self.regex_timer.set(env.timers, env.now.mono_ms, || key);
@@ -58,6 +87,16 @@ impl ConsumerGroup {
                 let still_there = epoch == Some(self.current(&member).epoch);
                 self.fence_if(member, fired && still_there)
             }
+            TimerKind::MemberJoin(member) => {
+                let timer = self.timers.get_mut(&member).map(|timers| &mut timers.join);
+                let fired = timer_is_due(env, timer, expired, now);
+                self.fence_if(member, fired)
+            }
+            TimerKind::MemberSync(member) => {
+                let timer = self.timers.get_mut(&member).map(|timers| &mut timers.sync);
+                let fired = timer_is_due(env, timer, expired, now);
+                self.fence_if(member, fired)
+            }
             TimerKind::Regexes if self.regex_timer.fire(env.timers, expired, now) => Due::ResolveRegexes,
             _ => Due::Nothing,
         }
@@ -72,19 +111,14 @@ impl ConsumerGroup {
         if out { Due::Fence(member) } else { Due::Nothing }
     }
 
-    /// Loading is complete, or a member is back that was not meant to be: sessions begin that are not under way.
+    /// Loading is complete, or a member is back that was not meant to be: sessions begin that are not under way. As in Kafka
+    /// (`GroupMetadataManager.onLoaded`), also one of a member that speaks the classic protocol has the group's timeout until the
+    /// member is heard of.
     pub(crate) fn start_missing_sessions(&mut self, env: &mut Env<'_>) {
-        let members: Vec<(Str, i32, i32)> = self
-            .subscriptions
-            .iter()
-            .filter(|(id, _)| !self.timers.contains_key(*id))
-            .map(|(id, subscription)| {
-                let session = subscription.classic.as_ref().map(|classic| classic.session_timeout_ms);
-                let session = session.unwrap_or_else(|| env.consumer_settings.of(&self.id).session_timeout_ms);
-                (id.clone(), session, subscription.rebalance_timeout_ms)
-            })
-            .collect();
-        for (id, session_ms, rebalance_ms) in members {
+        let session_ms = env.consumer_settings.of(&self.id).session_timeout_ms;
+        let missing = self.subscriptions.iter().filter(|(id, _)| !self.timers.contains_key(*id));
+        let members: Vec<(Str, i32)> = missing.map(|(id, of)| (id.clone(), of.rebalance_timeout_ms)).collect();
+        for (id, rebalance_ms) in members {
             self.start_session(env, &id, session_ms);
             let current = self.current(&id);
             if current.state == MemberState::Revoking {
@@ -100,6 +134,8 @@ impl ConsumerGroup {
         for (member, timers) in &mut self.timers {
             timers.session.rearm(env.timers, || key(TimerKind::Session(member.clone())));
             timers.rebalance.rearm(env.timers, || key(TimerKind::Rebalance(member.clone())));
+            timers.join.rearm(env.timers, || key(TimerKind::MemberJoin(member.clone())));
+            timers.sync.rearm(env.timers, || key(TimerKind::MemberSync(member.clone())));
         }
         self.regex_timer.rearm(env.timers, || key(TimerKind::Regexes));
     }

@@ -10,4 +10,8 @@ pub(crate) struct MemberTimers {
     pub(crate) rebalance: Timer,
     /// The member epoch that it is to leave behind until then.
     pub(crate) rebalance_epoch: i32,
+    /// The member, which speaks the classic protocol, was told to rejoin and must have done so before.
+    pub(crate) join: Timer,
+    /// It has joined and must have asked for its assignment before.
+    pub(crate) sync: Timer,
 }

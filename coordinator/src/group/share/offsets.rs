@@ -103,7 +103,12 @@ impl GroupCoordinator {
         for topic in &request.topics {
             let found = env.catalog.topics.named(&topic.topic_name);
             let count = found.as_ref().map_or(i32::MIN, |found| found.partitions);
-            altered.response.responses.push(altered_topic(topic, found.as_ref().map(|found| found.id), count));
+            let answer = altered_topic(topic, found.as_ref().map(|found| found.id), count);
+            let same = |other: &&mut AlterShareGroupOffsetsResponseTopic| other.topic_name == answer.topic_name;
+            match altered.response.responses.iter_mut().find(same) {
+                Some(before) => before.partitions.extend(answer.partitions),
+                None => altered.response.responses.push(answer),
+            }
             let Some(found) = found else { continue };
             let valid = topic.partitions.iter().filter(|partition| partition.partition_index < count);
             let offsets: BTreeMap<i32, i64> = valid.map(|p| (p.partition_index, p.start_offset)).collect();

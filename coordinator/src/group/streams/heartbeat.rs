@@ -58,6 +58,8 @@ impl Default for StreamsSettings {
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Now,
     pub(crate) settings: StreamsSettings,
+    /// An empty group of another kind has the group's name until now.
+    pub(crate) replaces: bool,
     pub(crate) partitions: PartitionCounts<'a>,
     /// Stands for the topics that a topology needs.
     pub(crate) hash: &'a mut dyn FnMut(&Topology) -> i64,
@@ -183,10 +185,12 @@ impl StreamsGroup {
             let endpoints = self.endpoints(around.partitions, &configured, (&member_id, &metadata, &after));
             answer.partitions_by_user_endpoint = Some(endpoints);
         }
-        match is_new {
-            // a group that is not there yet remembers nothing
-            true => self.endpoint_epoch = 0,
-            false => answer.endpoint_information_epoch = self.endpoint_epoch,
+        if !is_new || around.replaces {
+            answer.endpoint_information_epoch = self.endpoint_epoch;
+        }
+        if is_new {
+            // A group that is not there yet remembers nothing.
+            self.endpoint_epoch = 0;
         }
         if let Some((problem, detail)) = &configured.problem {
             status.push(problem.with(detail.as_str()));

@@ -86,8 +86,9 @@ impl GroupCoordinator {
         let topics = env.catalog.topics.clone();
         let partitions = |name: &str| topics.named(name).map(|topic| topic.partitions);
         let hash = &mut |topology: &Topology| env.catalog.group_hash(topology.required_topics().into_iter());
-        let mut around = Surroundings { now, settings, partitions: &partitions, hash };
         let is_new = new.is_some();
+        let replaces = is_new && groups.contains_key(id);
+        let mut around = Surroundings { now, settings, replaces, partitions: &partitions, hash };
         let group = match &mut new {
             Some(group) => group,
             None => groups.streams_mut(id).ok_or_else(|| not_a_streams_group(id))?,

@@ -64,14 +64,14 @@ impl Acknowledgement {
 /// What comes of one message.
 struct Taken {
     id: StoreId,
+    /// When locks end that are renewed.
+    until_ms: i64,
     changed: Vec<StateBatch>,
-    /// Done last, when nothing can fail any more.
-    renewed: Vec<(i64, i64)>,
 }
 
 impl SharePartition {
-    /// Takes what a member says: all of it or nothing. The answer waits for what is to be stored, if anything is. Errors:
-    /// INVALID_REQUEST, INVALID_RECORD_STATE.
+    /// Takes what a member says: all of it or nothing, but that, as in Kafka, locks are renewed up to what cannot be. The answer
+    /// waits for what is to be stored, if anything is. Errors: INVALID_REQUEST, INVALID_RECORD_STATE.
     pub fn acknowledge(
         &mut self,
         now_ms: i64,
@@ -79,28 +79,29 @@ impl SharePartition {
         acknowledgements: &[Acknowledgement],
         limits: &InFlightLimits,
     ) -> Result<Option<ToStore>, ErrorCode> {
-        let mut taken = Taken { id: self.new_store(), changed: Vec::new(), renewed: Vec::new() };
+        let mut taken = Taken { id: self.new_store(), until_ms: now_ms + limits.lock_ms, changed: Vec::new() };
         for acknowledgement in acknowledgements {
             if let Err(error) = self.take(member, acknowledgement, limits, &mut taken) {
                 self.finish_storing(taken.id, false, now_ms, limits);
                 return Err(error);
             }
         }
-        self.renew(member, now_ms + limits.lock_ms, &taken.renewed);
         Ok(self.to_store(taken.id, taken.changed))
     }
 
-    fn renew(&mut self, member: &str, until_ms: i64, renewed: &[(i64, i64)]) {
-        for (from, to) in renewed {
-            for (first, batch) in self.batches.range_mut(..=*to).filter(|(_, batch)| batch.last >= *from) {
-                batch.change(*first, *from, *to, |_, _, slot| {
-                    if slot.is_lent_to(member) {
-                        slot.lock = slot.lock.take().map(|lock| Lock { until_ms, ..lock });
-                    }
-                });
-            }
-            self.wake_at(until_ms);
+    /// Renews the locks of these offsets, up to the first that the member does not have.
+    fn renew(&mut self, member: &str, until_ms: i64, from: i64, to: i64) -> Result<(), ErrorCode> {
+        let mut lent = true;
+        for (first, batch) in self.batches.range_mut(..=to).filter(|(_, batch)| batch.last >= from) {
+            batch.change(*first, from, to, |_, _, slot| {
+                lent &= slot.is_lent_to(member);
+                if lent {
+                    slot.lock = slot.lock.take().map(|lock| Lock { until_ms, ..lock });
+                }
+            });
         }
+        self.wake_at(until_ms);
+        if lent { Ok(()) } else { Err(ErrorCode::InvalidRecordState) }
     }
 
     fn take(
@@ -119,15 +120,12 @@ impl SharePartition {
         }
         self.check_known(acknowledgement)?;
         for (from, to, kind) in runs {
-            if kind == AcknowledgeType::Renew && !limits.renew {
-                return Err(ErrorCode::InvalidRecordState);
-            }
-            if !self.is_lent(from, to, member) {
-                return Err(ErrorCode::InvalidRecordState);
-            }
-            if kind == AcknowledgeType::Renew {
-                taken.renewed.push((from, to));
+            if kind == AcknowledgeType::Renew && limits.renew {
+                self.renew(member, taken.until_ms, from, to)?;
                 continue;
+            }
+            if kind == AcknowledgeType::Renew || !self.is_lent(from, to, member) {
+                return Err(ErrorCode::InvalidRecordState);
             }
             for (first, batch) in self.batches.range_mut(..=to).filter(|(_, batch)| batch.last >= from) {
                 batch.change(*first, from, to, |first, last, slot| {

@@ -112,8 +112,6 @@ impl SharePartition {
         }
         self.wake_at(until_ms);
         let ranges = self.without_aborted(lending.ranges, fetched.aborted);
-        // Nobody will acknowledge what was given up here.
-        self.move_start();
         Acquired { ranges }
     }
 
