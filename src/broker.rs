@@ -8,15 +8,19 @@ use std::time::Instant;
 
 use core_pinning::stall::{Detector, StallOptions};
 use core_pinning::{ShardId, ShardPool, ShardPoolOptions, topology};
-use corelane_cli::{Banner, Ready};
+use corelane_cli::{Banner, Ready, ReadyListener};
+use corelane_config::scram_users::ScramUser;
 use corelane_config::units::HostPort;
 use corelane_config::{Advertise, BrokerConfig};
 use corelane_protocol::Uuid;
+use corelane_sasl::Mechanism;
+use corelane_sasl::scram::Credential;
 use corelane_storage::model::NodeId;
 use corelane_storage::{DataDir, DataDirError, NewDirectory, data_dir_cluster_id, lock_data_dir};
 
+use crate::controller::scram::NewUser;
 use crate::kafka::limits::ConnectionLimits;
-use crate::node::Node;
+use crate::node::{Listener, Node};
 use crate::predecessor;
 use crate::router::ShardMessage;
 use crate::shard::{self, Event, Start};
@@ -75,6 +79,7 @@ pub fn run(config: BrokerConfig, banner: Banner) -> Result<(), BrokerError> {
     corelane_raft::prepare();
     let (events, heard) = mpsc::channel();
     signals::watch(events.clone()).map_err(|e| BrokerError::Start(format!("signal handlers: {e}")))?;
+    let scram_users = scram_users(&config)?;
     let config = Arc::new(config);
     let start = Start {
         node: node.clone(),
@@ -82,6 +87,7 @@ pub fn run(config: BrokerConfig, banner: Banner) -> Result<(), BrokerError> {
         data_dir: dir.path().to_owned(),
         recovered: Arc::new(Barrier::new(cores.len())),
         connection_limits: ConnectionLimits::new(&config),
+        scram_users,
         events,
     };
     let options =
@@ -128,28 +134,44 @@ fn cores(config: &BrokerConfig) -> Result<Vec<usize>, BrokerError> {
 }
 
 fn node(config: &BrokerConfig, shards: usize, cluster_id: String) -> Result<Node, BrokerError> {
-    let listen = config.listen.resolve();
-    let listen = listen.map_err(|e| BrokerError::Start(format!("--listen {}: {e}", config.listen)))?;
-    let advertised = config.advertised();
+    let listeners = config.listeners.iter().map(Listener::resolve).collect::<Result<_, String>>();
     Ok(Node {
         id: config.node_id,
         cluster_id,
         advertise: config.advertise,
         shards,
-        listen,
-        host: advertised.host,
-        port: advertised.port,
+        listeners: listeners.map_err(BrokerError::Start)?,
         rack: config.rack.clone(),
     })
 }
 
+/// What is known of the users that scram.users.file names, instead of their passwords.
+fn scram_users(config: &BrokerConfig) -> Result<Arc<[NewUser]>, BrokerError> {
+    let Some(path) = &config.scram_users_file else { return Ok(Arc::default()) };
+    let users = corelane_config::scram_users::read(path).map_err(BrokerError::Start)?;
+    let of_user = |user: ScramUser| {
+        let hashes = user.mechanisms.into_iter().filter_map(|name| match Mechanism::named(name)? {
+            Mechanism::Scram(hash) => Some(hash),
+            Mechanism::Plain => None,
+        });
+        let credential = move |hash| {
+            let salt: [u8; 26] = rand::random();
+            let credential = Credential::of_password(hash, user.password.reveal(), salt.to_vec(), user.iterations);
+            NewUser { hash, name: user.name.clone(), credential }
+        };
+        hashes.map(credential).collect::<Vec<_>>()
+    };
+    Ok(users.into_iter().flat_map(of_user).collect())
+}
+
 /// Listeners of node mode share their port, which would let a second broker share it too: so ask for it alone first.
 fn probe(node: &Node, shard: ShardId) -> Result<(), BrokerError> {
-    let address = node.listen_address(shard);
     if shard.0 > 0 && node.advertise == Advertise::Node {
         return Ok(());
     }
-    std::net::TcpListener::bind(address).map(drop).map_err(|source| BrokerError::Listen { address, source })
+    node.listeners.iter().map(|listener| node.listen_address(listener, shard)).try_for_each(|address| {
+        std::net::TcpListener::bind(address).map(drop).map_err(|source| BrokerError::Listen { address, source })
+    })
 }
 
 /// How the control thread follows the shards, and is told to stop.
@@ -206,16 +228,20 @@ enum Step {
 }
 
 fn announce(banner: Banner, node: &Node, config: &BrokerConfig, cores: &[usize], progress: &Progress, begun: Instant) {
-    let advertised: Vec<HostPort> =
-        node.brokers().into_iter().map(|b| HostPort { host: b.host, port: b.port }).collect();
-    let listening: Vec<SocketAddr> =
-        (0..advertised.len() as u16).map(|shard| node.listen_address(ShardId(shard))).collect();
+    let ports = node.broker_ids().count() as u16;
+    let listener = |l: &Listener| ReadyListener {
+        name: l.name.clone(),
+        protocol: l.protocol,
+        listening: (0..ports).map(|shard| node.listen_address(l, ShardId(shard))).collect(),
+        advertised: node.brokers(l).into_iter().map(|b| HostPort { host: b.host, port: b.port }).collect(),
+    };
+    let listeners: Vec<ReadyListener> = node.listeners.iter().map(listener).collect();
     let took = begun.elapsed();
+    let listening: Vec<&SocketAddr> = listeners.iter().flat_map(|l| &l.listening).collect();
     tracing::info!(?listening, ?cores, ready_ms = took.as_millis() as u64, partitions = progress.partitions, "ready");
     banner.print(&Ready {
         config,
-        listening: &listening,
-        advertised: &advertised,
+        listeners: &listeners,
         cores,
         cluster_id: &node.cluster_id,
         topics: progress.topics,

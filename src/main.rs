@@ -11,8 +11,10 @@ mod node;
 mod partition;
 mod predecessor;
 mod producer_ids;
+mod quota;
 mod retention;
 mod router;
+mod security;
 mod settings;
 mod shard;
 mod signals;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
     corelane_cli::main(|config, banner| {
         exit::on_panic();
         // A kernel without the switch costs memory, not service.
-        let _ = core_pinning::memory::without_huge_pages();
+        let _ = core_pinning::memory::huge_pages_where_asked();
         broker::run(config, banner).map_err(|error| {
             let exit = match &error {
                 BrokerError::DataDir(DataDirError::Damaged { .. }) | BrokerError::Damaged(_) => Exit::Damaged,

@@ -36,7 +36,7 @@ pub async fn pass(shard: &Rc<Shard>) {
             }
         }
         let expiration = i64::from(shard.config.broker().producer_expiration_ms);
-        partition.log().producers().borrow_mut().expire(now, expiration);
+        partition.expire_producers(now, expiration);
         yield_now().await;
     }
 }

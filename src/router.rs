@@ -89,6 +89,21 @@ impl Router {
         CallFuture::Remote(receiver)
     }
 
+    /// Runs a copy of `call` on each of `shards`, on all at once. Their replies come in the order of the shards.
+    pub async fn call_each<C: ShardCall + Clone>(
+        &self,
+        shard: &Rc<Shard>,
+        shards: impl Iterator<Item = ShardId>,
+        call: C,
+    ) -> Vec<C::Reply> {
+        let calls: Vec<_> = shards.map(|to| self.call(shard, to, call.clone())).collect();
+        let mut replies = Vec::with_capacity(calls.len());
+        for call in calls {
+            replies.push(call.await);
+        }
+        replies
+    }
+
     fn post(&self, to: ShardId, message: ShardMessage) {
         let mut overflow = self.overflow.borrow_mut();
         let Some(queue) = overflow.get_mut(to.index()) else { return };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use core_pinning::ShardId;
+use corelane_acl::Authorizer;
 use corelane_config::alter::{
     apply, validate_broker_dynamic, validate_client_metrics_overrides, validate_group_overrides,
     validate_topic_overrides,
@@ -17,20 +18,25 @@ use corelane_config::{
     Alteration, BrokerConfig, BrokerProperties, ConfigEntry, ConfigError, GroupProperties, Overrides, Scope,
     TopicConfig,
 };
-use corelane_coordinator::group::{Assignor, ConsumerGroupConfig, GroupConfig, StreamsSettings};
+use corelane_coordinator::group::{Assignor, ConsumerGroupConfig, GroupConfig, MigrationPolicy, StreamsSettings};
 use corelane_coordinator::share::ShareConfig;
 use corelane_coordinator::txn::TxnConfig;
 use corelane_protocol::ErrorCode;
 use corelane_storage::CleanerOptions;
+use hashbrown::HashMap;
 
 use crate::controller::Refused;
 use crate::controller::image::{ClusterImage, ResourceType, TopicImage};
 use crate::controller::names::check_name;
 use crate::node::Node;
+use crate::quota::Windows;
 
 /// Bytes a second that compaction of one core reads and writes where nothing is set: at the disk's pace those who produce would
 /// notice (`scripts/bench-compaction`).
 const COMPACTION_RATE: f64 = 50e6;
+
+/// Groups with settings of their own whose properties are kept ready.
+const GROUPS_KEPT: usize = 1_000;
 
 pub struct Settings {
     /// With what AlterConfigs has changed.
@@ -41,9 +47,16 @@ pub struct Settings {
     properties: RefCell<Rc<BrokerProperties>>,
     /// What a group has that sets nothing of its own.
     group_defaults: RefCell<Rc<GroupProperties>>,
+    /// What groups have that set something, with what they set: share groups ask at each fetch.
+    group_properties: RefCell<HashMap<String, OfGroup>>,
+    /// `None`: nobody is refused anything.
+    authorizer: Option<Authorizer>,
     /// Changes with the dynamic layers, so that partitions know when to look again.
     version: Cell<u64>,
 }
+
+/// What a group sets, and what it has then.
+type OfGroup = (Arc<Overrides>, Rc<GroupProperties>);
 
 /// Bytes that one shard may take for each purpose; they add up to its share of `--memory`.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +69,10 @@ pub struct ShardMemory {
     pub dirty: usize,
     /// Recent batches kept for readers.
     pub cache: usize,
+    /// TLS connections, where a listener has them.
+    pub tls: usize,
+    /// Frames of clients that have not authenticated, where a listener demands it.
+    pub authentication: usize,
 }
 
 impl Settings {
@@ -63,12 +80,26 @@ impl Settings {
         let properties = RefCell::new(Rc::new(broker.properties.clone()));
         let name = node.broker_id(shard).to_string();
         let group_defaults = RefCell::new(Rc::new(GroupProperties::resolve(&Overrides::new(), &broker.properties)));
-        Settings { broker: RefCell::new(broker), name, properties, group_defaults, version: Cell::new(0) }
+        let authorizer =
+            broker.access.as_ref().map(|a| Authorizer::new(a.super_users.iter().cloned(), a.allow_everyone));
+        Settings {
+            broker: RefCell::new(broker),
+            name,
+            properties,
+            group_defaults,
+            group_properties: RefCell::default(),
+            authorizer,
+            version: Cell::new(0),
+        }
     }
 
     /// What is in force now.
     pub fn broker(&self) -> Arc<BrokerConfig> {
         self.broker.borrow().clone()
+    }
+
+    pub fn authorizer(&self) -> Option<&Authorizer> {
+        self.authorizer.as_ref()
     }
 
     pub fn properties(&self) -> Rc<BrokerProperties> {
@@ -79,7 +110,12 @@ impl Settings {
         let share = self.broker().memory_bytes as usize / shards.max(1);
         // A request may be as large as socket.request.max.bytes and must fit.
         let requests = (share / 8).max(self.request_max_bytes());
-        ShardMemory { requests, answers: share / 8, dirty: share / 4, cache: share / 2 }
+        // Without a listener with TLS there is some for one that comes later.
+        let tls = if self.broker().listeners.iter().any(|l| l.tls.is_some()) { share / 8 } else { share / 32 };
+        // Of those who are nobody yet, no more: everybody may connect.
+        let authentication = share / 32;
+        let cache = share / 2 - tls - authentication;
+        ShardMemory { requests, answers: share / 8, dirty: share / 4, cache, tls, authentication }
     }
 
     /// What the group coordinators obey.
@@ -97,6 +133,7 @@ impl Settings {
             consumer: ConsumerGroupConfig {
                 max_size: group.consumer_max_size.max(1) as usize,
                 assignors: group.consumer_assignors.iter().filter_map(|name| Assignor::named(name)).collect(),
+                migration: MigrationPolicy::named(&group.consumer_migration_policy),
             },
             streams: self.streams_group(&self.group_defaults.borrow()),
             ..GroupConfig::default()
@@ -136,6 +173,17 @@ impl Settings {
 
     pub fn share_state_write_timeout(&self) -> Duration {
         Duration::from_millis(self.broker.borrow().share_states.write_timeout_ms.max(1) as u64)
+    }
+
+    /// What rates of clients are taken over.
+    pub fn quota_windows(&self) -> Windows {
+        let quotas = &self.broker.borrow().quotas;
+        Windows::new(quotas.windows, quotas.window_seconds)
+    }
+
+    pub fn controller_quota_windows(&self) -> Windows {
+        let quotas = &self.broker.borrow().quotas;
+        Windows::new(quotas.controller_windows, quotas.controller_window_seconds)
     }
 
     /// Bytes of a request's frame.
@@ -190,6 +238,7 @@ impl Settings {
                 Err(error) => tracing::error!(%error, "what was changed of the broker's configuration does not fit it"),
             }
             self.group_defaults.replace(Rc::new(GroupProperties::resolve(&Overrides::new(), &next)));
+            self.group_properties.borrow_mut().clear();
             self.properties.replace(Rc::new(next));
             self.version.set(self.version.get() + 1);
         }
@@ -208,10 +257,21 @@ impl Settings {
 
     /// What is in force for a group as of `image`.
     pub fn group(&self, image: &ClusterImage, group: &str) -> Rc<GroupProperties> {
-        match image.config(ResourceType::Group, group) {
-            Some(overrides) => Rc::new(GroupProperties::resolve(overrides, &self.properties())),
-            None => self.group_defaults.borrow().clone(),
+        let Some(overrides) = image.config(ResourceType::Group, group) else {
+            return self.group_defaults.borrow().clone();
+        };
+        let mut known = self.group_properties.borrow_mut();
+        if let Some((of, properties)) = known.get(group)
+            && Arc::ptr_eq(of, overrides)
+        {
+            return properties.clone();
         }
+        if known.len() >= GROUPS_KEPT {
+            known.clear();
+        }
+        let properties = Rc::new(GroupProperties::resolve(overrides, &self.properties()));
+        known.insert(group.to_owned(), (overrides.clone(), properties.clone()));
+        properties
     }
 
     pub fn check_new_topic(&self, overrides: &Overrides) -> Result<(), Refused> {
@@ -229,6 +289,12 @@ impl Settings {
         let next = apply(scope(kind), present, changes, &self.properties())?;
         self.check_overrides(kind, resource, present, &next)?;
         Ok(next)
+    }
+
+    /// The listeners that there would be with these overrides of this broker; `None`: nothing that could be in force.
+    pub fn listeners_with(&self, overrides: Overrides) -> Option<Vec<corelane_config::Listener>> {
+        let next = BrokerProperties { dynamic_broker: overrides, ..(*self.properties()).clone() };
+        self.broker().with_dynamic(&next).ok().map(|broker| broker.listeners)
     }
 
     pub fn check_overrides(

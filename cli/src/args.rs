@@ -4,7 +4,7 @@ use crate::bench::BenchArgs;
 use crate::client::Timeouts;
 use crate::command::{
     check::CheckArgs, cluster::ClusterCommand, consume::ConsumeArgs, doctor::DoctorArgs, dump_log::DumpLogArgs,
-    group::GroupCommand, produce::ProduceArgs, start::StartArgs, topic::TopicCommand,
+    group::GroupCommand, produce::ProduceArgs, security::SecurityCommand, start::StartArgs, topic::TopicCommand,
 };
 use crate::exit::EXIT_CODES;
 use clap::{Args, Parser, Subcommand};
@@ -69,6 +69,9 @@ pub enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Make a certificate authority and certificates for trying out TLS
+    #[command(subcommand)]
+    Security(SecurityCommand),
     Bench(Box<BenchArgs>),
     DumpLog(DumpLogArgs),
     Check(CheckArgs),
@@ -134,6 +137,8 @@ mod tests {
             "bench produce --topic b --seconds 5 --connections 4",
             "bench consume --topic b",
             "bench latency --rate 20000",
+            "security ca folder",
+            "security cert alice --ca folder --host localhost --days 9 --replace",
             "dump-log x.log --records",
             "doctor --data-dir d",
         ] {

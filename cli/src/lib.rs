@@ -13,10 +13,11 @@ mod bench;
 pub mod client;
 mod command;
 mod exit;
+pub mod loggers;
 mod logging;
 mod output;
 
-pub use banner::{Banner, Ready};
+pub use banner::{Banner, Ready, ReadyListener};
 pub use exit::{Exit, Failure};
 
 use args::{Cli, Command};

@@ -1,6 +1,7 @@
 //! Log lines of a running broker, on standard error.
 
 use crate::exit::Failure;
+use crate::loggers;
 use corelane_config::{BrokerConfig, LogFormat};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -12,7 +13,7 @@ pub fn init(config: &BrokerConfig) -> Result<(), Failure> {
         true => config.log_level.clone(),
         false => format!("openraft=warn,{}", config.log_level),
     };
-    let filter = EnvFilter::try_new(level).map_err(|e| {
+    let filter = EnvFilter::try_new(&level).map_err(|e| {
         Failure::usage(format!(
             "log level {:?}: {e} (allowed: error, warn, info, debug, trace, or target=level directives)",
             config.log_level
@@ -20,9 +21,20 @@ pub fn init(config: &BrokerConfig) -> Result<(), Failure> {
     })?;
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_thread_names(true);
+    // The formats are of different types, and so are the handles on their filters.
     let done = match config.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            loggers::begin(&level, Box::new(move |filter| drop(handle.reload(filter))));
+            builder.try_init()
+        }
+        LogFormat::Text => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let handle = builder.reload_handle();
+            loggers::begin(&level, Box::new(move |filter| drop(handle.reload(filter))));
+            builder.try_init()
+        }
     };
     done.map_err(|e| Failure::failed(format!("cannot set up logging: {e}")))
 }

@@ -24,6 +24,11 @@ pub trait Message: Struct {
     /// The first version with compact lengths and tagged fields.
     const FLEXIBLE_FROM: Option<i16>;
 
+    /// For how many ms a quota holds the client up, in responses that say so (KIP-219).
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        None
+    }
+
     fn supports(version: i16) -> bool {
         (Self::MIN_VERSION..=Self::MAX_VERSION).contains(&version)
     }

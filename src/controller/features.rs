@@ -2,14 +2,11 @@
 //!
 //! What has no record is at its highest level: a data directory of an earlier release gets what this one can do.
 
-use std::future::Future;
-use std::rc::Rc;
-
 use corelane_protocol::ErrorCode;
 
-use super::Refused;
+use super::image::ClusterImage;
 use super::records::MetadataRecord;
-use crate::router::ShardCall;
+use super::{Decision, Refused};
 use crate::shard::Shard;
 
 /// A feature, and the levels of it that this release has. Level 0 is without it.
@@ -39,6 +36,9 @@ pub const FEATURES: [Feature; 5] = [
     Feature { name: "streams.version", min: 1, max: 1 },
 ];
 
+/// Features of Kafka that nothing obeys here.
+const WITHOUT: [&str; 2] = ["kraft.version", "eligible.leader.replicas.version"];
+
 pub fn feature_named(name: &str) -> Option<&'static Feature> {
     FEATURES.iter().find(|feature| feature.name == name)
 }
@@ -61,25 +61,19 @@ pub struct UpdateFeatures {
     pub validate_only: bool,
 }
 
-impl ShardCall for UpdateFeatures {
-    type Reply = Result<(), Refused>;
+impl Decision for UpdateFeatures {
+    type Told = ();
 
-    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
-        let shard = shard.clone();
-        async move {
-            let controller = shard.controller();
-            let _turn = controller.turn.acquire(1).await;
-            let image = controller.image();
-            let mut records = Vec::new();
-            for update in self.updates {
-                let current = image.feature(&update.name);
-                check(&update, current)?;
-                if update.level != current {
-                    records.push(MetadataRecord::Feature { name: update.name, level: update.level });
-                }
+    fn plan(self, _: &Shard, image: &ClusterImage) -> Result<(Vec<MetadataRecord>, ()), Refused> {
+        let mut records = Vec::new();
+        for update in self.updates {
+            let current = image.feature(&update.name);
+            check(&update, current)?;
+            if update.level != current && !self.validate_only {
+                records.push(MetadataRecord::Feature { name: update.name, level: update.level });
             }
-            if self.validate_only { Ok(()) } else { controller.commit(&shard, records).await }
         }
+        Ok((records, ()))
     }
 }
 
@@ -99,8 +93,8 @@ fn check(update: &FeatureUpdate, current: i16) -> Result<(), Refused> {
         return refused("A feature version cannot be less than 0.".to_owned());
     }
     match feature_named(name) {
-        // Without a feature is what everybody can do.
-        None if *level == 0 => {}
+        // Without one of Kafka's features is what everybody can do.
+        None if *level == 0 && WITHOUT.contains(&name.as_str()) => {}
         None => return refused("The controller does not support this feature.".to_owned()),
         Some(Feature { min, max, .. }) if !(*min..=*max).contains(level) => {
             return refused(format!("The controller only supports versions {min}-{max}"));

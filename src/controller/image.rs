@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use core_pinning::ShardId;
+use corelane_acl::Acls;
 use corelane_protocol::{Str, Uuid};
 use corelane_storage::model::{Offset, PartitionKey, TopicId};
 
 use super::features::feature_named;
+use super::quotas::QuotaEntity;
 use super::records::MetadataRecord;
+use super::scram::ScramUsers;
 
 /// Kafka's own name and id of the log that holds the metadata (`Topic.CLUSTER_METADATA_TOPIC_NAME`, `Uuid.METADATA_TOPIC_ID`).
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -88,6 +91,13 @@ pub struct ClusterImage {
     next_producer_id: i64,
     /// Levels of features that have a record.
     features: imbl::OrdMap<String, i16>,
+    acls: Acls,
+    /// Differs between images of one process whose access rules differ.
+    acl_version: u64,
+    scram_users: ScramUsers,
+    quotas: imbl::OrdMap<QuotaEntity, Arc<BTreeMap<String, f64>>>,
+    /// Differs between images of one process whose quotas differ.
+    quota_version: u64,
     /// Where the metadata log ends with it.
     offset: Offset,
 }
@@ -129,6 +139,31 @@ impl ClusterImage {
     pub fn feature(&self, name: &str) -> i16 {
         let highest = || feature_named(name).map_or(0, |feature| feature.max);
         self.features.get(name).copied().unwrap_or_else(highest)
+    }
+
+    pub fn acls(&self) -> &Acls {
+        &self.acls
+    }
+
+    pub fn acl_version(&self) -> u64 {
+        self.acl_version
+    }
+
+    pub fn scram_users(&self) -> &ScramUsers {
+        &self.scram_users
+    }
+
+    pub fn quota(&self, of: &QuotaEntity) -> Option<&Arc<BTreeMap<String, f64>>> {
+        self.quotas.get(of)
+    }
+
+    /// Quotas by their names, of each entity that has some.
+    pub fn quotas(&self) -> impl Iterator<Item = (&QuotaEntity, &Arc<BTreeMap<String, f64>>)> {
+        self.quotas.iter()
+    }
+
+    pub fn quota_version(&self) -> u64 {
+        self.quota_version
     }
 
     /// Grows with every change: clients tell by it which of two answers is the later one.
@@ -197,6 +232,32 @@ impl ClusterImage {
                 self.features.insert(name.clone(), *level);
                 Ok(None)
             }
+            MetadataRecord::Acl { id, rule } => {
+                self.acl_version += 1;
+                self.acls.add(*id, rule.clone()).map(|()| None).map_err(|conflict| conflict.to_string())
+            }
+            MetadataRecord::RemoveAcl { id } => {
+                self.acl_version += 1;
+                self.acls.remove(*id).map(|_| None).map_err(|conflict| conflict.to_string())
+            }
+            MetadataRecord::ScramUser { hash, user, credential } => {
+                self.scram_users.set(*hash, user, credential.clone());
+                Ok(None)
+            }
+            MetadataRecord::RemoveScramUser { hash, user } => self.scram_users.remove(*hash, user).map(|()| None),
+            MetadataRecord::Quota { entity, key, value } => {
+                self.quota_version += 1;
+                let mut quotas = self.quotas.get(entity).map(|quotas| (**quotas).clone()).unwrap_or_default();
+                match value {
+                    Some(value) => quotas.insert(key.clone(), *value),
+                    None => quotas.remove(key),
+                };
+                match quotas.is_empty() {
+                    true => self.quotas.remove(entity),
+                    false => self.quotas.insert(entity.clone(), Arc::new(quotas)),
+                };
+                Ok(None)
+            }
         }
     }
 
@@ -229,6 +290,16 @@ impl ClusterImage {
         records.push(MetadataRecord::ProducerIds { next: self.next_producer_id });
         let feature = |(name, level): (&String, &i16)| MetadataRecord::Feature { name: name.clone(), level: *level };
         records.extend(self.features.iter().map(feature));
+        records.extend(self.scram_users.to_records());
+        records.extend(self.acls.iter().map(|(id, rule)| MetadataRecord::Acl { id, rule: (**rule).clone() }));
+        for (entity, quotas) in &self.quotas {
+            let quota = |(key, value): (&String, &f64)| MetadataRecord::Quota {
+                entity: entity.clone(),
+                key: key.clone(),
+                value: Some(*value),
+            };
+            records.extend(quotas.iter().map(quota));
+        }
         records
     }
 }
@@ -255,6 +326,9 @@ pub fn owner(key: PartitionKey, shards: usize) -> ShardId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::quotas::Name;
+    use corelane_acl::{Operation, PatternType, Permission, ResourceType as AclResourceType, Rule, RuleId};
+    use corelane_sasl::scram::{Credential, Hash};
 
     fn apply_all(records: &[MetadataRecord]) -> ClusterImage {
         let mut image = ClusterImage::default();
@@ -273,6 +347,25 @@ mod tests {
             name: name.into(),
             value: value.map(str::to_owned),
         };
+        let acl = |id, principal: &str| MetadataRecord::Acl {
+            id: RuleId([id; 16]),
+            rule: Rule {
+                principal: principal.into(),
+                resource_type: AclResourceType::Topic,
+                pattern_type: PatternType::Literal,
+                name: "a".into(),
+                host: "*".into(),
+                operation: Operation::Read,
+                permission: Permission::Allow,
+            },
+        };
+        let scram = |user: &str, salted: u8| MetadataRecord::ScramUser {
+            hash: Hash::Sha256,
+            user: user.into(),
+            credential: Credential::of_salted(Hash::Sha256, &[salted], vec![1], 4096),
+        };
+        let everybody = QuotaEntity { user: Some(Name::Default), ..QuotaEntity::default() };
+        let quota = |key: &str, value| MetadataRecord::Quota { entity: everybody.clone(), key: key.into(), value };
         let image = apply_all(&[
             MetadataRecord::Topic { name: "b".into(), id: TopicId([8; 16]) },
             MetadataRecord::Topic { name: "a".into(), id },
@@ -287,6 +380,16 @@ mod tests {
             MetadataRecord::RemoveTopic { id: TopicId([8; 16]) },
             MetadataRecord::ProducerIds { next: 3000 },
             MetadataRecord::Feature { name: "transaction.version".into(), level: 1 },
+            acl(1, "User:a"),
+            acl(2, "User:b"),
+            MetadataRecord::RemoveAcl { id: RuleId([1; 16]) },
+            scram("gone", 1),
+            scram("alice", 2),
+            scram("alice", 3),
+            MetadataRecord::RemoveScramUser { hash: Hash::Sha256, user: "gone".into() },
+            quota("producer_byte_rate", Some(5.0)),
+            quota("request_percentage", Some(0.5)),
+            quota("producer_byte_rate", None),
         ]);
         assert_eq!((image.feature("transaction.version"), image.feature("none")), (1, 0));
         let again = apply_all(&image.to_records());
@@ -295,6 +398,12 @@ mod tests {
         assert_eq!(again.topic_named("a").unwrap().partitions, 2);
         assert!(again.topic_named("b").is_none());
         assert_eq!(again.next_producer_id(), 3000);
+        assert!(again.scram_users().names().into_iter().eq(["alice"]));
+        let latest = Credential::of_salted(Hash::Sha256, &[3], vec![1], 4096);
+        assert_eq!(again.scram_users().get(Hash::Sha256, "alice").map(|c| &**c), Some(&latest));
+        let read = |user: &str| again.acls.grant(user, [127, 0, 0, 1].into(), AclResourceType::Topic, "a").allowed;
+        assert!(read("User:b").contains(Operation::Read) && !read("User:a").contains(Operation::Read));
+        assert_eq!(**again.quota(&everybody).unwrap(), [("request_percentage".to_owned(), 0.5)].into());
         assert_eq!(again.config(ResourceType::Broker, "").unwrap()["message.max.bytes"], "9");
         assert_eq!(again.config(ResourceType::Group, "g").unwrap()["consumer.session.timeout.ms"], "50000");
         assert_eq!(again.config(ResourceType::ClientMetrics, "m").unwrap()["interval.ms"], "1000");
@@ -306,6 +415,8 @@ mod tests {
         assert!(image.apply(&MetadataRecord::Partition { topic: TopicId([1; 16]), partition: 0 }).is_err());
         assert!(image.apply(&MetadataRecord::RemoveTopic { id: TopicId([1; 16]) }).is_err());
         assert!(image.apply(&MetadataRecord::Feature { name: "of.the.future".into(), level: 1 }).is_err());
+        assert!(image.apply(&MetadataRecord::RemoveAcl { id: RuleId([1; 16]) }).is_err());
+        assert!(image.apply(&MetadataRecord::RemoveScramUser { hash: Hash::Sha256, user: "u".into() }).is_err());
     }
 
     #[test]

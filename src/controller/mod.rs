@@ -4,20 +4,22 @@
 //! written, and then change the image, which is published to every shard. A request is answered when all shards have
 //! taken the new image, so a topic serves as soon as its creation is answered.
 
+pub mod acls;
 pub mod features;
 pub mod image;
 mod log;
 pub mod names;
 pub mod quorum;
+pub mod quotas;
 pub mod records;
 pub mod requests;
+pub mod scram;
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use core_pinning::ShardId;
 use core_pinning::sync::Semaphore;
 use corelane_protocol::ErrorCode;
 use corelane_storage::model::TopicId;
@@ -25,16 +27,22 @@ use corelane_storage::model::TopicId;
 use self::image::ClusterImage;
 use self::log::MetadataLog;
 use self::records::MetadataRecord;
+use crate::quota::Mutations;
 use crate::router::ShardCall;
 use crate::shard::Shard;
 
 pub use self::log::MetadataError;
+
+/// Partitions or rules that one request may make (Kafka: `QuorumController.MAX_RECORDS_PER_USER_OP`,
+/// `ReplicationControlManager.MAX_PARTITIONS_PER_BATCH`): more would hold everybody up and take memory without bound.
+const AT_ONCE: usize = 10_000;
 
 pub struct Controller {
     image: RefCell<ClusterImage>,
     log: MetadataLog,
     /// Decisions are made one at a time.
     turn: Semaphore,
+    mutations: Mutations,
 }
 
 /// A refusal, as clients see it.
@@ -48,6 +56,11 @@ impl Refused {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Refused {
         Refused { code, message: message.into() }
     }
+
+    /// A request is for more than [`AT_ONCE`].
+    fn too_large() -> Refused {
+        Refused::new(ErrorCode::PolicyViolation, "Unable to perform excessively large batch operation.")
+    }
 }
 
 impl Controller {
@@ -55,7 +68,13 @@ impl Controller {
     /// something of them.
     pub async fn open(shard: &Rc<Shard>) -> Result<(Controller, Vec<TopicId>), MetadataError> {
         let (log, image, deleted) = MetadataLog::open(shard).await?;
-        Ok((Controller { image: RefCell::new(image), log, turn: Semaphore::new(1) }, deleted))
+        let mutations = Mutations::new(shard.config.controller_quota_windows());
+        Ok((Controller { image: RefCell::new(image), log, turn: Semaphore::new(1), mutations }, deleted))
+    }
+
+    /// What clients with a quota have made and deleted.
+    pub fn mutations(&self) -> &Mutations {
+        &self.mutations
     }
 
     pub fn image(&self) -> ClusterImage {
@@ -85,21 +104,37 @@ impl Controller {
     }
 }
 
-/// Gives every shard the image and waits until they have taken it.
-pub async fn publish(shard: &Rc<Shard>, image: ClusterImage, touched: Vec<TopicId>) {
-    let image = Arc::new(image);
-    let touched = Arc::new(touched);
-    let calls: Vec<_> = (0..shard.shards)
-        .map(|to| {
-            let call = TakeImage { image: image.clone(), touched: touched.clone() };
-            shard.router.call(shard, ShardId(to as u16), call)
-        })
-        .collect();
-    for call in calls {
-        call.await;
+/// What is decided by the image, as a whole and while nobody else decides.
+pub trait Decision: Send + 'static {
+    /// What the one who asked is told once it is in force.
+    type Told: Send + 'static;
+
+    /// The records that make it so.
+    fn plan(self, shard: &Shard, image: &ClusterImage) -> Result<(Vec<MetadataRecord>, Self::Told), Refused>;
+}
+
+impl<D: Decision> ShardCall for D {
+    type Reply = Result<D::Told, Refused>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let shard = shard.clone();
+        async move {
+            let controller = shard.controller();
+            let _turn = controller.turn.acquire(1).await;
+            let (records, told) = self.plan(&shard, &controller.image())?;
+            controller.commit(&shard, records).await?;
+            Ok(told)
+        }
     }
 }
 
+/// Gives every shard the image and waits until they have taken it.
+pub async fn publish(shard: &Rc<Shard>, image: ClusterImage, touched: Vec<TopicId>) {
+    let call = TakeImage { image: Arc::new(image), touched: Arc::new(touched) };
+    shard.router.call_each(shard, shard.all_shards(), call).await;
+}
+
+#[derive(Clone)]
 struct TakeImage {
     image: Arc<ClusterImage>,
     touched: Arc<Vec<TopicId>>,

@@ -1,18 +1,22 @@
 //! The records of the metadata log, in Kafka's own schemas and framing (KIP-746: frame version, type, version, body).
 
 use bytes::Bytes;
+use corelane_acl::{Operation, PatternType, Permission, ResourceType as AclResourceType, Rule, RuleId};
 use corelane_protocol::Uuid;
 use corelane_protocol::records::metadata::{
-    ConfigRecord, FeatureLevelRecord, MetadataRecord as Schema, PartitionRecord, ProducerIdsRecord, RemoveTopicRecord,
-    TopicRecord,
+    AccessControlEntryRecord, ClientQuotaRecord, ClientQuotaRecordEntityData, ConfigRecord, FeatureLevelRecord,
+    MetadataRecord as Schema, PartitionRecord, ProducerIdsRecord, RemoveAccessControlEntryRecord, RemoveTopicRecord,
+    RemoveUserScramCredentialRecord, TopicRecord, UserScramCredentialRecord,
 };
+use corelane_sasl::scram::{Credential, Hash};
 use corelane_storage::model::TopicId;
 
 use super::image::ResourceType;
+use super::quotas::{Name, QuotaEntity};
 
 /// What Corelane writes into the metadata log. A record of another kind or of a later version ends the start: the data
 /// directory is from a newer release.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum MetadataRecord {
     Topic {
         name: String,
@@ -40,6 +44,29 @@ pub enum MetadataRecord {
     Feature {
         name: String,
         level: i16,
+    },
+    Acl {
+        id: RuleId,
+        rule: Rule,
+    },
+    RemoveAcl {
+        id: RuleId,
+    },
+    /// Who may come by SCRAM, in place of what was there.
+    ScramUser {
+        hash: Hash,
+        user: String,
+        credential: Credential,
+    },
+    RemoveScramUser {
+        hash: Hash,
+        user: String,
+    },
+    /// `value: None` takes the quota away.
+    Quota {
+        entity: QuotaEntity,
+        key: String,
+        value: Option<f64>,
     },
 }
 
@@ -83,6 +110,53 @@ impl MetadataRecord {
                 feature_level: *level,
                 ..Default::default()
             }),
+            MetadataRecord::Acl { id, rule } => Schema::AccessControlEntry(AccessControlEntryRecord {
+                id: Uuid(id.0),
+                resource_type: rule.resource_type.code(),
+                resource_name: rule.name.clone().into(),
+                pattern_type: rule.pattern_type.code(),
+                principal: rule.principal.clone().into(),
+                host: rule.host.clone().into(),
+                operation: rule.operation.code(),
+                permission_type: rule.permission.code(),
+                ..Default::default()
+            }),
+            MetadataRecord::RemoveAcl { id } => Schema::RemoveAccessControlEntry(RemoveAccessControlEntryRecord {
+                id: Uuid(id.0),
+                ..Default::default()
+            }),
+            MetadataRecord::ScramUser { hash, user, credential } => {
+                Schema::UserScramCredential(UserScramCredentialRecord {
+                    name: user.clone().into(),
+                    mechanism: hash.code(),
+                    salt: credential.salt.clone().into(),
+                    stored_key: credential.stored_key.clone().into(),
+                    server_key: credential.server_key.clone().into(),
+                    iterations: credential.iterations as i32,
+                    ..Default::default()
+                })
+            }
+            MetadataRecord::RemoveScramUser { hash, user } => {
+                Schema::RemoveUserScramCredential(RemoveUserScramCredentialRecord {
+                    name: user.clone().into(),
+                    mechanism: hash.code(),
+                    ..Default::default()
+                })
+            }
+            MetadataRecord::Quota { entity, key, value } => Schema::ClientQuota(ClientQuotaRecord {
+                entity: entity
+                    .parts()
+                    .map(|(kind, name)| ClientQuotaRecordEntityData {
+                        entity_type: kind.into(),
+                        entity_name: name.to_wire(),
+                        ..Default::default()
+                    })
+                    .collect(),
+                key: key.clone().into(),
+                value: value.unwrap_or_default(),
+                remove: value.is_none(),
+                ..Default::default()
+            }),
         };
         record.encode(0).expect("only fields of version 0 are set, and names and values were bounded by their frame")
     }
@@ -108,9 +182,52 @@ impl MetadataRecord {
             Schema::FeatureLevel(record) => {
                 MetadataRecord::Feature { name: record.name.to_string(), level: record.feature_level }
             }
+            Schema::AccessControlEntry(record) => MetadataRecord::Acl {
+                id: RuleId(record.id.0),
+                rule: rule(record).ok_or(RecordError::Bounds("access rule"))?,
+            },
+            Schema::RemoveAccessControlEntry(record) => MetadataRecord::RemoveAcl { id: RuleId(record.id.0) },
+            Schema::UserScramCredential(record) => MetadataRecord::ScramUser {
+                hash: Hash::from_code(record.mechanism).ok_or(RecordError::Bounds("SCRAM mechanism"))?,
+                user: record.name.to_string(),
+                credential: Credential {
+                    salt: record.salt.to_vec(),
+                    stored_key: record.stored_key.to_vec(),
+                    server_key: record.server_key.to_vec(),
+                    iterations: u32::try_from(record.iterations).map_err(|_| RecordError::Bounds("iterations"))?,
+                },
+            },
+            Schema::RemoveUserScramCredential(record) => MetadataRecord::RemoveScramUser {
+                hash: Hash::from_code(record.mechanism).ok_or(RecordError::Bounds("SCRAM mechanism"))?,
+                user: record.name.to_string(),
+            },
+            Schema::ClientQuota(record) => {
+                let parts = record
+                    .entity
+                    .iter()
+                    .map(|part| (part.entity_type.to_string(), Name::from_wire(part.entity_name.as_deref())));
+                MetadataRecord::Quota {
+                    entity: QuotaEntity::from_parts(parts).map_err(|_| RecordError::Bounds("quota entity"))?,
+                    key: record.key.to_string(),
+                    value: (!record.remove).then_some(record.value),
+                }
+            }
             other => return Err(RecordError::Unknown(other.record_type())),
         })
     }
+}
+
+/// `None`: of a kind that this release does not know.
+fn rule(record: AccessControlEntryRecord) -> Option<Rule> {
+    Some(Rule {
+        principal: record.principal.to_string(),
+        resource_type: AclResourceType::from_code(record.resource_type)?,
+        pattern_type: PatternType::from_code(record.pattern_type)?,
+        name: record.resource_name.to_string(),
+        host: record.host.to_string(),
+        operation: Operation::from_code(record.operation)?,
+        permission: Permission::from_code(record.permission_type)?,
+    })
 }
 
 #[cfg(test)]
@@ -132,6 +249,35 @@ mod tests {
             },
             MetadataRecord::ProducerIds { next: 1 << 40 },
             MetadataRecord::Feature { name: "transaction.version".into(), level: 1 },
+            MetadataRecord::Acl {
+                id: RuleId([9; 16]),
+                rule: Rule {
+                    principal: "User:CN=a,O=b".into(),
+                    resource_type: AclResourceType::TransactionalId,
+                    pattern_type: PatternType::Prefixed,
+                    name: "*".into(),
+                    host: "10.0.0.0/8".into(),
+                    operation: Operation::TwoPhaseCommit,
+                    permission: Permission::Deny,
+                },
+            },
+            MetadataRecord::RemoveAcl { id: RuleId([9; 16]) },
+            MetadataRecord::ScramUser {
+                hash: Hash::Sha512,
+                user: "a,=b".into(),
+                credential: Credential::of_salted(Hash::Sha512, b"salted", b"salt".to_vec(), 4096),
+            },
+            MetadataRecord::RemoveScramUser { hash: Hash::Sha256, user: "u".into() },
+            MetadataRecord::Quota {
+                entity: QuotaEntity { user: Some(Name::Of("a".into())), client_id: Some(Name::Default), ip: None },
+                key: "producer_byte_rate".into(),
+                value: Some(1.5),
+            },
+            MetadataRecord::Quota {
+                entity: QuotaEntity { ip: Some(Name::Of("::1".into())), ..QuotaEntity::default() },
+                key: "connection_creation_rate".into(),
+                value: None,
+            },
         ] {
             assert_eq!(MetadataRecord::decode(record.encode()).unwrap(), record);
         }

@@ -1,6 +1,6 @@
 //! What can be asked of the controller, from any shard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -12,7 +12,8 @@ use corelane_storage::model::TopicId;
 use super::image::{ClusterImage, ResourceType, TopicImage, is_internal};
 use super::names::{check_name, collision};
 use super::records::MetadataRecord;
-use super::{Controller, Refused};
+use super::{AT_ONCE, Controller, Decision, Refused};
+use crate::quota::Mutator;
 use crate::router::{CallFuture, ShardCall};
 use crate::shard::Shard;
 
@@ -33,7 +34,7 @@ pub struct NewTopic {
     /// -1: the broker's default.
     pub replication_factor: i16,
     /// Partition index to broker ids; empty: the broker places them.
-    pub assignments: BTreeMap<i32, Vec<i32>>,
+    pub assignments: Vec<(i32, Vec<i32>)>,
     pub configs: Overrides,
     /// Made by the broker itself: may be internal and compacted.
     pub internal: bool,
@@ -46,7 +47,7 @@ impl NewTopic {
             name: name.to_owned(),
             partitions: -1,
             replication_factor: -1,
-            assignments: BTreeMap::new(),
+            assignments: Vec::new(),
             configs: Overrides::new(),
             internal: false,
         }
@@ -57,6 +58,8 @@ impl NewTopic {
 pub struct CreateTopics {
     pub topics: Vec<NewTopic>,
     pub validate_only: bool,
+    /// Who has a quota and pays for their partitions.
+    pub mutator: Option<Mutator>,
 }
 
 impl ShardCall for CreateTopics {
@@ -68,10 +71,15 @@ impl ShardCall for CreateTopics {
             let controller = shard.controller();
             let _turn = controller.turn.acquire(1).await;
             let mut image = controller.image();
+            if self.partitions(&shard) > AT_ONCE as i64 {
+                let message = "Excessively large number of partitions per request.";
+                let refused = Refused::new(ErrorCode::PolicyViolation, message);
+                return self.topics.iter().map(|_| Err(refused.clone())).collect();
+            }
             let mut records = Vec::new();
             let mut results = Vec::with_capacity(self.topics.len());
             for topic in self.topics {
-                let planned = plan_topic(&shard, &image, topic);
+                let planned = plan_topic(&shard, &image, topic, self.mutator);
                 results.push(planned.map(|planned| {
                     let id = planned.0;
                     planned.1.iter().for_each(|r| drop(image.apply(r)));
@@ -91,7 +99,24 @@ impl ShardCall for CreateTopics {
     }
 }
 
-fn plan_topic(shard: &Shard, image: &ClusterImage, topic: NewTopic) -> Result<(TopicId, Vec<MetadataRecord>), Refused> {
+impl CreateTopics {
+    /// How many it asks for, whether they can be had or not.
+    fn partitions(&self, shard: &Shard) -> i64 {
+        let of_topic = |topic: &NewTopic| match (topic.assignments.len(), topic.partitions) {
+            (0, -1) => i64::from(shard.config.broker().default_partitions),
+            (0, count) => i64::from(count.max(0)),
+            (assigned, _) => assigned as i64,
+        };
+        self.topics.iter().map(of_topic).sum()
+    }
+}
+
+fn plan_topic(
+    shard: &Shard,
+    image: &ClusterImage,
+    topic: NewTopic,
+    mutator: Option<Mutator>,
+) -> Result<(TopicId, Vec<MetadataRecord>), Refused> {
     let name = &topic.name;
     check_name(name).map_err(|message| Refused::new(ErrorCode::InvalidTopicException, message))?;
     if image.topic_named(name).is_some() {
@@ -105,23 +130,22 @@ fn plan_topic(shard: &Shard, image: &ClusterImage, topic: NewTopic) -> Result<(T
         return Err(Refused::new(ErrorCode::InvalidTopicException, message));
     }
     shard.config.check_new_topic(&topic.configs)?;
-    let partitions = match topic.assignments.is_empty() {
-        true => partition_count(topic.partitions, shard)?,
-        false => assigned_count(shard, &topic)?,
+    let replicas = |message: String| Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));
+    let partitions = match (topic.assignments.is_empty(), topic.replication_factor) {
+        (false, _) => assigned_count(shard, &topic)?,
+        (true, ..=-2 | 0) => return replicas("Replication factor must be larger than 0.".to_owned()),
+        (true, factor) => {
+            let count = partition_count(topic.partitions, shard)?;
+            if factor > 1 {
+                return replicas(format!("replication factor {factor} needs as many brokers, there is one"));
+            }
+            count
+        }
     };
-    if !matches!(topic.replication_factor, -1 | 1) {
-        let (code, message) = match topic.replication_factor {
-            1.. => (
-                ErrorCode::InvalidReplicationFactor,
-                format!("replication factor {} needs as many brokers, there is one", topic.replication_factor),
-            ),
-            _ => (ErrorCode::InvalidReplicationFactor, "Replication factor must be larger than 0.".to_owned()),
-        };
-        return Err(Refused::new(code, message));
-    }
     if !topic.internal {
         check_space(shard)?;
     }
+    shard.controller().mutations().charge(mutator, partitions as usize)?;
     let id = new_topic_id();
     let mut records = vec![MetadataRecord::Topic { name: topic.name.clone(), id }];
     records.extend((0..partitions).map(|partition| MetadataRecord::Partition { topic: id, partition }));
@@ -142,10 +166,7 @@ fn check_space(shard: &Shard) -> Result<(), Refused> {
 fn partition_count(asked: i32, shard: &Shard) -> Result<u32, Refused> {
     let count = if asked == -1 { shard.config.broker().default_partitions } else { asked };
     match u32::try_from(count) {
-        Ok(count @ 1..=100_000) => Ok(count),
-        Ok(1..) => {
-            Err(Refused::new(ErrorCode::InvalidPartitions, format!("{count} partitions are too many, at most 100000")))
-        }
+        Ok(count @ 1..) => Ok(count),
         _ => Err(Refused::new(
             ErrorCode::InvalidPartitions,
             "Number of partitions was set to an invalid non-positive value.",
@@ -162,11 +183,15 @@ fn assigned_count(shard: &Shard, topic: &NewTopic) -> Result<u32, Refused> {
             "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.",
         ));
     }
-    for (place, (partition, brokers)) in topic.assignments.iter().enumerate() {
-        if *partition != place as i32 {
-            return Err(wrong("partitions should be a consecutive 0-based integer sequence".to_owned()));
+    let mut seen = BTreeSet::new();
+    for (partition, brokers) in &topic.assignments {
+        if !seen.insert(*partition) {
+            return Err(wrong(format!("Found multiple manual partition assignments for partition {partition}")));
         }
         check_replicas(shard, brokers)?;
+    }
+    if seen.into_iter().ne(0..topic.assignments.len() as i32) {
+        return Err(wrong("partitions should be a consecutive 0-based integer sequence".to_owned()));
     }
     Ok(topic.assignments.len() as u32)
 }
@@ -196,6 +221,8 @@ fn new_topic_id() -> TopicId {
 
 pub struct DeleteTopics {
     pub topics: Vec<TopicId>,
+    /// Who has a quota and pays for their partitions.
+    pub mutator: Option<Mutator>,
 }
 
 impl ShardCall for DeleteTopics {
@@ -212,7 +239,11 @@ impl ShardCall for DeleteTopics {
                 .topics
                 .iter()
                 .map(|id| match image.topic(*id) {
-                    Some(_) if removed.insert(*id) => Ok(()),
+                    Some(topic) if !removed.contains(id) => {
+                        controller.mutations().charge(self.mutator, topic.partitions as usize)?;
+                        removed.insert(*id);
+                        Ok(())
+                    }
                     _ => Err(Refused::new(ErrorCode::UnknownTopicId, "This server does not host this topic ID.")),
                 })
                 .collect();
@@ -232,20 +263,16 @@ pub struct CreatePartitions {
     /// Brokers of each new partition; `None`: the broker places them.
     pub assignments: Option<Vec<Vec<i32>>>,
     pub validate_only: bool,
+    /// Who has a quota and pays for the new partitions.
+    pub mutator: Option<Mutator>,
 }
 
-impl ShardCall for CreatePartitions {
-    type Reply = Result<(), Refused>;
+impl Decision for CreatePartitions {
+    type Told = ();
 
-    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
-        let shard = shard.clone();
-        async move {
-            let controller = shard.controller();
-            let _turn = controller.turn.acquire(1).await;
-            let image = controller.image();
-            let records = plan_partitions(&shard, &image, &self)?;
-            if self.validate_only { Ok(()) } else { controller.commit(&shard, records).await }
-        }
+    fn plan(self, shard: &Shard, image: &ClusterImage) -> Result<(Vec<MetadataRecord>, ()), Refused> {
+        let records = plan_partitions(shard, image, &self)?;
+        Ok((if self.validate_only { Vec::new() } else { records }, ()))
     }
 }
 
@@ -268,13 +295,17 @@ fn plan_partitions(
         )));
     }
     let count = partition_count(call.count, shard)?;
+    let new = count - topic.partitions;
+    if let Some(assignments) = call.assignments.as_ref().filter(|given| given.len() as u64 != u64::from(new)) {
+        let message = format!("{new} new partition(s) were asked for, {} assignment(s) given", assignments.len());
+        return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+    }
+    shard.controller().mutations().charge(call.mutator, new as usize)?;
     if let Some(assignments) = &call.assignments {
-        let new = count - topic.partitions;
-        if assignments.len() as u64 != u64::from(new) {
-            let message = format!("{new} new partition(s) were asked for, {} assignment(s) given", assignments.len());
-            return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
-        }
         assignments.iter().try_for_each(|brokers| check_replicas(shard, brokers))?;
+    }
+    if new as usize > AT_ONCE {
+        return Err(Refused::too_large());
     }
     check_space(shard)?;
     Ok((topic.partitions..count).map(|partition| MetadataRecord::Partition { topic: topic.id, partition }).collect())
@@ -295,37 +326,48 @@ pub enum ConfigChange {
     Apply(Vec<Alteration>),
 }
 
-impl ShardCall for SetConfigs {
-    type Reply = Result<(), Refused>;
+impl Decision for SetConfigs {
+    type Told = ();
 
-    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
-        let shard = shard.clone();
-        async move {
-            let controller = shard.controller();
-            let _turn = controller.turn.acquire(1).await;
-            let image = controller.image();
-            let (before, there) = current_configs(&image, self.kind, &self.resource);
-            let after = match self.change {
-                ConfigChange::Replace(after) => {
-                    shard.config.check_overrides(self.kind, &self.resource, &before, &after)?;
-                    after
-                }
-                ConfigChange::Apply(changes) => shard.config.altered(self.kind, &self.resource, &before, &changes)?,
-            };
-            there?;
-            let set = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
-            let unset = before.keys().filter(|name| !after.contains_key(*name));
-            let changes = set.map(|(n, v)| (n, Some(v.clone()))).chain(unset.map(|n| (n, None)));
-            let records = changes
-                .map(|(name, value)| MetadataRecord::Config {
-                    kind: self.kind,
-                    resource: self.resource.clone(),
-                    name: name.clone(),
-                    value,
-                })
-                .collect();
-            if self.validate_only { Ok(()) } else { controller.commit(&shard, records).await }
+    fn plan(self, shard: &Shard, image: &ClusterImage) -> Result<(Vec<MetadataRecord>, ()), Refused> {
+        let (before, there) = current_configs(image, self.kind, &self.resource);
+        let after = self.after(shard, &before)?;
+        there?;
+        if self.validate_only {
+            return Ok((Vec::new(), ()));
         }
+        let set = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+        let unset = before.keys().filter(|name| !after.contains_key(*name));
+        let changes = set.map(|(n, v)| (n, Some(v.clone()))).chain(unset.map(|n| (n, None)));
+        let records = changes.map(|(name, value)| MetadataRecord::Config {
+            kind: self.kind,
+            resource: self.resource.clone(),
+            name: name.clone(),
+            value,
+        });
+        Ok((records.collect(), ()))
+    }
+}
+
+impl SetConfigs {
+    /// The overrides afterwards, checked.
+    fn after(&self, shard: &Shard, before: &Overrides) -> Result<Overrides, Refused> {
+        match &self.change {
+            ConfigChange::Replace(after) => {
+                shard.config.check_overrides(self.kind, &self.resource, before, after)?;
+                Ok(after.clone())
+            }
+            ConfigChange::Apply(changes) => shard.config.altered(self.kind, &self.resource, before, changes),
+        }
+    }
+
+    /// The listeners that there would be, if this is about one broker and could be done at all.
+    pub fn listeners(&self, shard: &Shard) -> Option<Vec<corelane_config::Listener>> {
+        if self.kind != ResourceType::Broker || self.resource.is_empty() {
+            return None;
+        }
+        let (before, _) = current_configs(&shard.image(), self.kind, &self.resource);
+        shard.config.listeners_with(self.after(shard, &before).ok()?)
     }
 }
 
@@ -346,25 +388,19 @@ fn current_configs(image: &ClusterImage, kind: ResourceType, name: &str) -> (Ove
 /// A block of producer ids that nobody else has: `(first, count)`.
 pub struct AllocateProducerIds;
 
-impl ShardCall for AllocateProducerIds {
-    type Reply = Result<(i64, i64), Refused>;
+impl Decision for AllocateProducerIds {
+    type Told = (i64, i64);
 
-    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
-        let shard = shard.clone();
-        async move {
-            let controller = shard.controller();
-            let _turn = controller.turn.acquire(1).await;
-            let first = controller.image().next_producer_id();
-            let next = first + PRODUCER_ID_BLOCK;
-            controller.commit(&shard, vec![MetadataRecord::ProducerIds { next }]).await?;
-            Ok((first, PRODUCER_ID_BLOCK))
-        }
+    fn plan(self, _: &Shard, image: &ClusterImage) -> Result<(Vec<MetadataRecord>, Self::Told), Refused> {
+        let first = image.next_producer_id();
+        let next = first + PRODUCER_ID_BLOCK;
+        Ok((vec![MetadataRecord::ProducerIds { next }], (first, PRODUCER_ID_BLOCK)))
     }
 }
 
 impl Shard {
     /// Only shard 0 has one, and [`ask`] goes there.
-    pub(super) fn controller(&self) -> Rc<Controller> {
+    pub fn controller(&self) -> Rc<Controller> {
         self.controller.borrow().clone().expect("the controller opened before anybody could ask it")
     }
 }

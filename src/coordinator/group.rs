@@ -166,8 +166,9 @@ impl GroupPartition {
     }
 
     /// A new version of the cluster's topics: those of these names were created, changed or deleted.
-    pub fn take_topics(&self, image: &Arc<ClusterImage>, changed: &[Str]) {
-        self.host.change(|machine| machine.set_topics(Rc::new(ImageTopics(image.clone())), changed));
+    pub fn take_topics(&self, shard: &Shard, image: &Arc<ClusterImage>, changed: &[Str]) {
+        let topics = Rc::new(ImageTopics::of(shard, image.clone()));
+        self.host.change(|machine| machine.set_topics(topics, changed));
     }
 
     async fn load(self: Rc<Self>, shard: &Rc<Shard>, config: GroupConfig) {
@@ -175,7 +176,7 @@ impl GroupPartition {
         machine.set_consumer_settings(Rc::new(ShardSettings::of(shard)));
         machine.set_share_settings(Rc::new(ShardSettings::of(shard)));
         let replayed = self.replay(machine).await.map(|mut machine| {
-            machine.set_topics(Rc::new(ImageTopics(shard.image())), &[]);
+            machine.set_topics(Rc::new(ImageTopics::of(shard, shard.image())), &[]);
             machine
         });
         self.host.loaded(replayed);

@@ -7,18 +7,27 @@ use std::sync::Arc;
 use corelane_coordinator::group::{
     ConsumerGroupSettings, ConsumerSettings, ShareGroupSettings, ShareSettings, Topic, Topics,
 };
-use corelane_protocol::Uuid;
+use corelane_protocol::{Str, Uuid};
 use corelane_storage::model::TopicId;
 
 use crate::controller::image::{ClusterImage, TopicImage};
 use crate::shard::Shard;
 
-/// The topics of one image.
-pub struct ImageTopics(pub Arc<ClusterImage>);
+/// The topics of one image, whose replicas are all on this node.
+pub struct ImageTopics {
+    image: Arc<ClusterImage>,
+    rack: Option<Str>,
+}
+
+impl ImageTopics {
+    pub fn of(shard: &Shard, image: Arc<ClusterImage>) -> ImageTopics {
+        ImageTopics { image, rack: shard.node.rack().map(Str::from) }
+    }
+}
 
 impl fmt::Debug for ImageTopics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.topics().map(|topic| &topic.name)).finish()
+        f.debug_list().entries(self.image.topics().map(|topic| &topic.name)).finish()
     }
 }
 
@@ -28,15 +37,19 @@ fn topic(image: &TopicImage) -> Topic {
 
 impl Topics for ImageTopics {
     fn named(&self, name: &str) -> Option<Topic> {
-        self.0.topic_named(name).map(|image| topic(image))
+        self.image.topic_named(name).map(|image| topic(image))
     }
 
     fn with_id(&self, id: Uuid) -> Option<Topic> {
-        self.0.topic(TopicId(id.0)).map(|image| topic(image))
+        self.image.topic(TopicId(id.0)).map(|image| topic(image))
     }
 
     fn each_name(&self, visit: &mut dyn FnMut(&str)) {
-        self.0.topics().for_each(|topic| visit(&topic.name));
+        self.image.topics().for_each(|topic| visit(&topic.name));
+    }
+
+    fn racks(&self, _: Uuid, _: i32) -> Vec<Str> {
+        self.rack.iter().cloned().collect()
     }
 }
 

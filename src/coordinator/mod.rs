@@ -110,7 +110,7 @@ impl Coordinators {
         }
         changed.extend(deleted.iter().map(|(name, _): &(Str, Uuid)| name.clone()));
         if !changed.is_empty() {
-            self.all().iter().for_each(|group| group.take_topics(image, &changed));
+            self.all().iter().for_each(|group| group.take_topics(shard, image, &changed));
         }
         if !deleted.is_empty() {
             self.all().iter().for_each(|group| group.topics_deleted(&deleted));
@@ -304,15 +304,14 @@ where
     R: Send + 'static,
     F: Fn(&mut GroupCoordinator) -> Vec<R> + Clone + Send + 'static,
 {
-    let call = |to| shard.router.call(shard, to, EveryGroup { question: question.clone() });
-    let calls: Vec<_> = shard.of_this_broker().map(call).collect();
     let mut all = Vec::new();
-    for call in calls {
-        all.extend(call.await?);
+    for reply in shard.router.call_each(shard, shard.of_this_broker(), EveryGroup { question }).await {
+        all.extend(reply?);
     }
     Ok(all)
 }
 
+#[derive(Clone)]
 struct EveryGroup<F> {
     question: F,
 }

@@ -41,7 +41,7 @@ pub async fn create_internal_topic(shard: &Rc<Shard>, name: &str) -> Result<(), 
         internal: true,
         ..NewTopic::with_defaults(name)
     };
-    let created = ask(shard, CreateTopics { topics: vec![topic], validate_only: false }).await;
+    let created = ask(shard, CreateTopics { topics: vec![topic], validate_only: false, mutator: None }).await;
     match created.into_iter().next() {
         Some(Ok(_)) => Ok(()),
         // Another request was faster.

@@ -94,15 +94,14 @@ where
     R: Send + 'static,
     F: Fn(&TxnCoordinator, Now) -> Vec<R> + Clone + Send + 'static,
 {
-    let call = |to| shard.router.call(shard, to, EveryTransaction { question: question.clone() });
-    let calls: Vec<_> = shard.of_this_broker().map(call).collect();
     let mut all = Vec::new();
-    for call in calls {
-        all.extend(call.await?);
+    for reply in shard.router.call_each(shard, shard.of_this_broker(), EveryTransaction { question }).await {
+        all.extend(reply?);
     }
     Ok(all)
 }
 
+#[derive(Clone)]
 struct EveryTransaction<F> {
     question: F,
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use core_pinning::budget::{Budget, BudgetUnits};
-use core_pinning::net::Conn;
 use core_pinning::time::{Instant, now, timeout};
 use corelane_protocol::ApiKey;
 use hashbrown::HashMap;
+
+use super::transport::Transport;
 
 /// What is reserved for one answer at least, and where most of the budget is taken, at most, or half of what is left: a
 /// fetch answers with a whole batch however little it asks for (Kafka's default of message.max.bytes).
@@ -95,7 +96,7 @@ impl AnswerMemory {
 
 /// The answers of one connection that the kernel has not taken, and what they hold.
 pub struct Outbox {
-    conn: Rc<Conn>,
+    conn: Rc<Transport>,
     budget: Budget,
     held: Option<BudgetUnits>,
     /// What was unsent when the peer last took something, and when that was.
@@ -103,7 +104,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    pub fn new(conn: Rc<Conn>, budget: &AnswerBudget) -> Outbox {
+    pub fn new(conn: Rc<Transport>, budget: &AnswerBudget) -> Outbox {
         Outbox { conn, budget: budget.budget.clone(), held: None, progress: Cell::new((0, now())) }
     }
 
@@ -117,7 +118,7 @@ impl Outbox {
             (held, more) => held.or(more),
         };
         let (before, (last, since)) = (self.conn.unsent(), self.progress.get());
-        slices.into_iter().for_each(|slice| self.conn.send(slice));
+        self.conn.send(slices);
         let nothing_taken = before > 0 && before >= last;
         self.progress.set((self.conn.unsent(), if nothing_taken { since } else { now() }));
         self.settle();
@@ -142,7 +143,7 @@ impl Outbox {
 
     /// Waits until next to nothing is unsent; for ever where that is so already.
     pub async fn emptied(&self) -> Result<(), Unsent> {
-        if self.held.is_none() {
+        if self.held.is_none() && self.conn.unsent() <= SMALL {
             std::future::pending::<()>().await;
         }
         self.sent(SMALL).await

@@ -9,15 +9,18 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use core_pinning::net::Conn;
+use core_pinning::budget::BudgetUnits;
 use core_pinning::time::{Instant, now, sleep_until};
 use futures::stream::{FuturesOrdered, StreamExt};
 use futures::{FutureExt, select_biased};
 
 use super::answer_memory::{AnswerMemory, Outbox, Unsent};
+use super::authentication::{self, Authentication};
 use super::frame::{Frame, FrameError, FrameReader};
 use super::handlers;
 use super::request::Client;
+use super::transport::Transport;
+use crate::node::Listener;
 use crate::shard::Shard;
 
 /// Requests of one connection that may wait for their answers.
@@ -31,25 +34,31 @@ pub enum Answer {
     Nothing,
     /// The client broke the protocol, or asked with acks=0 for what failed: it learns by losing its connection.
     Close(&'static str),
+    /// The same, after a last word.
+    Last(Vec<Bytes>, &'static str),
 }
 
 impl Answer {
     pub fn size(&self) -> usize {
         match self {
-            Answer::Send(slices) => slices.iter().map(Bytes::len).sum(),
+            Answer::Send(slices) | Answer::Last(slices, _) => slices.iter().map(Bytes::len).sum(),
             Answer::Nothing | Answer::Close(_) => 0,
         }
     }
 }
 
+pub type PendingAnswer = Pin<Box<dyn Future<Output = Answer>>>;
+
 pub struct Accepted {
-    pub answer: Pin<Box<dyn Future<Output = Answer>>>,
+    pub answer: PendingAnswer,
     /// The next request may start before this one is answered.
     pub overlaps: bool,
 }
 
 pub struct Connection {
-    pub conn: Rc<Conn>,
+    pub conn: Rc<Transport>,
+    /// What it came by.
+    pub listener: Rc<Listener>,
     pub last_active: Cell<Instant>,
 }
 
@@ -57,18 +66,36 @@ pub struct Connection {
 pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Client>) {
     let max = shard.config.request_max_bytes();
     let mut reader = FrameReader::new(connection.conn.clone(), max, shard.request_memory.clone());
+    let mut nobody = client.authenticates_by().is_some();
+    if let Some(max) = client.authentication.as_ref().map(Authentication::max_receive_bytes) {
+        reader.limit(max, shard.authentication_memory.clone());
+    }
     let mut answers = FuturesOrdered::new();
+    let answering = |answer: PendingAnswer, memory: Vec<BudgetUnits>, holds: AnswerMemory, last: bool| async move {
+        let answer = answer.await;
+        drop(memory);
+        (answer, holds, last)
+    };
     let mut exclusive = false;
     let mut outbox = Outbox::new(connection.conn.clone(), &shard.answer_memory);
     let reason = loop {
+        if nobody && client.authenticates_by().is_none() {
+            nobody = false;
+            reader.limit(max, shard.request_memory.clone());
+        }
         let may_read = !exclusive && answers.len() < PIPELINE_MAX;
         let frame = async {
             if !may_read {
                 std::future::pending::<()>().await;
             }
+            // What has begun to come is taken, so that nobody holds memory for it meanwhile.
+            if let Some(until) = client.held_until().filter(|_| reader.is_between_frames()) {
+                sleep_until(until).await;
+            }
             reader.next().await
         };
-        let lapse_at = client.fetch_tails.borrow().lapse_at();
+        // Who is nobody has fetched nothing.
+        let lapse_at = if nobody { client.authenticates_by() } else { client.fetch_tails.borrow().lapse_at() };
         let lapse = async {
             match lapse_at {
                 Some(at) => sleep_until(at).await,
@@ -94,19 +121,22 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
                 connection.last_active.set(now());
                 let Frame { bytes, memory } = frame;
                 let holds = shard.answer_memory.answer();
-                let accepted = handlers::accept(&shard, &client, bytes, holds.clone());
+                let accepted = authentication::intercept(&shard, &client, &bytes)
+                    .unwrap_or_else(|| handlers::accept(&shard, &client, bytes, holds.clone()));
                 exclusive = !accepted.overlaps;
                 let last = exclusive;
-                answers.push_back(async move {
-                    let answer = accepted.answer.await;
-                    drop(memory);
-                    (answer, holds, last)
-                });
+                answers.push_back(answering(accepted.answer, memory, holds, last));
             }
             Event::Frame(Err(FrameError::Closed)) if answers.is_empty() => break Closed::ByPeer,
             // The peer sent all it had to say and may still listen: what it asked is answered before the end.
             Event::Frame(Err(FrameError::Closed)) => exclusive = true,
+            Event::Lapse if nobody => break Closed::Because("it takes too long to authenticate".to_owned()),
             Event::Lapse => drop(client.fetch_tails.take()),
+            Event::Frame(Err(FrameError::Size { .. })) if nobody => {
+                let refused = authentication::too_large(&shard, &client);
+                exclusive = true;
+                answers.push_back(answering(refused.answer, Vec::new(), shard.answer_memory.answer(), true));
+            }
             Event::Frame(Err(error)) => break Closed::Because(error.to_string()),
         }
         if answers.is_empty() && exclusive {
@@ -115,9 +145,13 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
     };
     match reason {
         // It may have closed its half only, and still read.
-        Closed::ByPeer => drop(outbox.sent(0).await),
+        Closed::ByPeer => {
+            connection.conn.close();
+            let _ = outbox.sent(0).await;
+        }
         Closed::Because(reason) => {
-            tracing::info!(peer = %client.peer, client_id = client.id().as_deref(), reason, "connection closed");
+            let (principal, client_id) = (client.principal(), client.id());
+            tracing::info!(peer = %client.peer, %principal, client_id = client_id.as_deref(), reason, "connection closed");
         }
     }
 }
@@ -152,6 +186,11 @@ async fn send(outbox: &mut Outbox, answer: Answer, memory: AnswerMemory) -> Resu
         Answer::Nothing => Ok(()),
         Answer::Close(reason) => {
             // What was answered before still goes out.
+            let _ = outbox.sent(0).await;
+            Err(Closed::Because(reason.to_owned()))
+        }
+        Answer::Last(slices, reason) => {
+            outbox.send(slices, memory).await?;
             let _ = outbox.sent(0).await;
             Err(Closed::Because(reason.to_owned()))
         }

@@ -22,6 +22,16 @@ pub fn partition_of(
     topic.partition(index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
+/// The same of a request that only the leader answers.
+pub fn led_partition(
+    shard: &Shard,
+    topic: &Result<&std::sync::Arc<TopicImage>, ErrorCode>,
+    index: i32,
+) -> Result<PartitionKey, ErrorCode> {
+    let key = partition_of(topic, index)?;
+    shard.leading(key).map(|_| key)
+}
+
 /// Runs `question` for every partition that was found; answers come in the order of `asked`.
 pub async fn each_partition<P, R, F, Fut>(
     shard: &Rc<Shard>,

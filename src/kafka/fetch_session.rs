@@ -135,6 +135,10 @@ impl FetchSessions {
         }
     }
 
+    pub fn close(&self, id: i32) {
+        self.sessions.borrow_mut().remove(&id);
+    }
+
     /// Gives the partitions back where there is no room for a session.
     fn open(&self, by_id: bool, wanted: Vec<Wanted>, now: Instant) -> Result<Rc<Session>, Vec<Wanted>> {
         let mut sessions = self.sessions.borrow_mut();

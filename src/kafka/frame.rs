@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_pinning::AlignedBuf;
 use core_pinning::budget::{Budget, BudgetUnits};
-use core_pinning::net::{Conn, RecvBuf};
 use core_pinning::time::timeout;
+
+use super::transport::{Piece, Transport};
 
 /// What a frame may allocate before that many bytes of it have come: a client pays for what it sends, not for what it
 /// announces.
@@ -38,10 +39,10 @@ pub struct Frame {
 }
 
 pub struct FrameReader {
-    conn: Rc<Conn>,
+    conn: Rc<Transport>,
     max: usize,
     budget: Budget,
-    piece: Option<(RecvBuf, usize)>,
+    piece: Option<(Piece, usize)>,
     length: Vec<u8>,
     partial: Option<Partial>,
 }
@@ -105,8 +106,18 @@ impl AsRef<[u8]> for Memory {
 }
 
 impl FrameReader {
-    pub fn new(conn: Rc<Conn>, max: usize, budget: Budget) -> FrameReader {
+    pub fn new(conn: Rc<Transport>, max: usize, budget: Budget) -> FrameReader {
         FrameReader { conn, max, budget, piece: None, length: Vec::with_capacity(4), partial: None }
+    }
+
+    /// What goes for the frames whose length has not been read.
+    pub fn limit(&mut self, max: usize, budget: Budget) {
+        (self.max, self.budget) = (max, budget);
+    }
+
+    /// Nothing of the next frame has been taken.
+    pub fn is_between_frames(&self) -> bool {
+        self.partial.is_none() && self.length.is_empty()
     }
 
     /// The next frame. May be dropped while it waits; nothing that has arrived is lost.

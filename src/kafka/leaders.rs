@@ -4,12 +4,12 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use core_pinning::ShardId;
 use corelane_protocol::ErrorCode;
 use corelane_storage::model::{PartitionKey, TopicId};
 use hashbrown::HashMap;
 
 use crate::controller::image::{TopicImage, owner};
+use crate::node::Listener;
 use crate::router::ShardCall;
 use crate::shard::Shard;
 
@@ -24,25 +24,32 @@ pub struct PartitionState {
 }
 
 #[derive(Debug, Default)]
-pub struct Leaders(HashMap<PartitionKey, i32>);
+pub struct Leaders {
+    epochs: HashMap<PartitionKey, i32>,
+    /// What is wrong with every leader: those who ask cannot reach it.
+    unreachable: Option<ErrorCode>,
+}
 
 impl Leaders {
     pub async fn of(shard: &Rc<Shard>, topics: impl Iterator<Item = TopicId>) -> Leaders {
-        let topics: Arc<Vec<TopicId>> = Arc::new(topics.collect());
-        let calls: Vec<_> = (0..shard.shards as u16)
-            .map(|to| shard.router.call(shard, ShardId(to), EpochsCall { topics: topics.clone() }))
-            .collect();
-        let mut epochs = HashMap::new();
-        for call in calls {
-            epochs.extend(call.await);
-        }
-        Leaders(epochs)
+        let call = EpochsCall { topics: Arc::new(topics.collect()) };
+        let replies = shard.router.call_each(shard, shard.all_shards(), call).await;
+        Leaders { epochs: replies.into_iter().flatten().collect(), unreachable: None }
+    }
+
+    /// For the clients of a listener. `knows`: they know of the error that says what is wrong.
+    pub fn seen_by(self, listener: &Listener, knows: bool) -> Leaders {
+        let error = if knows { ErrorCode::ListenerNotFound } else { ErrorCode::LeaderNotAvailable };
+        Leaders { unreachable: listener.advertised.is_none().then_some(error), ..self }
     }
 
     pub fn state(&self, shard: &Shard, topic: &TopicImage, partition: u32) -> PartitionState {
         let key = topic.key(partition);
         let broker = shard.node.broker_id(owner(key, shard.shards));
-        match self.0.get(&key) {
+        match self.epochs.get(&key) {
+            Some(epoch) if let Some(error) = self.unreachable => {
+                PartitionState { error, leader: -1, leader_epoch: *epoch, broker }
+            }
             Some(epoch) => PartitionState { error: ErrorCode::None, leader: broker, leader_epoch: *epoch, broker },
             // Its log did not open.
             None => PartitionState { error: ErrorCode::LeaderNotAvailable, leader: -1, leader_epoch: -1, broker },
@@ -50,6 +57,7 @@ impl Leaders {
     }
 }
 
+#[derive(Clone)]
 struct EpochsCall {
     topics: Arc<Vec<TopicId>>,
 }

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use hashbrown::HashMap;
 
 use crate::coordinator::{VerifyTransaction, verify_transaction};
-use crate::partition::{Membership, ProduceFailure};
+use crate::partition::{Found, Membership, ProduceFailure, Question};
 use crate::shard::Shard;
 
 /// Produce versions from which a client knows TRANSACTION_ABORTABLE, and from which its partitions are added to the transaction
@@ -27,12 +27,17 @@ pub struct TransactionalWriter {
     pub version: i16,
 }
 
-/// A batch's place, and the topic and number of its partition.
-type Asked = (usize, Arc<str>, u32);
+/// A batch's place, and what the coordinator is asked about.
+struct Asked {
+    place: usize,
+    topic: Arc<str>,
+    index: u32,
+    question: Question,
+}
 
-/// The header of a batch that says it belongs to a transaction, of whichever producer or none.
+/// The header of a whole batch that says it belongs to a transaction, of whichever producer or none.
 pub fn transactional(records: &Bytes) -> Option<BatchHeader> {
-    BatchHeader::parse(records).ok().filter(BatchHeader::is_transactional)
+    BatchHeader::split(records).ok().map(|(header, _)| header).filter(BatchHeader::is_transactional)
 }
 
 /// How each of the batches for partitions of this shard belongs to its transaction. The coordinator is asked once for all
@@ -44,29 +49,35 @@ pub fn memberships<'a>(
 ) -> Vec<Membership> {
     let mut memberships = Vec::new();
     let mut unknown: HashMap<(ProducerId, ProducerEpoch), Vec<Asked>> = HashMap::new();
+    let version = writer.version;
+    let add = version >= ADD_FROM;
     for (place, (key, records)) in batches.enumerate() {
         // Nobody answers for a batch without a producer; Kafka takes it as it is.
         let header = transactional(records).filter(BatchHeader::has_producer);
-        let found = shard.partitions.get(key).zip(header);
-        let known = found.as_ref().map(|(partition, header)| partition.membership(header));
-        if let (Some(None), Some((partition, header))) = (known.as_ref(), found) {
-            let producer = (header.producer_id, header.producer_epoch);
-            unknown.entry(producer).or_default().push((place, partition.topic.clone(), partition.index));
-        }
-        memberships.push(known.flatten().unwrap_or(Membership::Known));
+        let membership = match shard.partitions.get(key).zip(header) {
+            None => Membership::Known,
+            Some((partition, header)) => match partition.membership(&header, add) {
+                Found::Is(membership) => membership,
+                Found::Ask(question) => {
+                    let asked = Asked { place, topic: partition.topic.clone(), index: partition.index, question };
+                    unknown.entry((header.producer_id, header.producer_epoch)).or_default().push(asked);
+                    Membership::Known
+                }
+            },
+        };
+        memberships.push(membership);
     }
-    let version = writer.version;
     for ((producer, epoch), asked) in unknown {
         let request = VerifyTransaction {
             transactional_id: writer.transactional_id.to_string(),
             producer_id: producer.0,
             producer_epoch: epoch.0,
-            partitions: asked.iter().map(|(_, topic, index)| (topic.clone(), *index)).collect(),
-            add: version >= ADD_FROM,
+            partitions: asked.iter().map(|asked| (asked.topic.clone(), asked.index)).collect(),
+            add,
         };
         let shard = shard.clone();
         let answers = async move { Rc::new(verify_transaction(&shard, request).await) }.boxed_local().shared();
-        for (n, (place, ..)) in asked.into_iter().enumerate() {
+        for (n, Asked { place, question, .. }) in asked.into_iter().enumerate() {
             let answers = answers.clone();
             let verdict = async move {
                 let error = answers.await.get(n).copied().unwrap_or(ErrorCode::UnknownServerError);
@@ -74,7 +85,7 @@ pub fn memberships<'a>(
             };
             if let Some(membership) = memberships.get_mut(place) {
                 let verdict = verdict.boxed_local().shared();
-                *membership = Membership::Asked { verdict, epoch_bump: version >= ADD_FROM };
+                *membership = Membership::Asked { question, verdict };
             }
         }
     }

@@ -24,8 +24,8 @@ pub use config::log_config;
 pub use fetch::{EpochCheck, FetchRead, FetchedRecords};
 pub use intake::Taken;
 pub use offsets::OffsetSpec;
-pub use produce::{Appended, ProduceContext, ProduceFailure};
-pub use transactions::{Marker, Membership};
+pub use produce::{Appended, ProduceContext, ProduceFailure, misshapen};
+pub use transactions::{Found, Marker, Membership, Question};
 pub use waiters::FetchWaiter;
 
 /// Owned by one shard; everything that waits holds an `Rc`, so that a deleted partition ends when its last user does.

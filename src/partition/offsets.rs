@@ -93,9 +93,10 @@ impl Partition {
 
     /// `(epoch, end offset)` of the largest epoch not after `epoch`; (-1, -1) where there is none (KIP-320).
     pub fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
-        let Ok(asked) = u64::try_from(epoch) else { return (-1, -1) };
-        match self.log.end_offset_for(Term(asked)) {
-            Some((term, end)) => (term.0 as i32, end.0),
+        // Only -1 is no epoch; others below 0 are before the first one.
+        let end = if epoch == -1 { None } else { self.log.end_offset_for(Term(u64::try_from(epoch).unwrap_or(0))) };
+        match end {
+            Some((term, end)) => (if epoch < 0 { epoch } else { term.0 as i32 }, end.0),
             None => (-1, -1),
         }
     }

@@ -10,9 +10,9 @@ use corelane_protocol::ErrorCode;
 use corelane_raft::{Proposal, ProposeError};
 use corelane_storage::StorageError;
 use corelane_storage::model::{Offset, ProducerId};
-use corelane_storage::producer_state::{Checked, Coming, ProducerError, ProducerTable, Verification};
+use corelane_storage::producer_state::{Checked, Coming, ProducerError, ProducerTable};
 use corelane_storage::record::{
-    BatchBuilder, BatchHeader, EndMarker, RecordErrors, Validated, Validation, ValidationContext,
+    BatchBuilder, BatchError, BatchHeader, Codec, EndMarker, RecordErrors, Validated, Validation, ValidationContext,
     max_decompressed_bytes,
 };
 
@@ -55,7 +55,7 @@ pub struct ProduceFailure {
     pub message: Option<String>,
     /// `(index in the batch, why)`, Produce v8+.
     pub records: Vec<(i32, String)>,
-    /// The log was never asked: the transaction coordinator refused the batch.
+    /// Kafka's log would not have been asked: the transaction coordinator refused the batch, or it is no batch.
     pub before_log: bool,
 }
 
@@ -100,6 +100,22 @@ impl From<ProposeError> for ProduceFailure {
             }
         }
         .into()
+    }
+}
+
+/// What Kafka sees of a batch before its log does, and before the acks of the request (`ProduceRequest.validateRecords`).
+pub fn misshapen(records: &Bytes, allow_zstd: bool) -> Option<ErrorCode> {
+    let (header, rest) = match BatchHeader::split(records) {
+        Ok((header, batch)) => (header, records.get(batch.len()..).unwrap_or_default()),
+        // What the header says of its records is for the log to judge.
+        Err(BatchError::Count(_) | BatchError::OffsetDelta(_)) => return None,
+        Err(_) => return Some(ErrorCode::InvalidRecord),
+    };
+    match header.compression() {
+        // What is cut off behind the first batch is not looked at.
+        _ if BatchHeader::split(rest).is_ok() => Some(ErrorCode::InvalidRecord),
+        Ok(Codec::Zstd) if !allow_zstd => Some(ErrorCode::UnsupportedCompressionType),
+        _ => None,
     }
 }
 
@@ -151,7 +167,10 @@ impl Partition {
                 (Membership::Known, _) | (_, Err(_)) => self.take_in(validation, arrival),
                 (membership, Ok(header)) => self.wait_at_gate(&header, membership, validation, arrival),
             },
-            Err(errors) => Taken::Now(Box::new(Err(errors.into()))),
+            Err(errors) => {
+                let before_log = misshapen(batch, context.allow_zstd).is_some();
+                Taken::Now(Box::new(Err(ProduceFailure { before_log, ..errors.into() })))
+            }
         }
     }
 
@@ -166,8 +185,7 @@ impl Partition {
             return Err(ErrorCode::UnknownTopicOrPartition.into());
         }
         let Arrival { config, now_ms, ticket } = arrival;
-        let verification = ticket.map_or(Verification::Missing, |ticket| ticket.verification());
-        if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header, verification)? {
+        if let Checked::Duplicate { base, last, timestamp } = self.check_producer(&validated.header, ticket.as_ref())? {
             // Kafka: the timestamp of the first copy, whichever kind the topic has.
             let appended = Appended { append_time_ms: timestamp, ..self.appended(&config, base, last, timestamp) };
             return Ok(Produced { appended, progress: Progress::Duplicate(self.clone()) });
@@ -176,6 +194,7 @@ impl Partition {
         let header = validated.header;
         let last = base + i64::from(header.last_offset_delta);
         let proposal = self.propose(validated.into_batch(), header, None, base, last)?;
+        self.settle(&header);
         let name = || header.is_transactional().then(|| format!("batch {}-{}", self.topic, self.index));
         let step = Step::of(name);
         step.reached("ordered");
@@ -193,11 +212,12 @@ impl Partition {
         self.propose(placed, header, marker, base, header.last_offset())
     }
 
-    fn check_producer(&self, header: &BatchHeader, verification: Verification) -> Result<Checked, ProducerError> {
+    fn check_producer(&self, header: &BatchHeader, ticket: Option<&Ticket>) -> Result<Checked, ProducerError> {
         if !header.has_producer() {
             return Ok(Checked::Fresh);
         }
-        self.with_producer(header.producer_id, |table| table.check_verified(header, verification))
+        let (verification, unsettled) = self.verification(header, ticket);
+        self.with_producer(header.producer_id, |table| table.check_verified(header, verification, unsettled))
     }
 
     /// The log knows its own producers; batches that are not in it yet count too.

@@ -2,7 +2,7 @@
 //!
 //! Which partitions a transaction has, and how it ends, is the transaction coordinator's business.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use core_pinning::task::{Queue, spawn};
 use core_pinning::time::wall_ms;
 use corelane_protocol::ErrorCode;
 use corelane_storage::model::{Offset, ProducerEpoch, ProducerId, Sequence};
-use corelane_storage::producer_state::{ProducerInfo, Verification};
+use corelane_storage::producer_state::{ProducerInfo, Unsettled, Verification};
 use corelane_storage::record::{BatchBuilder, BatchHeader, Codec, TransactionMarker, Validation};
 use futures::future::{LocalBoxFuture, Shared};
 use hashbrown::HashMap;
@@ -43,23 +43,94 @@ pub enum Membership {
     /// The transaction is open here, or it is a batch of none.
     Known,
     /// The coordinator is being asked.
-    Asked {
-        verdict: Verdict,
-        /// The transaction has an epoch of its own (KIP-890, Produce v12+).
-        epoch_bump: bool,
-    },
+    Asked { question: Question, verdict: Verdict },
     /// As the batch of the same producer before it, which waits here.
     AsBefore,
+    /// It is fenced by a later epoch: nobody has to be asked.
+    Fenced(ProduceFailure),
 }
 
-/// The batches of one producer that wait for a verdict, or behind one that does.
+impl Membership {
+    /// What is said of the batch before the log looks at it.
+    pub async fn verdict(self) -> Result<(), ProduceFailure> {
+        match self {
+            Membership::Asked { verdict, .. } => verdict.await,
+            Membership::Fenced(failure) => Err(failure),
+            Membership::Known | Membership::AsBefore => Ok(()),
+        }
+    }
+}
+
+/// What a partition finds out by itself of a batch's membership.
+pub enum Found {
+    Is(Membership),
+    /// The coordinator has to be asked.
+    Ask(Question),
+}
+
+/// Tells what the coordinator is asked about one transaction from what it is asked about the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question(u64);
+
+/// Of each producer: the batches that wait for a verdict, or behind one that does, and what the coordinator was asked.
 #[derive(Default)]
-pub(super) struct Gates(RefCell<HashMap<ProducerId, Gate>>);
+pub(super) struct Gates {
+    waiting: RefCell<HashMap<ProducerId, Gate>>,
+    asked: RefCell<Questions>,
+}
+
+/// Those about transactions that have no batch here yet. A refused one stays: the batches that come behind it are refused too,
+/// until it comes again.
+#[derive(Default)]
+struct Questions {
+    last: u64,
+    of: HashMap<ProducerId, Asked>,
+}
+
+struct Asked {
+    question: Question,
+    since_ms: i64,
+    epoch: ProducerEpoch,
+    unsettled: Unsettled,
+}
+
+/// Producers of which a partition remembers what was asked. What is over them is forgotten, which only makes it less strict.
+const QUESTIONS: usize = 20_000;
+
+impl Questions {
+    /// Asks about a batch: the same as before, unless that is settled.
+    fn ask(&mut self, header: &BatchHeader, epoch_bump: bool) -> Question {
+        let (epoch, sequence) = (header.producer_epoch, header.base_sequence);
+        if self.of.len() >= QUESTIONS && !self.of.contains_key(&header.producer_id) {
+            self.of.clear();
+        }
+        let asked = self.of.entry(header.producer_id).or_insert_with(|| {
+            self.last += 1;
+            let unsettled = Unsettled { epoch_bump, lowest: sequence };
+            Asked { question: Question(self.last), since_ms: wall_ms(), epoch, unsettled }
+        });
+        let lowest = &mut asked.unsettled.lowest;
+        if epoch > asked.epoch || (epoch == asked.epoch && sequence.0 < lowest.0) {
+            (asked.epoch, *lowest) = (epoch, sequence);
+        }
+        asked.question
+    }
+
+    fn is(&self, producer: ProducerId, question: Question) -> bool {
+        self.of.get(&producer).is_some_and(|asked| asked.question == question)
+    }
+
+    /// A marker ends the producer's transaction. Where every transaction has its own epoch, what is asked of the marker's is about
+    /// the next one already.
+    fn ended(&mut self, producer: ProducerId, epoch: ProducerEpoch) {
+        if self.of.get(&producer).is_some_and(|asked| !asked.unsettled.epoch_bump || asked.epoch != epoch) {
+            self.of.remove(&producer);
+        }
+    }
+}
 
 struct Gate {
     waiting: VecDeque<Gated>,
-    /// Of the batch that has left the queue and is not in the log yet.
-    passing: Option<Ticket>,
     last: Ticket,
 }
 
@@ -70,38 +141,60 @@ struct Gated {
     outcome: oneshot::Sender<Result<Produced, ProduceFailure>>,
 }
 
-/// One question to the coordinator, shared by the batches that wait for its answer.
+/// One question to the coordinator and its answer, shared by the batches that wait for it.
 #[derive(Clone)]
 pub(super) struct Ticket {
     epoch: ProducerEpoch,
+    question: Question,
     verdict: Verdict,
-    epoch_bump: bool,
-    /// The smallest sequence of those that wait.
-    lowest: Rc<Cell<Sequence>>,
-    /// False when a marker was written since the question was asked: the answer may be of the transaction that it ended.
-    valid: Rc<Cell<bool>>,
-}
-
-impl Ticket {
-    /// What it proves now that the verdict is good.
-    pub(super) fn verification(&self) -> Verification {
-        match self.valid.get() {
-            true => Verification::Verified { epoch_bump: self.epoch_bump, lowest: self.lowest.get() },
-            false => Verification::Missing,
-        }
-    }
 }
 
 impl Partition {
-    /// True if the coordinator has to be asked before the batch is produced: nothing is known here of its transaction. If not,
-    /// says how it is known.
-    pub fn membership(&self, header: &BatchHeader) -> Option<Membership> {
+    /// How a transaction's batch is known to belong to it. If the coordinator has to be asked, that counts as done.
+    /// `epoch_bump`: the producer's transactions each have an epoch of their own (KIP-890, Produce v12+).
+    pub fn membership(&self, header: &BatchHeader, epoch_bump: bool) -> Found {
         let (producer, epoch) = (header.producer_id, header.producer_epoch);
-        if let Some(gate) = self.gates.0.borrow().get(&producer) {
-            let joins = gate.last.epoch == epoch && gate.last.valid.get();
-            return joins.then_some(Membership::AsBefore);
+        let (fenced, ongoing) =
+            self.with_producer(producer, |table| (table.check_epoch(header).err(), table.is_ongoing(producer, epoch)));
+        if let Some(error) = fenced {
+            return Found::Is(Membership::Fenced(ProduceFailure { before_log: true, ..error.into() }));
         }
-        self.with_producer(producer, |table| table.is_ongoing(producer, epoch)).then_some(Membership::Known)
+        let last = self.gates.waiting.borrow().get(&producer).map(|gate| (gate.last.epoch, gate.last.question));
+        let question = match (ongoing, last) {
+            (true, None) => return Found::Is(Membership::Known),
+            (true, Some(_)) => None,
+            (false, _) => Some(self.gates.asked.borrow_mut().ask(header, epoch_bump)),
+        };
+        match (question, last) {
+            (Some(question), last) if last != Some((epoch, question)) => Found::Ask(question),
+            _ => Found::Is(Membership::AsBefore),
+        }
+    }
+
+    /// What is known of a batch's verification when it gets its offsets.
+    pub(super) fn verification(
+        &self,
+        header: &BatchHeader,
+        ticket: Option<&Ticket>,
+    ) -> (Verification, Option<Unsettled>) {
+        let asked = self.gates.asked.borrow();
+        let verified = ticket.is_some_and(|ticket| asked.is(header.producer_id, ticket.question));
+        let unsettled = asked.of.get(&header.producer_id).map(|asked| asked.unsettled);
+        (if verified { Verification::Verified } else { Verification::Missing }, unsettled)
+    }
+
+    /// A transaction's batch has its offsets.
+    pub(super) fn settle(&self, header: &BatchHeader) {
+        if header.is_transactional() {
+            self.gates.asked.borrow_mut().of.remove(&header.producer_id);
+        }
+    }
+
+    /// Forgets what is known of producers that have been silent for so long (`producer.id.expiration.ms`).
+    pub fn expire_producers(&self, now_ms: i64, expiration_ms: i64) {
+        self.log.producers().borrow_mut().expire(now_ms, expiration_ms);
+        let young = |asked: &Asked| now_ms.saturating_sub(asked.since_ms) < expiration_ms;
+        self.gates.asked.borrow_mut().of.retain(|_, asked| young(asked));
     }
 
     /// Lets a transaction's batch wait for the verdict, behind those of its producer that already do.
@@ -112,25 +205,17 @@ impl Partition {
         validation: Validation,
         arrival: Arrival,
     ) -> Taken {
-        let mut gates = self.gates.0.borrow_mut();
+        let mut gates = self.gates.waiting.borrow_mut();
         let ticket = match membership {
+            Membership::Fenced(failure) => return Taken::Now(Box::new(Err(failure))),
             Membership::Known => None,
             Membership::AsBefore => gates.get(&header.producer_id).map(|gate| gate.last.clone()),
-            Membership::Asked { verdict, epoch_bump } => Some(Ticket {
-                epoch: header.producer_epoch,
-                verdict,
-                epoch_bump,
-                lowest: Rc::new(Cell::new(header.base_sequence)),
-                valid: Rc::new(Cell::new(true)),
-            }),
+            Membership::Asked { question, verdict } => Some(Ticket { epoch: header.producer_epoch, question, verdict }),
         };
         let Some(ticket) = ticket else {
             drop(gates);
             return self.take_in(validation, arrival);
         };
-        if header.base_sequence.0 < ticket.lowest.get().0 {
-            ticket.lowest.set(header.base_sequence);
-        }
         let (sender, receiver) = oneshot::channel();
         let gated = Gated { validation, arrival, ticket: ticket.clone(), outcome: sender };
         match gates.get_mut(&header.producer_id) {
@@ -139,8 +224,7 @@ impl Partition {
                 gate.last = ticket;
             }
             None => {
-                gates
-                    .insert(header.producer_id, Gate { waiting: VecDeque::from([gated]), passing: None, last: ticket });
+                gates.insert(header.producer_id, Gate { waiting: VecDeque::from([gated]), last: ticket });
                 let (partition, producer) = (self.clone(), header.producer_id);
                 spawn(Queue::Serve, "verified batches", async move { partition.pass_gate(producer).await }).detach();
             }
@@ -152,12 +236,8 @@ impl Partition {
     async fn pass_gate(self: Rc<Self>, producer: ProducerId) {
         loop {
             let next = {
-                let mut gates = self.gates.0.borrow_mut();
-                let next = gates.get_mut(&producer).and_then(|gate| {
-                    let next = gate.waiting.pop_front();
-                    gate.passing = next.as_ref().map(|gated| gated.ticket.clone());
-                    next
-                });
+                let mut gates = self.gates.waiting.borrow_mut();
+                let next = gates.get_mut(&producer).and_then(|gate| gate.waiting.pop_front());
                 if next.is_none() {
                     gates.remove(&producer);
                 }
@@ -198,12 +278,7 @@ impl Partition {
         let proposal = self.append(batch).map_err(|failure| failure.code)?;
         let step = Step::of(|| Some(format!("marker {}-{}", self.topic, self.index)));
         step.reached("ordered");
-        if let Some(gate) = self.gates.0.borrow().get(&producer_id) {
-            // Where every transaction has its own epoch, those that wait with the marker's are of the next one already.
-            let ended = |ticket: &&Ticket| !ticket.epoch_bump || ticket.epoch < producer_epoch;
-            let tickets = gate.waiting.iter().map(|gated| &gated.ticket).chain(&gate.passing).chain([&gate.last]);
-            tickets.filter(ended).for_each(|ticket| ticket.valid.set(false));
-        }
+        self.gates.asked.borrow_mut().ended(producer_id, producer_epoch);
         match proposal.applied().await {
             Ok(_) => {
                 step.reached("durable");

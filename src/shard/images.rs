@@ -42,10 +42,15 @@ impl Shard {
             // A default of the whole broker changed: every topic may have another configuration.
             true => {
                 self.connection_limits.follow(&self.config.broker());
+                self.listeners.may_have_changed();
                 image.topics().map(|topic| topic.id).collect()
             }
             false => touched.to_vec(),
         };
+        if self.quotas.take_image(&image) {
+            self.connection_limits.follow_ips(self.quotas.ips());
+        }
+        self.telemetry.take_image(&image);
         // Partitions are there before anybody can learn of them from the image, and go after it.
         self.open_partitions(&image, &changed).await;
         if !self.settled.replace(true) {
@@ -56,7 +61,6 @@ impl Shard {
             self.delete_topic(*id).await;
         }
         self.coordinators.take_image(self, &image, touched);
-        self.has_image.notify();
     }
 
     /// Opens or creates the partitions of `topics` that this shard owns and does not serve yet. One that does not open is

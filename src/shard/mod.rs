@@ -21,16 +21,20 @@ use corelane_storage::model::PartitionKey;
 use hashbrown::HashMap;
 
 use crate::controller::Controller;
-use crate::controller::image::ClusterImage;
+use crate::controller::image::{ClusterImage, owner};
 use crate::coordinator::Coordinators;
 use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
-use crate::kafka::share::{SharePartitions, ShareSessions};
+use crate::kafka::listeners::OpenListeners;
+use crate::kafka::share::{SharePartitions, ShareSessionHomes, ShareSessions};
+use crate::kafka::telemetry::Telemetry;
 use crate::node::Node;
 use crate::partition::{FetchWaiter, Membership, ProduceContext, ProduceFailure, Taken};
 use crate::producer_ids::ProducerIds;
+use crate::quota::Quotas;
 use crate::router::Router;
+use crate::security::audit::Audit;
 use crate::settings::Settings;
 use crate::space::Space;
 
@@ -50,19 +54,28 @@ pub struct Shard {
     pub coordinators: Coordinators,
     pub fetch_sessions: FetchSessions,
     pub share_sessions: ShareSessions,
+    pub share_session_homes: ShareSessionHomes,
     pub share_partitions: SharePartitions,
+    pub telemetry: Telemetry,
     /// Fetches of any shard that wait for partitions of this one.
     pub fetch_waits: RefCell<HashMap<u64, Rc<FetchWaiter>>>,
     pub producer_ids: ProducerIds,
     pub space: Space,
+    pub audit: Audit,
     pub connection_limits: Arc<ConnectionLimits>,
+    pub quotas: Quotas,
     /// Bytes of requests that have been received and not answered.
     pub request_memory: Budget,
     pub answer_memory: AnswerBudget,
+    pub listeners: OpenListeners,
+    /// What TLS connections hold.
+    pub tls_memory: Budget,
+    /// Bytes of frames of those who are nobody yet.
+    pub authentication_memory: Budget,
     data_dir: PathBuf,
     image: RefCell<Arc<ClusterImage>>,
-    /// The first image has come.
-    has_image: Signal,
+    /// Every shard has the first image.
+    may_serve: Signal,
     /// What else lies in the data directory has been looked at.
     settled: Cell<bool>,
     next_wait: Cell<u64>,
@@ -87,10 +100,24 @@ impl Shard {
         self.node.broker_id(self.id)
     }
 
+    /// Every shard of the process.
+    pub fn all_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards as u16).map(ShardId)
+    }
+
     /// The shards that clients of this shard's listener see as one broker: this one alone, or all.
     pub fn of_this_broker(&self) -> impl Iterator<Item = ShardId> + use<> {
         let (id, mode) = (self.id, self.node.advertise);
-        (0..self.shards as u16).map(ShardId).filter(move |shard| mode == Advertise::Node || *shard == id)
+        self.all_shards().filter(move |shard| mode == Advertise::Node || *shard == id)
+    }
+
+    /// The shard that owns a partition, if clients of this shard's listener see it as part of the broker that they are connected
+    /// to; else that broker is not the leader.
+    pub fn leading(&self, key: PartitionKey) -> Result<ShardId, ErrorCode> {
+        match owner(key, self.shards) {
+            other if other != self.id && self.node.advertise == Advertise::Shard => Err(ErrorCode::NotLeaderOrFollower),
+            shard => Ok(shard),
+        }
     }
 
     /// Unique over all shards.

@@ -19,17 +19,23 @@ use corelane_raft::{Groups, GroupsOptions};
 use corelane_storage::{Reserve, StorageError, Store, StoreOptions, recover_journals};
 
 use super::{PartitionTable, Shard};
+use crate::controller::requests::ask;
+use crate::controller::scram::{FirstUsers, NewUser};
 use crate::controller::{Controller, publish};
 use crate::coordinator::Coordinators;
 use crate::exit;
 use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
+use crate::kafka::listeners::OpenListeners;
 use crate::kafka::server::Server;
-use crate::kafka::share::{SharePartitions, ShareSessions};
+use crate::kafka::share::{SharePartitions, ShareSessionHomes, ShareSessions};
+use crate::kafka::telemetry::Telemetry;
 use crate::node::Node;
 use crate::producer_ids::ProducerIds;
-use crate::router::{Router, ShardMessage};
+use crate::quota::Quotas;
+use crate::router::{Router, ShardCall, ShardMessage};
+use crate::security::audit::Audit;
 use crate::settings::Settings;
 use crate::space::{self, Keeper, Space};
 use crate::{compaction, retention};
@@ -68,6 +74,8 @@ pub struct Start {
     pub recovered: Arc<Barrier>,
     /// Of the broker that all shards are; where each is one, it has its own.
     pub connection_limits: Arc<ConnectionLimits>,
+    /// Made while the cluster has none.
+    pub scram_users: Arc<[NewUser]>,
     pub events: mpsc::Sender<Event>,
 }
 
@@ -77,6 +85,20 @@ pub async fn run(context: ShardContext<ShardMessage>, start: Start) {
     if let Err(failure) = serve(context, start).await {
         // The control thread ends the process; if it has gone already there is nobody to tell.
         let _ = events.send(failure);
+    }
+}
+
+/// All shards have the first image and what it says they own: asked any earlier, one would say of another's partitions that they
+/// have no leader.
+#[derive(Clone)]
+struct MayServe;
+
+impl ShardCall for MayServe {
+    type Reply = ();
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
+        shard.may_serve.notify();
+        std::future::ready(())
     }
 }
 
@@ -96,7 +118,7 @@ async fn with_reserve<T, F: Future<Output = Result<T, StorageError>>>(
 }
 
 async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), Event> {
-    let Start { node, config, data_dir, recovered, connection_limits, events } = start;
+    let Start { node, config, data_dir, recovered, connection_limits, scram_users, events } = start;
     let (id, shards) = (context.id, context.shards);
     let replayed = with_reserve(&data_dir, || recover_journals(&data_dir, id, shards)).await;
     recovered.wait();
@@ -123,18 +145,25 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         partitions: PartitionTable::default(),
         controller: RefCell::new(None),
         coordinators: Coordinators::default(),
-        share_sessions: ShareSessions::new(shards, settings.broker().share_sessions_max.max(0) as usize),
+        share_sessions: ShareSessions::default(),
+        share_session_homes: ShareSessionHomes::new(settings.broker().share_sessions_max.max(0) as usize),
         share_partitions: SharePartitions::default(),
+        telemetry: Telemetry::default(),
         fetch_sessions: FetchSessions::new(id, shards, settings.broker().fetch_sessions_max.max(0) as usize),
         fetch_waits: RefCell::default(),
         producer_ids: ProducerIds::default(),
         space: Space::default(),
+        audit: Audit::default(),
         connection_limits,
+        quotas: Quotas::new(settings.quota_windows()),
         request_memory: Budget::new(memory.requests),
         answer_memory: AnswerBudget::new(memory.answers),
+        listeners: OpenListeners::default(),
+        tls_memory: Budget::new(memory.tls),
+        authentication_memory: Budget::new(memory.authentication),
         data_dir: data_dir.clone(),
         image: RefCell::default(),
-        has_image: Signal::default(),
+        may_serve: Signal::default(),
         settled: Cell::new(false),
         next_wait: Cell::new(u64::from(id.0)),
         config: settings,
@@ -152,8 +181,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         let store = shard.store.clone();
         spawn(Queue::Serve, "journal watch", async move { exit::now("journal", store.failed().await) })
     };
-    let (server, listener) = Server::listen(&shard)
-        .map_err(|error| Event::Failed(format!("cannot listen on {}: {error}", shard.node.listen_address(id))))?;
+    let (server, listeners) = Server::listen(&shard).map_err(Event::Failed)?;
     if id == ShardId(0) {
         let opened = Controller::open(&shard).await;
         let (controller, deleted) = opened.map_err(|error| match error.is_damage() {
@@ -164,14 +192,18 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         let topics = image.topics().map(|t| t.id).chain(deleted).collect();
         shard.controller.replace(Some(Rc::new(controller)));
         publish(&shard, image, topics).await;
+        if !scram_users.is_empty() {
+            first_users(&shard, scram_users).await.map_err(Event::Failed)?;
+        }
+        shard.router.call_each(&shard, shard.all_shards(), MayServe).await;
     }
-    shard.has_image.wait().await;
+    shard.may_serve.wait().await;
     let keeping = match id == space::KEEPER {
         true => Some(Keeper::open(&shard).await.map_err(|error| format!("free space of {data_dir:?}: {error}"))?),
         false => None,
     };
     let keeping = keeping.map(|keeper| spawn(Queue::Background, "disk space", keeper.run()));
-    let serving = server.run(listener);
+    let serving = server.run(listeners);
     let cleaning = [keeping, Some(retention::start(&shard)), compaction::start(&shard)];
     let _ = events.send(Event::Serving { topics: shard.image().topics().count(), partitions: shard.partitions.len() });
 
@@ -196,6 +228,16 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     routing.cancel().await;
     overflowing.cancel().await;
     let _ = events.send(Event::Closed);
+    Ok(())
+}
+
+/// Users of a file are for the beginning: what is changed later stays changed.
+async fn first_users(shard: &Rc<Shard>, users: Arc<[NewUser]>) -> Result<(), String> {
+    match ask(shard, FirstUsers { users }).await {
+        Ok(0) => tracing::warn!("the users of scram.users.file are not made: the cluster has users already"),
+        Ok(credentials) => tracing::info!(credentials, "made the users of scram.users.file"),
+        Err(refused) => return Err(format!("the users of scram.users.file: {}", refused.message)),
+    }
     Ok(())
 }
 

@@ -35,11 +35,10 @@ struct Candidate {
 /// Deletes segments until `bytes` are free, or nothing is left that may go.
 pub async fn free(shard: &Rc<Shard>, bytes: u64) -> Forwarded {
     let before_ms = wall_ms().saturating_sub(shard.config.broker().space.min_retention_ms);
-    let all = (0..shard.shards as u16).map(ShardId);
-    let asked: Vec<_> = all.map(|to| (to, shard.router.call(shard, to, CandidatesCall { before_ms, bytes }))).collect();
+    let replies = shard.router.call_each(shard, shard.all_shards(), CandidatesCall { before_ms, bytes }).await;
     let mut candidates: Vec<(ShardId, Candidate)> = Vec::new();
-    for (of, call) in asked {
-        candidates.extend(call.await.into_iter().map(|candidate| (of, candidate)));
+    for (of, found) in shard.all_shards().zip(replies) {
+        candidates.extend(found.into_iter().map(|candidate| (of, candidate)));
     }
     // Stable: the segments of one partition stay in their order.
     candidates.sort_by_key(|(_, c)| (c.segment.max_timestamp, c.partition));
@@ -57,6 +56,7 @@ pub async fn free(shard: &Rc<Shard>, bytes: u64) -> Forwarded {
 }
 
 /// The oldest segments of each partition of a shard that may go, up to `bytes`.
+#[derive(Clone)]
 struct CandidatesCall {
     before_ms: i64,
     bytes: u64,

@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use core_pinning::ShardId;
 use core_pinning::disk::fs::free_space;
 use core_pinning::metrics::{Counter, Gauge, counter, gauge};
 use core_pinning::time::{Instant, now, timeout};
@@ -96,11 +95,8 @@ impl Keeper {
     /// `None`: the disk did not say how much is free.
     async fn look(&self) -> Option<Seen> {
         let shard = &self.shard;
-        let shards = (0..shard.shards as u16).map(ShardId);
-        let calls: Vec<_> = shards.map(|to| shard.router.call(shard, to, ReportCall)).collect();
         let mut seen = Seen::default();
-        for call in calls {
-            let report = call.await;
+        for report in shard.router.call_each(shard, shard.all_shards(), ReportCall).await {
             seen.unwritten += report.unwritten;
             seen.refused |= report.refused;
         }
@@ -163,11 +159,7 @@ impl Keeper {
         }
         let allotment = (marks.room(seen, level) / (2 * shard.shards as u64)).max(ALLOTMENT_MIN);
         let set = SetCall { level, reason, allotment };
-        let shards = (0..shard.shards as u16).map(ShardId);
-        let calls: Vec<_> = shards.map(|to| shard.router.call(shard, to, set.clone())).collect();
-        for call in calls {
-            call.await;
-        }
+        shard.router.call_each(shard, shard.all_shards(), set).await;
     }
 
     async fn bring_forward(&self, bytes: u64) {

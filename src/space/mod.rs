@@ -95,6 +95,7 @@ struct Report {
     refused: bool,
 }
 
+#[derive(Clone)]
 struct ReportCall;
 
 impl ShardCall for ReportCall {

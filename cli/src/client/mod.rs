@@ -8,6 +8,7 @@ mod connection;
 mod error;
 pub mod fetch;
 pub mod group;
+pub mod groups;
 mod partitioner;
 mod producer;
 mod routing;

@@ -131,8 +131,7 @@ fn find(path: &Path, all: bool, segments: &mut Vec<PathBuf>, others: &mut Vec<Pa
         Failure::new(exit, format!("{}: {e}", path.display()))
     };
     if !fs::metadata(path).map_err(failed)?.is_dir() {
-        let is_segment = path.extension().is_some_and(|e| e == "log");
-        if is_segment {
+        if is_batches(path) {
             segments.push(path.to_owned())
         } else {
             others.push(path.to_owned())
@@ -148,13 +147,18 @@ fn find(path: &Path, all: bool, segments: &mut Vec<PathBuf>, others: &mut Vec<Pa
             // A deleted partition on its way out.
         } else if entry.symlink_metadata().is_ok_and(|m| m.is_dir()) {
             find(&entry, all, segments, others)?;
-        } else if entry.extension().is_some_and(|e| e == "log") {
+        } else if entry.extension().is_some_and(|e| e == "log") || all && is_batches(&entry) {
             segments.push(entry);
         } else if all {
             others.push(entry);
         }
     }
     Ok(())
+}
+
+/// True of segments, those that compaction is about to put in place too, and of snapshots of the metadata.
+fn is_batches(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "log" || e == "swap" || e == "checkpoint")
 }
 
 struct Segment<'a> {

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod dump_log;
 pub mod group;
 pub mod produce;
+pub mod security;
 pub mod start;
 pub mod topic;
 
@@ -27,6 +28,7 @@ pub fn run(command: Command, options: &Global, out: &mut Output) -> Result<(), F
         Command::Consume(a) => consume::run(&a, options, out),
         Command::Group(c) => group::run(&c, options, out),
         Command::Cluster(c) => cluster::run(&c, options, out),
+        Command::Security(c) => security::run(&c, out),
         Command::Bench(a) => crate::bench::run(&a, options, out),
         Command::DumpLog(a) => dump_log::run(&a, out),
         Command::Check(a) => check::run(&a, out),

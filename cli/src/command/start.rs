@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::output::{Output, Table};
 use clap::Args;
-use corelane_config::{BrokerConfig, LoadError, LoadOptions, Scope, Setting, Status};
+use corelane_config::{BrokerConfig, Listener, LoadError, LoadOptions, Scope, SecurityProtocol, Setting, Status};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Without options it serves on 127.0.0.1:9092 from ./corelane-data. Settings come from flags, over environment variables, over
 /// the file given by --config, over the defaults.
 ///
-/// Every option has a name in the file (data_dir, listen, cores, node_id, advertise, memory, log_format, log_level) and in the
+/// Every option has a name in the file (data_dir, listen, allow_unauthenticated, cores, node_id, advertise, scram_users, memory, log_format, log_level) and in the
 /// environment (CORELANE_DATA_DIR and so on). Kafka's broker properties are set by --set, in the [kafka] table of the file, or as
 /// CORELANE_KAFKA_LOG_RETENTION_MS and so on. What is unknown, wrong, or not honoured by this version is refused.
 #[derive(Debug, Args)]
@@ -39,6 +39,14 @@ pub struct StartArgs {
     /// Memory for buffers and caches, such as 4GiB [default: 1 GiB for each core, half of what the process may use at most] [env: CORELANE_MEMORY]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// Serve other machines on listeners that ask nobody who they are [default: refused] [env: CORELANE_ALLOW_UNAUTHENTICATED]
+    /// [kafka: listeners.allow.unauthenticated]
+    #[arg(long)]
+    allow_unauthenticated: bool,
+    /// Make the SCRAM users in a file that has NAME=PASSWORD in each line, while the cluster has none [default: none]
+    /// [env: CORELANE_SCRAM_USERS] [kafka: scram.users.file]
+    #[arg(long, value_name = "FILE")]
+    scram_users: Option<String>,
     /// Read settings from a TOML file [default: none] [env: CORELANE_CONFIG]
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -61,13 +69,16 @@ impl StartArgs {
     /// With `json`, log lines are JSON too, unless a flag says otherwise.
     fn load_options(&self, json: bool, environment: Vec<(String, String)>) -> LoadOptions {
         let log_format = self.log_format.clone().or_else(|| json.then(|| "json".to_owned()));
+        let allowed = self.allow_unauthenticated.then(|| "true".to_owned());
         let flags = [
+            ("--allow-unauthenticated", &allowed),
             ("--data-dir", &self.data_dir),
             ("--listen", &self.listen),
             ("--cores", &self.cores),
             ("--node-id", &self.node_id),
             ("--advertise", &self.advertise),
             ("--memory", &self.memory),
+            ("--scram-users", &self.scram_users),
             ("--log-format", &log_format),
             ("--log-level", &self.log_level),
         ];
@@ -95,9 +106,27 @@ pub fn run(
         };
         Failure::new(exit, e.to_string())
     })?;
+    if let Some(listener) = config.exposed() {
+        return Err(Failure::new(Exit::Refused, exposed(listener)));
+    }
     logging::init(&config)?;
     super::doctor::refuse_unfit(&config)?;
     start(config, Banner { json: out.is_json() })
+}
+
+/// What to do about a listener that anybody may use.
+fn exposed(listener: &Listener) -> String {
+    let how = match listener.protocol {
+        SecurityProtocol::Ssl => {
+            "set ssl.client.auth=required (`corelane security cert` makes certificates for trying out)"
+        }
+        _ => "give it TLS with certificates of clients (`corelane security --help`)",
+    };
+    format!(
+        "listener {} at {} would let in anybody who reaches this machine: bind it to 127.0.0.1, {how}, or say \
+         --allow-unauthenticated",
+        listener.name, listener.listen
+    )
 }
 
 /// Every broker property, the honoured ones first.
@@ -131,16 +160,18 @@ mod tests {
             cores: Some("1".into()),
             node_id: None,
             advertise: Some("shard".into()),
+            scram_users: None,
             memory: None,
             config: None,
             set: vec!["num.partitions=4".into()],
             log_format: None,
             log_level: Some("warn".into()),
+            allow_unauthenticated: false,
             properties: false,
         };
         let environment = vec![("CORELANE_LISTEN".into(), ":7".into())];
         let config = BrokerConfig::load(&args.load_options(false, environment)).unwrap();
-        assert_eq!(config.listen.port, 7);
+        assert_eq!(config.listeners[0].listen.port, 7);
         assert_eq!((config.default_partitions, config.log_level.as_str()), (4, "warn"));
         assert_eq!(config.cores, Some(vec![1]));
     }

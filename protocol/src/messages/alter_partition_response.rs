@@ -152,4 +152,8 @@ impl Message for AlterPartitionResponse {
     const MIN_VERSION: i16 = 2;
     const MAX_VERSION: i16 = 3;
     const FLEXIBLE_FROM: Option<i16> = Some(0);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

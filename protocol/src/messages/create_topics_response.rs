@@ -241,4 +241,8 @@ impl Message for CreateTopicsResponse {
     const MIN_VERSION: i16 = 2;
     const MAX_VERSION: i16 = 7;
     const FLEXIBLE_FROM: Option<i16> = Some(5);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

@@ -126,4 +126,8 @@ impl Message for DeleteTopicsResponse {
     const MIN_VERSION: i16 = 1;
     const MAX_VERSION: i16 = 6;
     const FLEXIBLE_FROM: Option<i16> = Some(4);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

@@ -287,4 +287,8 @@ impl Message for DescribeConfigsResponse {
     const MIN_VERSION: i16 = 1;
     const MAX_VERSION: i16 = 4;
     const FLEXIBLE_FROM: Option<i16> = Some(4);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

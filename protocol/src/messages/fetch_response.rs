@@ -545,4 +545,8 @@ impl Message for FetchResponse {
     const MIN_VERSION: i16 = 4;
     const MAX_VERSION: i16 = 18;
     const FLEXIBLE_FROM: Option<i16> = Some(12);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

@@ -175,4 +175,8 @@ impl Message for JoinGroupResponse {
     const MIN_VERSION: i16 = 0;
     const MAX_VERSION: i16 = 9;
     const FLEXIBLE_FROM: Option<i16> = Some(6);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

@@ -361,4 +361,8 @@ impl Message for MetadataResponse {
     const MIN_VERSION: i16 = 0;
     const MAX_VERSION: i16 = 13;
     const FLEXIBLE_FROM: Option<i16> = Some(9);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

@@ -158,4 +158,8 @@ impl Message for OffsetCommitResponse {
     const MIN_VERSION: i16 = 2;
     const MAX_VERSION: i16 = 10;
     const FLEXIBLE_FROM: Option<i16> = Some(8);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

@@ -360,4 +360,8 @@ impl Message for OffsetFetchResponse {
     const MIN_VERSION: i16 = 1;
     const MAX_VERSION: i16 = 10;
     const FLEXIBLE_FROM: Option<i16> = Some(6);
+
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        Some(&mut self.throttle_time_ms)
+    }
 }

@@ -10,14 +10,13 @@ use crate::controller::requests::ConfigChange;
 use crate::kafka::request::RequestContext;
 
 pub async fn handle(context: RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let shard = &context.shard;
     let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name.clone())).collect();
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
         let pairs = resource.configs.iter().map(|c| (c.name.as_str(), c.value.as_ref().map(|v| v.as_str())));
         let change = collect(pairs).map(ConfigChange::Replace).map_err(Refused::from);
         let (kind, name) = (resource.resource_type, &resource.resource_name);
-        let result = alter(shard, &named, kind, name, change, request.validate_only).await;
+        let result = alter(&context, &named, kind, name, change, request.validate_only).await;
         let (error_code, error_message) = super::outcome_of(result);
         responses.push(AlterConfigsResponseAlterConfigsResourceResponse {
             error_code,

@@ -1,23 +1,33 @@
 //! ApiVersions (KIP-35, KIP-511, KIP-584): what works here.
 
+use bytes::Bytes;
+use corelane_protocol::frame::encode_response;
 use corelane_protocol::messages::api_versions_response::{
     ApiVersionsResponseApiVersion, ApiVersionsResponseFinalizedFeatureKey, ApiVersionsResponseSupportedFeatureKey,
 };
 use corelane_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use corelane_protocol::{ApiKey, ErrorCode, Str};
 
-use super::{Call, SERVED};
+use super::SERVED;
 use crate::controller::features::{FEATURES, Feature};
-use crate::kafka::connection::Answer;
-use crate::kafka::request::RequestContext;
+use crate::kafka::request::{Client, RequestContext};
+use crate::shard::Shard;
 
 pub async fn handle(context: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
-    if context.version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
+    answer(&context.shard, &context.client, context.version, &request)
+}
+
+/// Also for clients that have not authenticated.
+pub fn answer(shard: &Shard, client: &Client, version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
+    if version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
-    let image = context.shard.image();
+    if version >= 3 {
+        client.set_software(&request.client_software_name, &request.client_software_version);
+    }
+    let image = shard.image();
     // Earlier versions cannot say that a feature may be off (KAFKA-17492).
-    let shown = |feature: &&Feature| context.version >= 4 || feature.min > 0;
+    let shown = |feature: &&Feature| version >= 4 || feature.min > 0;
     let finalized = FEATURES.iter().map(|feature| (feature.name, image.feature(feature.name)));
     ApiVersionsResponse {
         api_keys: served(),
@@ -54,13 +64,14 @@ fn is_name(name: &str) -> bool {
 
 /// The client asked with a version of ApiVersions that is newer than ours: error 35 in the oldest body, which every
 /// client can read, and what we do serve (KIP-511).
-pub fn unsupported_version(call: Call) -> Answer {
+pub fn unknown(correlation_id: i32) -> Vec<Bytes> {
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.code(),
         api_keys: served().into_iter().filter(|a| a.api_key == ApiKey::ApiVersions.key()).collect(),
         ..Default::default()
     };
-    Call { version: 0, ..call }.answer(&response)
+    // A few numbers fit a frame.
+    encode_response(ApiKey::ApiVersions, 0, correlation_id, &response).unwrap_or_default()
 }
 
 fn served() -> Vec<ApiVersionsResponseApiVersion> {

@@ -6,9 +6,15 @@ use corelane_protocol::messages::{CreatePartitionsRequest, CreatePartitionsRespo
 
 use crate::controller::Refused;
 use crate::controller::requests::{CreatePartitions, ask};
+use crate::kafka::pace::{exceeded, mutator_waits};
 use crate::kafka::request::RequestContext;
 
+/// First version that is refused where a quota is used up (KIP-599).
+const STRICT_FROM: i16 = 3;
+
 pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let mutator = context.mutator(STRICT_FROM);
+    let mut refused = false;
     let mut results = Vec::with_capacity(request.topics.len());
     let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
     for (place, topic) in request.topics.into_iter().enumerate() {
@@ -26,11 +32,13 @@ pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -
                     count: topic.count,
                     assignments,
                     validate_only: request.validate_only,
+                    mutator,
                 };
                 ask(&context.shard, call).await
             }
         };
-        let (error_code, error_message) = super::outcome_of(result);
+        refused |= exceeded(result.as_ref().err());
+        let (error_code, error_message) = super::outcome_unless_throttled(result);
         results.push(CreatePartitionsResponseCreatePartitionsTopicResult {
             name: topic.name,
             error_code,
@@ -38,5 +46,6 @@ pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -
             ..Default::default()
         });
     }
-    CreatePartitionsResponse { results, ..Default::default() }
+    let throttle_time_ms = mutator_waits(&context.shard, mutator, refused).await;
+    CreatePartitionsResponse { results, throttle_time_ms, ..Default::default() }
 }

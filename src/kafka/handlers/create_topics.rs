@@ -1,6 +1,6 @@
 //! CreateTopics. Answered when every partition of the new topics serves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use corelane_config::Overrides;
 use corelane_protocol::messages::create_topics_request::CreateTopicsRequestCreatableTopic;
@@ -13,7 +13,11 @@ use corelane_protocol::{ErrorCode, Str};
 use crate::controller::Refused;
 use crate::controller::image::TopicImage;
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
+use crate::kafka::pace::{exceeded, mutator_waits};
 use crate::kafka::request::RequestContext;
+
+/// First version that is refused where a quota is used up (KIP-599).
+const STRICT_FROM: i16 = 6;
 
 pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let shard = &context.shard;
@@ -47,12 +51,16 @@ pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> Cr
         }
     }
     let (places, new): (Vec<usize>, Vec<NewTopic>) = wanted.into_iter().unzip();
-    let created = ask(shard, CreateTopics { topics: new, validate_only: request.validate_only }).await;
+    let mutator = context.mutator(STRICT_FROM);
+    let call = CreateTopics { topics: new, validate_only: request.validate_only, mutator };
+    let created = ask(shard, call).await;
     for (place, result) in places.into_iter().zip(created) {
         if let Some(slot) = results.get_mut(place) {
             *slot = result;
         }
     }
+    let throttle_time_ms =
+        mutator_waits(shard, mutator, exceeded(results.iter().filter_map(|r| r.as_ref().err()))).await;
     let topics = topics.into_iter().zip(results).map(|(topic, result)| match result {
         Ok(image) => CreateTopicsResponseCreatableTopicResult {
             name: topic.name,
@@ -65,7 +73,7 @@ pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> Cr
         },
         Err(why) => refused(topic.name, why),
     });
-    CreateTopicsResponse { topics: topics.collect(), ..Default::default() }
+    CreateTopicsResponse { topics: topics.collect(), throttle_time_ms, ..Default::default() }
 }
 
 fn refused(name: Str, why: Refused) -> CreateTopicsResponseCreatableTopicResult {
@@ -80,14 +88,6 @@ fn refused(name: Str, why: Refused) -> CreateTopicsResponseCreatableTopicResult 
 }
 
 fn new_topic(topic: &CreateTopicsRequestCreatableTopic) -> Result<NewTopic, Refused> {
-    let mut assignments = BTreeMap::new();
-    for assignment in &topic.assignments {
-        if assignments.insert(assignment.partition_index, assignment.broker_ids.clone()).is_some() {
-            let message =
-                format!("Found multiple manual partition assignments for partition {}", assignment.partition_index);
-            return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
-        }
-    }
     // of a property that is given twice the last value counts
     let mut configs = Overrides::new();
     for config in &topic.configs {
@@ -101,7 +101,7 @@ fn new_topic(topic: &CreateTopicsRequestCreatableTopic) -> Result<NewTopic, Refu
         name: topic.name.to_string(),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
-        assignments,
+        assignments: topic.assignments.iter().map(|a| (a.partition_index, a.broker_ids.clone())).collect(),
         configs,
         internal: false,
     })
@@ -113,9 +113,9 @@ fn configs(context: &RequestContext, image: &TopicImage) -> Vec<CreateTopicsResp
         .unwrap_or_default()
         .into_iter()
         .map(|entry| CreateTopicsResponseCreatableTopicConfigs {
-            name: entry.name.into(),
             // as it was written, where it was given
-            value: image.configs.get(entry.name).cloned().or(entry.value).map(Into::into),
+            value: image.configs.get(&*entry.name).cloned().or(entry.value).map(Into::into),
+            name: entry.name.into_owned().into(),
             read_only: entry.read_only,
             config_source: entry.set_by as i8,
             is_sensitive: entry.is_sensitive,

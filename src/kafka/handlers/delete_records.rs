@@ -9,7 +9,7 @@ use corelane_protocol::messages::delete_records_response::{
 use corelane_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 
-use crate::kafka::each_partition::{each_partition, partition_of};
+use crate::kafka::each_partition::{each_partition, led_partition};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
 
@@ -18,10 +18,13 @@ pub async fn handle(context: RequestContext, request: DeleteRecordsRequest) -> D
     let topics = each_once(request.topics);
     let mut asked = Vec::new();
     for (name, partitions) in &topics {
+        let found = find_topic(&image, false, name, Uuid::ZERO);
         // Kafka: records of internal topics are not for clients to delete.
-        let found = find_topic(&image, false, name, Uuid::ZERO)
-            .and_then(|t| if t.is_internal() { Err(ErrorCode::InvalidTopicException) } else { Ok(t) });
-        asked.extend(partitions.iter().map(|(index, offset)| Ok((partition_of(&found, *index)?, *offset))));
+        let internal = found.as_ref().is_ok_and(|topic| topic.is_internal());
+        asked.extend(partitions.iter().map(|(index, offset)| {
+            let partition = led_partition(&context.shard, &found, *index)?;
+            if internal { Err(ErrorCode::InvalidTopicException) } else { Ok((partition, *offset)) }
+        }));
     }
     let answers =
         each_partition(

@@ -9,7 +9,11 @@ use corelane_storage::model::TopicId;
 
 use crate::controller::Refused;
 use crate::controller::requests::{DeleteTopics, ask};
+use crate::kafka::pace::{exceeded, mutator_waits};
 use crate::kafka::request::RequestContext;
+
+/// First version that is refused where a quota is used up (KIP-599).
+const STRICT_FROM: i16 = 5;
 
 struct Asked {
     name: Option<Str>,
@@ -49,28 +53,34 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
     }
     // the same topic by its name and by its id
     let ids: Vec<Uuid> = asked.iter().filter(|a| a.result.is_ok()).map(|a| a.id).collect();
-    let twice = |id: &Uuid| ids.iter().filter(|other| *other == id).count() > 1;
+    let stated: BTreeSet<Uuid> = asked.iter().filter(|a| a.name.is_none() && a.result.is_err()).map(|a| a.id).collect();
+    let twice = |id: &Uuid| stated.contains(id) || ids.iter().filter(|other| *other == id).count() > 1;
     let mut told = BTreeSet::new();
     asked.retain(|a| a.result.is_err() || !twice(&a.id) || told.insert(a.id));
     for asked in asked.iter_mut().filter(|a| a.result.is_ok() && twice(&a.id)) {
         let message = "The provided topic name maps to an ID that was already supplied.";
         asked.result = Err(Refused::new(ErrorCode::InvalidRequest, message));
     }
-    if request.timeout_ms <= 0 {
-        let known = asked.iter_mut().filter(|a| !matches!(&a.result, Err(r) if r.code == ErrorCode::InvalidRequest));
-        known.for_each(|a| a.result = Err(super::out_of_time()));
+    let is_wrong = |a: &Asked| matches!(&a.result, Err(r) if r.code == ErrorCode::InvalidRequest);
+    if request.timeout_ms <= 0 && !asked.iter().all(is_wrong) {
+        // The controller is asked for what can be: then the whole request is late, as it was stated.
+        let late = all.into_iter().map(|(name, id)| Asked { name, id, result: Err(super::out_of_time()) });
+        asked = late.collect();
     }
     if !shard.config.broker().delete_topics {
         let code = if context.version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
         asked.iter_mut().for_each(|a| a.result = Err(Refused::new(code, "Topic deletion is disabled.")));
     }
     let topics = asked.iter().filter(|a| a.result.is_ok()).map(|a| TopicId(a.id.0)).collect();
-    let mut deleted = ask(shard, DeleteTopics { topics }).await.into_iter();
+    let mutator = context.mutator(STRICT_FROM);
+    let mut deleted = ask(shard, DeleteTopics { topics, mutator }).await.into_iter();
     for asked in asked.iter_mut().filter(|a| a.result.is_ok()) {
         asked.result = deleted.next().unwrap_or(Ok(()));
     }
+    let refused = exceeded(asked.iter().filter_map(|a| a.result.as_ref().err()));
+    let throttle_time_ms = mutator_waits(shard, mutator, refused).await;
     let responses = asked.into_iter().map(|asked| {
-        let (error_code, error_message) = super::outcome_of(asked.result);
+        let (error_code, error_message) = super::outcome_unless_throttled(asked.result);
         DeleteTopicsResponseDeletableTopicResult {
             name: asked.name,
             topic_id: asked.id,
@@ -79,5 +89,5 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
             ..Default::default()
         }
     });
-    DeleteTopicsResponse { responses: responses.collect(), ..Default::default() }
+    DeleteTopicsResponse { responses: responses.collect(), throttle_time_ms, ..Default::default() }
 }

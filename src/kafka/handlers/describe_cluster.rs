@@ -27,7 +27,7 @@ pub async fn handle(context: RequestContext, request: DescribeClusterRequest) ->
         cluster_id: node.cluster_id.clone().into(),
         controller_id: node.controller_id(),
         brokers: node
-            .brokers()
+            .brokers(&context.client.listener)
             .into_iter()
             .map(|broker| DescribeClusterResponseDescribeClusterBroker {
                 broker_id: broker.id,

@@ -12,11 +12,9 @@ use corelane_protocol::{ErrorCode, Str};
 use crate::controller::Refused;
 use crate::controller::image::ResourceType;
 use crate::controller::names::check_name;
+use crate::kafka::broker_loggers::{self, BROKER_LOGGER};
 use crate::kafka::request::RequestContext;
 use crate::shard::Shard;
-
-/// Kafka's resource type of the log levels of a broker (KIP-412), which are the command line's here.
-const BROKER_LOGGER: i8 = 8;
 
 pub async fn handle(context: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let known = |kind: i8| kind == BROKER_LOGGER || ResourceType::from_code(kind).is_some();
@@ -28,6 +26,9 @@ pub async fn handle(context: RequestContext, request: DescribeConfigsRequest) ->
         // Kafka refuses the whole request then.
         let entries = match &unknown {
             Some(refused) => Err(refused.clone()),
+            None if resource.resource_type == BROKER_LOGGER => {
+                broker_loggers::check_described(&context.shard, &resource.resource_name).map(|()| Vec::new())
+            }
             None => describe(&context.shard, resource.resource_type, &resource.resource_name),
         };
         let (error_code, error_message, configs) = match entries {
@@ -38,12 +39,16 @@ pub async fn handle(context: RequestContext, request: DescribeConfigsRequest) ->
             .into_iter()
             .filter(|entry| wanted(resource, entry))
             .map(|entry| present(entry, request.include_synonyms, request.include_documentation));
+        let loggers = match resource.resource_type {
+            BROKER_LOGGER if error_code == 0 => broker_loggers::describe(resource),
+            _ => Vec::new(),
+        };
         DescribeConfigsResponseDescribeConfigsResult {
             error_code,
             error_message,
             resource_type: resource.resource_type,
             resource_name: resource.resource_name.clone(),
-            configs: configs.collect(),
+            configs: configs.chain(loggers).collect(),
             ..Default::default()
         }
     });
@@ -108,7 +113,7 @@ fn present(
 ) -> DescribeConfigsResponseDescribeConfigsResourceResult {
     let synonyms = if synonyms { entry.synonyms } else { Vec::new() };
     DescribeConfigsResponseDescribeConfigsResourceResult {
-        name: entry.name.into(),
+        name: entry.name.into_owned().into(),
         value: entry.value.map(Into::into),
         read_only: entry.read_only,
         config_source: entry.source as i8,
@@ -116,7 +121,7 @@ fn present(
         synonyms: synonyms
             .into_iter()
             .map(|synonym| DescribeConfigsResponseDescribeConfigsSynonym {
-                name: synonym.name.into(),
+                name: synonym.name.into_owned().into(),
                 value: synonym.value.map(Into::into),
                 source: synonym.source as i8,
                 ..Default::default()

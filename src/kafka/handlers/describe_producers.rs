@@ -9,7 +9,7 @@ use corelane_protocol::{ErrorCode, Uuid};
 use corelane_storage::producer_state::ProducerInfo;
 
 use crate::controller::names::check_name;
-use crate::kafka::each_partition::{each_partition, partition_of};
+use crate::kafka::each_partition::{each_partition, led_partition};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
 
@@ -19,7 +19,9 @@ pub async fn handle(context: RequestContext, request: DescribeProducersRequest) 
     for topic in &request.topics {
         let named = check_name(&topic.name).map_err(|_| ErrorCode::InvalidTopicException);
         let found = named.and_then(|()| find_topic(&image, false, &topic.name, Uuid::ZERO));
-        asked.extend(topic.partition_indexes.iter().map(|index| Ok((partition_of(&found, *index)?, ()))));
+        asked.extend(
+            topic.partition_indexes.iter().map(|index| Ok((led_partition(&context.shard, &found, *index)?, ()))),
+        );
     }
     let answers = each_partition(&context.shard, asked, |partition, ()| async move { Ok(partition.producers()) }).await;
     let mut answers = answers.into_iter();

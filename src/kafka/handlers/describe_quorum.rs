@@ -14,9 +14,6 @@ use crate::controller::quorum::DescribeMetadataLog;
 use crate::controller::requests::ask;
 use crate::kafka::request::RequestContext;
 
-/// The listener that controllers are reached at: that of clients, there is no other.
-const LISTENER: &str = "PLAINTEXT";
-
 /// First version that says when a voter was last heard of (KIP-836), and where it is (KIP-853).
 const TIMES_FROM: i16 = 1;
 const NODES_FROM: i16 = 2;
@@ -45,15 +42,18 @@ pub async fn handle(context: RequestContext, request: DescribeQuorumRequest) -> 
         current_voters: vec![voter],
         ..Default::default()
     };
-    let listener = DescribeQuorumResponseListener {
-        name: Str::from_static(LISTENER),
-        host: node.host.clone().into(),
-        port: node.port,
+    // Controllers are reached where clients are: there is no listener of their own.
+    let by = &context.client.listener;
+    let listener = by.advertised.as_ref().map(|address| DescribeQuorumResponseListener {
+        name: by.name.clone().into(),
+        host: address.host.clone().into(),
+        port: address.port,
         ..Default::default()
-    };
+    });
     let nodes = match context.version {
         NODES_FROM.. => {
-            vec![DescribeQuorumResponseNode { node_id: id, listeners: vec![listener], ..Default::default() }]
+            let listeners = listener.into_iter().collect();
+            vec![DescribeQuorumResponseNode { node_id: id, listeners, ..Default::default() }]
         }
         _ => Vec::new(),
     };

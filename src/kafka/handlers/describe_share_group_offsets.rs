@@ -1,6 +1,6 @@
 //! DescribeShareGroupOffsets (KIP-932): where share groups are in their partitions, and how much is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use corelane_coordinator::share::{Answer, Operation, Refusal, Summary};
@@ -75,7 +75,7 @@ async fn describe(
     Ok(DescribeShareGroupOffsetsResponseGroup { group_id: group.group_id.clone(), topics, ..Default::default() })
 }
 
-/// What is to be looked up, and what is known not to be there.
+/// What is to be looked up, each partition once, and what is known not to be there.
 async fn asked_of(
     shard: &Rc<Shard>,
     group: &DescribeShareGroupOffsetsRequestGroup,
@@ -92,7 +92,16 @@ async fn asked_of(
     let (mut known, mut unknown): (Vec<Asked>, Vec<_>) = Default::default();
     for topic in topics {
         match image.topic_named(&topic.topic_name) {
-            Some(found) => known.push((found.uuid(), topic.topic_name.clone(), topic.partitions.clone())),
+            Some(found) => {
+                let place = known.iter().position(|(id, ..)| *id == found.uuid()).unwrap_or(known.len());
+                if place == known.len() {
+                    known.push((found.uuid(), topic.topic_name.clone(), Vec::new()));
+                }
+                let Some((.., indexes)) = known.get_mut(place) else { continue };
+                let new = topic.partitions.iter().filter(|index| !indexes.contains(index)).copied();
+                let new: BTreeSet<i32> = new.collect();
+                indexes.extend(new);
+            }
             None => unknown.push(DescribeShareGroupOffsetsResponseTopic {
                 topic_name: topic.topic_name.clone(),
                 partitions: topic.partitions.iter().map(|index| described(*index, None, None)).collect(),

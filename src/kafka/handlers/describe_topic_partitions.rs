@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use corelane_acl::{Operation, ResourceType};
 use corelane_protocol::ErrorCode;
 use corelane_protocol::messages::describe_topic_partitions_response::{
     DescribeTopicPartitionsResponseCursor, DescribeTopicPartitionsResponsePartition,
@@ -43,10 +44,17 @@ pub async fn handle(
     };
     asked.sort_by(|a, b| a.0.cmp(&b.0));
     asked.dedup_by(|a, b| a.0 == b.0);
+    let hidden = asked.extract_if(.., |(name, _)| !context.may_topic(Operation::Describe, name));
+    let hidden: Vec<String> = hidden.map(|(name, _)| name).filter(|_| !request.topics.is_empty()).collect();
     let leaders = Leaders::of(shard, asked.iter().filter_map(|(_, t)| t.as_ref().map(|t| t.id))).await;
+    let leaders = leaders.seen_by(&context.client.listener, true);
     let mut response = DescribeTopicPartitionsResponse::default();
     for (name, topic) in asked {
         let start = if name == from.as_str() { std::mem::take(&mut first) } else { 0 };
+        if left == 0 {
+            response.next_cursor = Some(cursor(name, start));
+            break;
+        }
         let Some(topic) = topic else {
             let error = match check_name(&name) {
                 Ok(()) => ErrorCode::UnknownTopicOrPartition,
@@ -54,16 +62,12 @@ pub async fn handle(
             };
             response.topics.push(DescribeTopicPartitionsResponseTopic {
                 error_code: error.code(),
+                topic_authorized_operations: context.operations(ResourceType::Topic, &name),
                 name: Some(name.into()),
-                topic_authorized_operations: operations::TOPIC,
                 ..Default::default()
             });
             continue;
         };
-        if left == 0 {
-            response.next_cursor = Some(cursor(&topic, start));
-            break;
-        }
         let end = topic.partitions.min(start.saturating_add(left));
         left -= end.saturating_sub(start);
         let partition = |index: u32| {
@@ -85,14 +89,21 @@ pub async fn handle(
             topic_id: topic.uuid(),
             is_internal: topic.is_internal(),
             partitions: (start..end).map(partition).collect(),
-            topic_authorized_operations: operations::TOPIC,
+            topic_authorized_operations: context.operations(ResourceType::Topic, &topic.name),
             ..Default::default()
         });
         if end < topic.partitions {
-            response.next_cursor = Some(cursor(&topic, end));
+            response.next_cursor = Some(cursor(name, end));
             break;
         }
     }
+    // Whether they are there it does not hear.
+    response.topics.extend(hidden.into_iter().map(|name| DescribeTopicPartitionsResponseTopic {
+        error_code: ErrorCode::TopicAuthorizationFailed.code(),
+        name: Some(name.into()),
+        topic_authorized_operations: operations::UNKNOWN,
+        ..Default::default()
+    }));
     response
 }
 
@@ -107,9 +118,9 @@ fn refuse(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsRe
     DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() }
 }
 
-fn cursor(topic: &TopicImage, partition: u32) -> DescribeTopicPartitionsResponseCursor {
+fn cursor(topic: String, partition: u32) -> DescribeTopicPartitionsResponseCursor {
     DescribeTopicPartitionsResponseCursor {
-        topic_name: topic.wire_name(),
+        topic_name: topic.into(),
         partition_index: partition as i32,
         ..Default::default()
     }

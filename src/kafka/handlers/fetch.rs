@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use core_pinning::ShardId;
 use core_pinning::time::{now, timeout_at};
+use corelane_acl::{CLUSTER_NAME, Operation, ResourceType};
 use corelane_protocol::messages::fetch_response::{
     FetchResponseAbortedTransaction, FetchResponseEpochEndOffset, FetchResponseFetchableTopicResponse,
     FetchResponsePartitionData,
@@ -13,13 +14,13 @@ use corelane_protocol::messages::{FetchRequest, FetchResponse};
 use corelane_protocol::{ErrorCode, Records};
 use corelane_storage::producer_state::AbortedTransaction;
 
-use crate::controller::image::owner;
 use crate::kafka::fetch_read::{Asked, ReadCall};
 use crate::kafka::fetch_session::{Context, TopicName, Wanted};
 use crate::kafka::fetch_tails::{Part, Tail, Tails};
 use crate::kafka::fetch_watch::Terms;
+use crate::kafka::hints;
 use crate::kafka::request::RequestContext;
-use crate::kafka::topics::find_topic;
+use crate::kafka::topics::{find_allowed, find_topic};
 use crate::partition::{EpochCheck, FetchRead, FetchedRecords};
 
 /// First version whose clients can read zstd (KIP-110).
@@ -29,6 +30,12 @@ const READ_COMMITTED: i8 = 1;
 const PUSHED_MAX: usize = 1 << 20;
 
 pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResponse {
+    let mut response = answer(&context, request).await;
+    hints::fetch(&context.shard, &context.client, context.version, &mut response).await;
+    response
+}
+
+async fn answer(context: &RequestContext, request: FetchRequest) -> FetchResponse {
     let shard = &context.shard;
     let session = match shard.fetch_sessions.context(&request, context.version >= 13, now()) {
         Ok(session) => session,
@@ -36,25 +43,46 @@ pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResp
     };
     match session {
         Context::Full { wanted } => {
-            let fetched = fetch(&context, &request, &wanted).await;
-            respond(&request, 0, wanted.iter().zip(fetched))
+            let fetched = fetch(context, &request, &wanted).await;
+            let response = respond(&request, 0, wanted.iter().zip(fetched));
+            held_up(context, &request, 0, &response).await.unwrap_or(response)
         }
         Context::Opened { session } => {
             let wanted = session.partitions.borrow().clone();
-            let fetched = fetch(&context, &request, &wanted).await;
+            let fetched = fetch(context, &request, &wanted).await;
             let response = respond(&request, session.id, wanted.iter().zip(fetched.iter().cloned()));
+            if let Some(empty) = held_up(context, &request, 0, &response).await {
+                shard.fetch_sessions.close(session.id);
+                return empty;
+            }
             remember(&mut session.partitions.borrow_mut(), &fetched);
             response
         }
         Context::Incremental { session } => {
             let wanted = session.partitions.borrow().clone();
-            let fetched = fetch(&context, &request, &wanted).await;
+            let fetched = fetch(context, &request, &wanted).await;
             let news = wanted.iter().zip(fetched.iter().cloned()).filter(|(wanted, fetched)| is_news(wanted, fetched));
             let response = respond(&request, session.id, news);
+            if let Some(empty) = held_up(context, &request, session.id, &response).await {
+                return empty;
+            }
             remember(&mut session.partitions.borrow_mut(), &fetched);
             response
         }
     }
+}
+
+/// The empty answer that a client over its quota gets instead, which changes nothing of its session.
+async fn held_up(
+    context: &RequestContext,
+    request: &FetchRequest,
+    session_id: i32,
+    response: &FetchResponse,
+) -> Option<FetchResponse> {
+    let pace = context.pace.as_ref().filter(|_| !is_replica(request))?;
+    let wait = pace.fetched(&context.shard, context.version, response).await;
+    let throttle_time_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    (throttle_time_ms > 0).then(|| FetchResponse { session_id, throttle_time_ms, ..Default::default() })
 }
 
 /// Kafka: `CachedPartition.maybeUpdateResponseData`.
@@ -84,14 +112,16 @@ fn remember(partitions: &mut Vec<Wanted>, fetched: &[FetchedRecords]) {
 async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wanted]) -> Vec<FetchedRecords> {
     let shard = &context.shard;
     let deadline = now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
-    let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
+    let pace = context.pace.as_ref().filter(|_| !is_replica(request));
+    let quota = pace.map_or(usize::MAX, |pace| pace.fetch_max_bytes(shard));
+    let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes()).min(quota);
     let mut fetched = vec![FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition); wanted.len()];
     // Content with anything, and ready to wait for it: what such a request finds unread, the next one will get.
     let committed = request.isolation_level == READ_COMMITTED;
     let content = request.min_bytes == 1 && request.max_wait_ms > 0;
     let reading = Terms { missing: 1, read: Some(most.min(PUSHED_MAX)) };
     let mut tails = context.client.fetch_tails.take();
-    let mut unread = tails.begin(route(context, committed, wanted, &mut fetched), content);
+    let mut unread = tails.begin(route(context, readable(context, request), committed, wanted, &mut fetched), content);
     if content {
         tails.watch(shard, reading, |to| !unread.contains(&to));
         tails.look();
@@ -132,9 +162,32 @@ async fn hold(context: &RequestContext, bytes: usize) {
     }
 }
 
+/// What of its topics a client may read.
+#[derive(Clone, Copy)]
+enum Readable {
+    All,
+    /// Those that it is allowed to.
+    Allowed,
+    Nothing,
+}
+
+fn is_replica(request: &FetchRequest) -> bool {
+    request.replica_id >= 0 || request.replica_state.replica_id >= 0
+}
+
+/// Who says that it is a replica must belong to the cluster.
+fn readable(context: &RequestContext, request: &FetchRequest) -> Readable {
+    match is_replica(request) {
+        false => Readable::Allowed,
+        true if context.may(Operation::ClusterAction, ResourceType::Cluster, CLUSTER_NAME) => Readable::All,
+        true => Readable::Nothing,
+    }
+}
+
 /// Sorts the partitions by the shards that own them; what cannot be asked for is answered in `fetched`.
 fn route(
     context: &RequestContext,
+    readable: Readable,
     committed: bool,
     wanted: &[Wanted],
     fetched: &mut [FetchedRecords],
@@ -143,11 +196,17 @@ fn route(
     let mut parts: BTreeMap<ShardId, Part> = BTreeMap::new();
     for ((place, wanted), fetched) in wanted.iter().enumerate().zip(fetched) {
         let TopicName { name, id } = &wanted.topic;
-        let key = find_topic(&image, context.version >= 13, name, *id).and_then(|topic| {
+        let by_id = context.version >= 13;
+        let found = match readable {
+            Readable::All => find_topic(&image, by_id, name, *id),
+            Readable::Allowed => find_allowed(context, Operation::Read, &image, by_id, name, *id),
+            Readable::Nothing => Err(ErrorCode::TopicAuthorizationFailed),
+        };
+        let key = found.and_then(|topic| {
             topic.partition(wanted.partition).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition)
         });
-        match key {
-            Ok(key) => {
+        match key.and_then(|key| context.shard.leading(key).map(|to| (key, to))) {
+            Ok((key, to)) => {
                 let read = FetchRead {
                     offset: wanted.fetch_offset,
                     max_bytes: wanted.max_bytes.max(0) as usize,
@@ -159,7 +218,7 @@ fn route(
                     zstd: context.version >= ZSTD_FROM,
                     committed,
                 };
-                let part = parts.entry(owner(key, context.shard.shards)).or_default();
+                let part = parts.entry(to).or_default();
                 part.asked.push(Asked { key, read });
                 part.places.push(place);
             }
@@ -217,7 +276,10 @@ fn respond<'a>(
 ) -> FetchResponse {
     // Who reads what is not committed, or nothing, is told of no aborted transactions, and not that there are none.
     let aborted = |fetched: &mut FetchedRecords| {
-        let unknown = matches!(fetched.error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
+        let unknown = matches!(
+            fetched.error,
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::TopicAuthorizationFailed
+        );
         let one = |aborted: AbortedTransaction| FetchResponseAbortedTransaction {
             producer_id: aborted.producer.0,
             first_offset: aborted.first_offset.0,

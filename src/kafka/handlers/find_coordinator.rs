@@ -1,7 +1,6 @@
 //! FindCoordinator: the broker of the coordinator of a group, of a transaction, or of a share group's states. Makes their topics when they are first needed.
 
-use std::rc::Rc;
-
+use corelane_acl::{CLUSTER_NAME, Operation, ResourceType};
 use corelane_coordinator::share::SharePartitionKey;
 use corelane_protocol::messages::{
     FindCoordinatorRequest, FindCoordinatorResponse, FindCoordinatorResponseCoordinator,
@@ -12,7 +11,6 @@ use crate::controller::image::{OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTION_TOP
 use crate::coordinator::{create_internal_topic, group_partition, share_state_partition, txn_partition};
 use crate::kafka::request::RequestContext;
 use crate::node::BrokerAddress;
-use crate::shard::Shard;
 
 /// First version that asks for several.
 const BATCHED_FROM: i16 = 4;
@@ -27,7 +25,11 @@ pub async fn handle(context: RequestContext, request: FindCoordinatorRequest) ->
     let keys = if batched { request.coordinator_keys } else { vec![request.key] };
     let mut coordinators = Vec::with_capacity(keys.len());
     for key in keys {
-        coordinators.push(match find(&context.shard, request.key_type, &key, context.version).await {
+        let found = match refusal(&context, request.key_type, &key) {
+            Some(error) => Err(error),
+            None => find(&context, request.key_type, &key).await,
+        };
+        coordinators.push(match found {
             Ok(broker) => FindCoordinatorResponseCoordinator {
                 key,
                 node_id: broker.id,
@@ -59,7 +61,23 @@ pub async fn handle(context: RequestContext, request: FindCoordinatorRequest) ->
     }
 }
 
-async fn find(shard: &Rc<Shard>, key_type: i8, key: &Str, version: i16) -> Result<BrokerAddress, ErrorCode> {
+/// Groups and transactions must be describable; states of share groups are for brokers.
+fn refusal(context: &RequestContext, key_type: i8, key: &str) -> Option<ErrorCode> {
+    let (operation, of, name, error) = match key_type {
+        GROUP => (Operation::Describe, ResourceType::Group, key, ErrorCode::GroupAuthorizationFailed),
+        TRANSACTION => {
+            (Operation::Describe, ResourceType::TransactionalId, key, ErrorCode::TransactionalIdAuthorizationFailed)
+        }
+        SHARE if context.version >= SHARE_FROM => {
+            (Operation::ClusterAction, ResourceType::Cluster, CLUSTER_NAME, ErrorCode::ClusterAuthorizationFailed)
+        }
+        _ => return None,
+    };
+    (!context.may(operation, of, name)).then_some(error)
+}
+
+async fn find(context: &RequestContext, key_type: i8, key: &Str) -> Result<BrokerAddress, ErrorCode> {
+    let shard = &context.shard;
     let partition_of = |topic: &TopicImage| match key_type {
         GROUP => Ok(group_partition(topic, key)),
         TRANSACTION => Ok(txn_partition(topic, key)),
@@ -68,7 +86,7 @@ async fn find(shard: &Rc<Shard>, key_type: i8, key: &Str, version: i16) -> Resul
     let name = match key_type {
         GROUP => OFFSETS_TOPIC,
         TRANSACTION => TRANSACTION_TOPIC,
-        SHARE if version >= SHARE_FROM => {
+        SHARE if context.version >= SHARE_FROM => {
             share_key(key)?;
             SHARE_STATE_TOPIC
         }
@@ -80,7 +98,7 @@ async fn find(shard: &Rc<Shard>, key_type: i8, key: &Str, version: i16) -> Resul
     let image = shard.image();
     let topic = image.topic_named(name).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let to = owner(topic.key(partition_of(topic)?), shard.shards);
-    shard.node.broker(shard.node.broker_id(to)).ok_or(ErrorCode::CoordinatorNotAvailable)
+    shard.node.broker(&context.client.listener, shard.node.broker_id(to)).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 
 fn share_key(key: &str) -> Result<SharePartitionKey, ErrorCode> {

@@ -1,9 +1,9 @@
 //! IncrementalAlterConfigs (KIP-339): set, delete, append, subtract.
 
-use std::rc::Rc;
-
+use corelane_acl::Operation;
 use corelane_config::alter::check_form;
-use corelane_config::{Alteration, ConfigError, Operation};
+use corelane_config::{Alteration, ConfigError, Operation as Alter};
+use corelane_protocol::messages::incremental_alter_configs_request::IncrementalAlterConfigsRequestAlterableConfig;
 use corelane_protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponseAlterConfigsResourceResponse;
 use corelane_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use corelane_protocol::{ErrorCode, Str};
@@ -11,6 +11,9 @@ use corelane_protocol::{ErrorCode, Str};
 use crate::controller::Refused;
 use crate::controller::image::ResourceType;
 use crate::controller::requests::{ConfigChange, SetConfigs, ask};
+use crate::kafka::access::configured;
+use crate::kafka::broker_loggers::{self, BROKER_LOGGER};
+use crate::kafka::listeners::try_out;
 use crate::kafka::request::RequestContext;
 use crate::shard::Shard;
 
@@ -18,21 +21,17 @@ pub async fn handle(
     context: RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let shard = &context.shard;
     let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name.clone())).collect();
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
-        let changes = resource.configs.iter().map(|config| {
-            Ok(Alteration {
-                name: config.name.to_string(),
-                operation: Operation::try_from(config.config_operation)?,
-                value: config.value.as_ref().map(Str::to_string),
-            })
-        });
-        let changes = changes.collect::<Result<Vec<_>, ConfigError>>();
-        let change = changes.and_then(|changes| check_form(&changes).map(|()| ConfigChange::Apply(changes)));
-        let (kind, name) = (resource.resource_type, &resource.resource_name);
-        let result = alter(shard, &named, kind, name, change.map_err(Refused::from), request.validate_only).await;
+        let (kind, name, validate_only) = (resource.resource_type, &resource.resource_name, request.validate_only);
+        let result = if kind == BROKER_LOGGER {
+            refuse_twice(&named, kind, name)
+                .and_then(|()| check_allowed(&context, kind, name))
+                .and_then(|()| broker_loggers::alter(&context.shard, &resource, validate_only))
+        } else {
+            alter(&context, &named, kind, name, change(&resource.configs), validate_only).await
+        };
         let (error_code, error_message) = super::outcome_of(result);
         responses.push(IncrementalAlterConfigsResponseAlterConfigsResourceResponse {
             error_code,
@@ -45,9 +44,22 @@ pub async fn handle(
     IncrementalAlterConfigsResponse { responses, ..Default::default() }
 }
 
+fn change(configs: &[IncrementalAlterConfigsRequestAlterableConfig]) -> Result<ConfigChange, Refused> {
+    let alterations = configs.iter().map(|config| {
+        Ok(Alteration {
+            name: config.name.to_string(),
+            operation: Alter::try_from(config.config_operation)?,
+            value: config.value.as_ref().map(Str::to_string),
+        })
+    });
+    let alterations = alterations.collect::<Result<Vec<_>, ConfigError>>()?;
+    check_form(&alterations)?;
+    Ok(ConfigChange::Apply(alterations))
+}
+
 /// Changes one of the resources that a request has `named`.
 pub async fn alter(
-    shard: &Rc<Shard>,
+    context: &RequestContext,
     named: &[(i8, Str)],
     kind: i8,
     name: &Str,
@@ -56,8 +68,24 @@ pub async fn alter(
 ) -> Result<(), Refused> {
     refuse_twice(named, kind, name)?;
     let change = change?;
-    let kind = alterable(shard, kind, name)?;
-    ask(shard, SetConfigs { kind, resource: name.to_string(), change, validate_only }).await
+    let shard = &context.shard;
+    let alterable = alterable(shard, kind, name)?;
+    check_allowed(context, kind, name)?;
+    let call = SetConfigs { kind: alterable, resource: name.to_string(), change, validate_only };
+    if let Some(wanted) = call.listeners(shard) {
+        try_out(shard, wanted).await?;
+    }
+    ask(shard, call).await
+}
+
+/// Whether the client may alter the configuration of a resource.
+fn check_allowed(context: &RequestContext, kind: i8, name: &str) -> Result<(), Refused> {
+    match configured(kind, name) {
+        Some((of, resource, error)) if !context.may(Operation::AlterConfigs, of, resource) => {
+            Err(Refused::new(error, error.message()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A type of resource whose configuration can change; a broker must be the one that is asked.

@@ -39,6 +39,10 @@ async fn init(context: &RequestContext, request: InitProducerIdRequest) -> Resul
             Err(refused) => Err(refused.code),
         },
         Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
+        // What no coordinator takes is refused before one is looked for.
+        Some(_) if !context.shard.config.transactions().is_timeout(request.transaction_timeout_ms) => {
+            Err(ErrorCode::InvalidTransactionTimeout)
+        }
         Some(id) => {
             let (key, timeout_ms) = (id.clone(), request.transaction_timeout_ms);
             with_transaction(&context.shard, &key, move |txns, now| {

@@ -7,9 +7,8 @@ use corelane_protocol::messages::list_config_resources_response::ListConfigResou
 use corelane_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
 use crate::controller::image::ResourceType;
+use crate::kafka::broker_loggers::BROKER_LOGGER;
 use crate::kafka::request::RequestContext;
-
-const BROKER_LOGGER: i8 = 8;
 
 pub async fn handle(context: RequestContext, request: ListConfigResourcesRequest) -> ListConfigResourcesResponse {
     let (topic, broker, group) = (ResourceType::Topic as i8, ResourceType::Broker as i8, ResourceType::Group as i8);
@@ -37,7 +36,7 @@ pub async fn handle(context: RequestContext, request: ListConfigResourcesRequest
         if kind == topic {
             image.topics().for_each(|t| add(topic, &t.name));
         } else if kind == broker || kind == BROKER_LOGGER {
-            context.shard.node.brokers().iter().for_each(|b| add(kind, &b.id.to_string()));
+            context.shard.node.broker_ids().for_each(|id| add(kind, &id.to_string()));
         } else {
             let of_kind = image.configs().filter(|((k, _), _)| *k as i8 == kind);
             of_kind.for_each(|((_, name), _)| add(kind, name));

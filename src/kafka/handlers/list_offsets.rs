@@ -11,7 +11,7 @@ use corelane_protocol::messages::list_offsets_response::{
 use corelane_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 
-use crate::kafka::each_partition::{each_partition, partition_of};
+use crate::kafka::each_partition::{each_partition, led_partition};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
 use crate::partition::OffsetSpec;
@@ -19,10 +19,13 @@ use crate::partition::OffsetSpec;
 /// First version whose answer carries leader epochs.
 const EPOCHS_FROM: i16 = 4;
 const READ_COMMITTED: i8 = 1;
+/// The replica id of who is no replica.
+const CONSUMER: i32 = -1;
 
 pub async fn handle(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = context.shard.image();
-    let committed = request.isolation_level == READ_COMMITTED;
+    // Isolation is for consumers: brokers and tools see all there is (Kafka: `ReplicaManager.fetchOffset`).
+    let committed = request.isolation_level == READ_COMMITTED && request.replica_id == CONSUMER;
     let topics = each_once(request.topics);
     let mut asked = Vec::new();
     for (name, partitions) in &topics {
@@ -31,7 +34,7 @@ pub async fn handle(context: RequestContext, request: ListOffsetsRequest) -> Lis
             asked.push(match twice {
                 true => Err(ErrorCode::InvalidRequest),
                 false => OffsetSpec::from_timestamp(partition.timestamp, context.version).and_then(|spec| {
-                    let key = partition_of(&found, partition.partition_index)?;
+                    let key = led_partition(&context.shard, &found, partition.partition_index)?;
                     Ok((key, (spec, partition.current_leader_epoch, committed)))
                 }),
             });

@@ -5,5 +5,5 @@ use corelane_protocol::messages::{ListPartitionReassignmentsRequest, ListPartiti
 use crate::kafka::request::RequestContext;
 
 pub async fn handle(_: RequestContext, _: ListPartitionReassignmentsRequest) -> ListPartitionReassignmentsResponse {
-    ListPartitionReassignmentsResponse::default()
+    ListPartitionReassignmentsResponse { error_message: None, ..Default::default() }
 }

@@ -1,9 +1,9 @@
 //! Metadata: brokers, topics, leaders. Creates topics that a client names, where it and the broker allow that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
+use corelane_acl::{CLUSTER_NAME, Operation, ResourceType};
 use corelane_protocol::messages::metadata_request::MetadataRequestTopic;
 use corelane_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -16,6 +16,7 @@ use crate::controller::image::{ClusterImage, TopicImage, is_internal};
 use crate::controller::names::check_name;
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
 use crate::coordinator::{create_internal_topic, is_made_by_broker};
+use crate::kafka::access::cluster_operations;
 use crate::kafka::leaders::Leaders;
 use crate::kafka::operations;
 use crate::kafka::request::RequestContext;
@@ -24,11 +25,20 @@ use crate::shard::Shard;
 /// A topic that was asked for: as it is, or why not.
 enum Found {
     Topic(Arc<TopicImage>),
-    Missing { name: Option<Str>, id: Uuid, error: ErrorCode },
+    Missing {
+        name: Option<Str>,
+        id: Uuid,
+        error: ErrorCode,
+    },
+    /// It would have been made for the client, if the client might make it.
+    NotMade(Str),
 }
 
 /// First version that asks for topics by id; the field, and the name that may be null, are there before.
 const IDS_FROM: i16 = 12;
+
+/// First version whose clients know of a leader that their listener does not reach.
+const LISTENER_ERROR_FROM: i16 = 6;
 
 pub async fn handle(context: RequestContext, request: MetadataRequest) -> MetadataResponse {
     let shard = &context.shard;
@@ -43,19 +53,35 @@ pub async fn handle(context: RequestContext, request: MetadataRequest) -> Metada
     }
     let asked = request.topics.filter(|topics| context.version > 0 || !topics.is_empty());
     let found = match asked {
-        None => shard.image().topics().cloned().map(Found::Topic).collect(),
+        None => {
+            let image = shard.image();
+            let shown =
+                |topic: &&Arc<TopicImage>| context.may_see(Operation::Describe, ResourceType::Topic, &topic.name);
+            image.topics().filter(shown).cloned().map(Found::Topic).collect()
+        }
         Some(topics) => {
             let may_create = context.version < 4 || request.allow_auto_topic_creation;
-            find(shard, topics, may_create && shard.config.broker().auto_create_topics).await
+            find(&context, topics, may_create && shard.config.broker().auto_create_topics).await
         }
     };
     let ids = found.iter().filter_map(|f| if let Found::Topic(topic) = f { Some(topic.id) } else { None });
-    let leaders = Leaders::of(shard, ids).await;
-    let operations = if request.include_topic_authorized_operations { operations::TOPIC } else { operations::UNKNOWN };
+    let leaders =
+        Leaders::of(shard, ids).await.seen_by(&context.client.listener, context.version >= LISTENER_ERROR_FROM);
+    let operations = |name: &str| match request.include_topic_authorized_operations {
+        true => context.operations(ResourceType::Topic, name),
+        false => operations::UNKNOWN,
+    };
+    let mut of_cluster = match request.include_cluster_authorized_operations {
+        true => operations::CLUSTER,
+        false => operations::UNKNOWN,
+    };
+    if let Some(access) = context.access() {
+        cluster_operations(&access, &mut of_cluster);
+    }
     MetadataResponse {
         brokers: shard
             .node
-            .brokers()
+            .brokers(&context.client.listener)
             .into_iter()
             .map(|broker| MetadataResponseBroker {
                 node_id: broker.id,
@@ -67,18 +93,20 @@ pub async fn handle(context: RequestContext, request: MetadataRequest) -> Metada
             .collect(),
         cluster_id: Some(shard.node.cluster_id.clone().into()),
         controller_id: shard.node.controller_id(),
-        topics: found.into_iter().map(|f| describe(shard, &leaders, f, operations)).collect(),
-        cluster_authorized_operations: match request.include_cluster_authorized_operations {
-            true => operations::CLUSTER,
-            false => operations::UNKNOWN,
-        },
+        topics: found.into_iter().map(|f| describe(shard, &leaders, f, &operations)).collect(),
+        cluster_authorized_operations: of_cluster,
         ..Default::default()
     }
 }
 
-async fn find(shard: &Rc<Shard>, topics: Vec<MetadataRequestTopic>, create: bool) -> Vec<Found> {
+async fn find(context: &RequestContext, topics: Vec<MetadataRequestTopic>, create: bool) -> Vec<Found> {
+    let shard = &context.shard;
     let image = shard.image();
-    let topics = each_once(topics);
+    let mut topics = each_once(topics);
+    let mut hidden = take_hidden(context, &image, &mut topics);
+    if create {
+        hidden.extend(take_not_made(context, &image, &mut topics));
+    }
     let missing: Vec<Str> = topics
         .iter()
         .filter(|t| t.topic_id == Uuid::ZERO)
@@ -93,7 +121,7 @@ async fn find(shard: &Rc<Shard>, topics: Vec<MetadataRequestTopic>, create: bool
     let mut refused = BTreeMap::new();
     if create && !missing.is_empty() {
         let topics = missing.iter().map(|name| NewTopic::with_defaults(name)).collect();
-        let call = CreateTopics { topics, validate_only: false };
+        let call = CreateTopics { topics, validate_only: false, mutator: None };
         for (name, result) in missing.into_iter().zip(ask(shard, call).await) {
             if let Err(why) = result.map_err(|r| r.code) {
                 refused.insert(name, why);
@@ -101,7 +129,42 @@ async fn find(shard: &Rc<Shard>, topics: Vec<MetadataRequestTopic>, create: bool
         }
     }
     let image = shard.image();
-    topics.into_iter().map(|topic| look_up(&image, topic, &refused)).collect()
+    topics.into_iter().map(|topic| look_up(&image, topic, &refused)).chain(hidden).collect()
+}
+
+/// Takes out the topics that the client may not see: whether they are there it does not hear.
+fn take_hidden(context: &RequestContext, image: &ClusterImage, topics: &mut Vec<MetadataRequestTopic>) -> Vec<Found> {
+    let error = ErrorCode::TopicAuthorizationFailed;
+    let mut hidden = Vec::new();
+    topics.retain(|asked| {
+        let (name, id) = (asked.name.as_ref(), asked.topic_id);
+        let (known, answer) = match id {
+            Uuid::ZERO => (name.cloned(), Found::Missing { name: name.cloned(), id, error }),
+            id => {
+                let known = image.topic(TopicId(id.0)).map(|topic| topic.wire_name());
+                (known, Found::Missing { name: None, id, error })
+            }
+        };
+        let shown = known.is_none_or(|name| context.may_topic(Operation::Describe, &name));
+        if !shown {
+            hidden.push(answer);
+        }
+        shown
+    });
+    hidden
+}
+
+/// Takes out the topics that are not there, and that the client may not make.
+fn take_not_made(context: &RequestContext, image: &ClusterImage, topics: &mut Vec<MetadataRequestTopic>) -> Vec<Found> {
+    let not_there = |asked: &MetadataRequestTopic| {
+        asked.topic_id == Uuid::ZERO && asked.name.as_ref().is_some_and(|name| image.topic_named(name).is_none())
+    };
+    if !topics.iter().any(not_there) || context.may_see(Operation::Create, ResourceType::Cluster, CLUSTER_NAME) {
+        return Vec::new();
+    }
+    let may_make = |name: &Option<Str>| name.as_ref().is_none_or(|name| context.may_topic(Operation::Create, name));
+    let refused = topics.extract_if(.., |asked| not_there(asked) && !may_make(&asked.name));
+    refused.filter_map(|asked| asked.name).map(Found::NotMade).collect()
 }
 
 /// Where one topic is asked for by its id, names do not count.
@@ -151,10 +214,25 @@ fn refused(name: Option<Str>, topic_id: Uuid, error: ErrorCode) -> MetadataRespo
     }
 }
 
-fn describe(shard: &Shard, leaders: &Leaders, found: Found, operations: i32) -> MetadataResponseTopic {
+fn describe(
+    shard: &Shard,
+    leaders: &Leaders,
+    found: Found,
+    operations: &impl Fn(&str) -> i32,
+) -> MetadataResponseTopic {
     let topic = match found {
         Found::Topic(topic) => topic,
+        // Kafka tells what may be done to a name, whether there is such a topic or not; to an id it does not know, nothing.
+        Found::Missing { name, id: Uuid::ZERO, error } if error != ErrorCode::TopicAuthorizationFailed => {
+            let topic_authorized_operations = operations(name.as_deref().unwrap_or_default());
+            return MetadataResponseTopic { topic_authorized_operations, ..refused(name, Uuid::ZERO, error) };
+        }
         Found::Missing { name, id, error } => return refused(name, id, error),
+        Found::NotMade(name) => {
+            let is_internal = is_internal(&name);
+            let answer = refused(Some(name), Uuid::ZERO, ErrorCode::TopicAuthorizationFailed);
+            return MetadataResponseTopic { is_internal, ..answer };
+        }
     };
     let partition = |index: u32| {
         let state = leaders.state(shard, &topic, index);
@@ -174,7 +252,7 @@ fn describe(shard: &Shard, leaders: &Leaders, found: Found, operations: i32) -> 
         topic_id: topic.uuid(),
         is_internal: topic.is_internal(),
         partitions: (0..topic.partitions).map(partition).collect(),
-        topic_authorized_operations: operations,
+        topic_authorized_operations: operations(&topic.name),
         ..Default::default()
     }
 }

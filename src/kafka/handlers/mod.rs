@@ -2,20 +2,26 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod alter_share_group_offsets;
-mod api_versions;
+mod alter_user_scram_credentials;
+pub mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_share_group_offsets;
 mod delete_share_group_state;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -25,10 +31,12 @@ mod describe_quorum;
 mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
+mod describe_user_scram_credentials;
 mod elect_leaders;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
+mod get_telemetry_subscriptions;
 mod group_context;
 mod heartbeat;
 mod incremental_alter_configs;
@@ -47,8 +55,11 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod push_telemetry;
 mod read_share_group_state;
 mod read_share_group_state_summary;
+mod sasl_authenticate;
+mod sasl_handshake;
 mod share_acknowledge;
 mod share_fetch;
 mod share_group_describe;
@@ -67,10 +78,15 @@ use bytes::Bytes;
 use corelane_protocol::frame::{decode_request_header, encode_response};
 use corelane_protocol::{ApiKey, Decoder, ErrorCode, Message, Str};
 
+pub use self::alter_client_quotas::all_refused as all_quotas_refused;
+pub use self::share_fetch::is_member as is_share_member;
+use super::access::{Guarded, guarded};
 use super::answer_memory::AnswerMemory;
 use super::connection::{Accepted, Answer};
+use super::pace::Pace;
 use super::request::{Client, RequestContext};
 use crate::controller::Refused;
+use crate::quota::Kind;
 use crate::shard::Shard;
 
 /// The list: `ApiKey => module`. A module has `async fn handle(RequestContext, XRequest) -> XResponse`; `produce` is
@@ -84,12 +100,16 @@ macro_rules! apis {
             match call.api {
                 ApiKey::Produce => produce::accept(context, call, body),
                 $(ApiKey::$api => {
-                    let request = read(&mut body, call.version)?;
+                    let request = read(&mut body, call.version).filter(Guarded::is_sound)?;
                     Some(Accepted {
                         answer: Box::pin(async move {
-                            let shard = context.shard.clone();
+                            let (shard, pace) = (context.shard.clone(), context.pace.clone());
                             reserve(&context, call.api).await;
-                            let answer = call.answer(&$module::handle(context, request).await);
+                            let mut response = guarded(context, request, $module::handle).await;
+                            if let Some(pace) = pace {
+                                pace.answered(&shard, call.api, call.version, &mut response).await;
+                            }
+                            let answer = call.answer(&response);
                             shard.answer_memory.note(call.api, answer.size());
                             answer
                         }),
@@ -115,6 +135,7 @@ apis! {
     SyncGroup => sync_group,
     DescribeGroups => describe_groups,
     ListGroups => list_groups,
+    SaslHandshake => sasl_handshake,
     ApiVersions => api_versions,
     CreateTopics => create_topics,
     DeleteTopics => delete_topics,
@@ -130,13 +151,21 @@ apis! {
     AlterConfigs => alter_configs,
     AlterReplicaLogDirs => alter_replica_log_dirs,
     DescribeLogDirs => describe_log_dirs,
+    SaslAuthenticate => sasl_authenticate,
     CreatePartitions => create_partitions,
     DeleteGroups => delete_groups,
+    DescribeAcls => describe_acls,
+    CreateAcls => create_acls,
+    DeleteAcls => delete_acls,
     ElectLeaders => elect_leaders,
     IncrementalAlterConfigs => incremental_alter_configs,
     AlterPartitionReassignments => alter_partition_reassignments,
     ListPartitionReassignments => list_partition_reassignments,
     OffsetDelete => offset_delete,
+    DescribeUserScramCredentials => describe_user_scram_credentials,
+    AlterUserScramCredentials => alter_user_scram_credentials,
+    DescribeClientQuotas => describe_client_quotas,
+    AlterClientQuotas => alter_client_quotas,
     DescribeQuorum => describe_quorum,
     UpdateFeatures => update_features,
     DescribeCluster => describe_cluster,
@@ -145,6 +174,8 @@ apis! {
     ListTransactions => list_transactions,
     ConsumerGroupHeartbeat => consumer_group_heartbeat,
     ConsumerGroupDescribe => consumer_group_describe,
+    GetTelemetrySubscriptions => get_telemetry_subscriptions,
+    PushTelemetry => push_telemetry,
     ListConfigResources => list_config_resources,
     DescribeTopicPartitions => describe_topic_partitions,
     ShareFetch => share_fetch,
@@ -199,6 +230,7 @@ async fn reserve(context: &RequestContext, api: ApiKey) {
 
 /// Starts a request. What has to happen in the order of the requests has happened when this returns.
 pub fn accept(shard: &Rc<Shard>, client: &Rc<Client>, frame: Bytes, memory: AnswerMemory) -> Accepted {
+    let size = frame.len();
     let mut body = Decoder::new(frame);
     let Ok((api, header)) = decode_request_header(&mut body) else {
         return close("request header does not parse");
@@ -211,14 +243,21 @@ pub fn accept(shard: &Rc<Shard>, client: &Rc<Client>, frame: Bytes, memory: Answ
     if !api.valid_versions().contains(&call.version) {
         return match api {
             ApiKey::ApiVersions => {
-                let answer = api_versions::unsupported_version(call);
+                let answer = Answer::Send(api_versions::unknown(call.correlation_id));
                 Accepted { answer: Box::pin(std::future::ready(answer)), overlaps: false }
             }
             _ => close("API version is not served"),
         };
     }
-    let context = RequestContext { shard: shard.clone(), client: client.clone(), version: call.version, memory };
-    dispatch(context, call, body).unwrap_or_else(|| close("request body does not parse"))
+    let pace = Pace::begin(shard, client, size);
+    let timed = pace.clone().filter(|_| !shard.quotas.is_free(Kind::Request));
+    let (shard, client) = (shard.clone(), client.clone());
+    let context = RequestContext { shard, client, api, version: call.version, memory, pace };
+    let mut accepted = dispatch(context, call, body).unwrap_or_else(|| close("request body does not parse"));
+    if let Some(pace) = timed {
+        accepted.answer = pace.timed(accepted.answer);
+    }
+    accepted
 }
 
 fn close(reason: &'static str) -> Accepted {
@@ -235,10 +274,21 @@ fn out_of_time() -> Refused {
     Refused::new(ErrorCode::RequestTimedOut, "The request has no time left.")
 }
 
+/// Access rules are for authorizers (Kafka: `AclApis`).
+fn security_disabled() -> Refused {
+    Refused::new(ErrorCode::SecurityDisabled, "No Authorizer is configured.")
+}
+
 /// Error code and message as responses carry them.
 fn outcome_of(result: Result<(), Refused>) -> (i16, Option<Str>) {
     match result {
         Ok(()) => (0, None),
         Err(refused) => (refused.code.code(), Some(refused.message.into())),
     }
+}
+
+/// The same; of a quota that is used up Kafka says nothing more here.
+fn outcome_unless_throttled(result: Result<(), Refused>) -> (i16, Option<Str>) {
+    let (code, message) = outcome_of(result);
+    (code, message.filter(|_| code != ErrorCode::ThrottlingQuotaExceeded.code()))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use core_pinning::time::timeout;
+use corelane_acl::Operation;
 use corelane_coordinator::group::reject;
 use corelane_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use corelane_protocol::messages::{
@@ -14,7 +15,7 @@ use super::group_context::group_context;
 use crate::coordinator::with_group;
 use crate::kafka::offset_answers::{OffsetAnswers, TopicAnswers};
 use crate::kafka::request::RequestContext;
-use crate::kafka::topics::find_topic;
+use crate::kafka::topics::find_allowed;
 
 /// First version with topic ids.
 const TOPIC_IDS_FROM: i16 = 10;
@@ -28,7 +29,7 @@ pub async fn handle(context: RequestContext, mut request: OffsetCommitRequest) -
     request.topics.retain_mut(|topic| {
         let (name, id) = (topic.name.clone(), topic.topic_id);
         let indexes = |partitions: Vec<OffsetCommitRequestPartition>| partitions.into_iter().map(|p| p.partition_index);
-        match find_topic(&image, by_id, &name, id) {
+        match find_allowed(&context, Operation::Read, &image, by_id, &name, id) {
             Ok(found) => {
                 topic.name = found.wire_name();
                 topic.topic_id = found.uuid();

@@ -1,5 +1,6 @@
 //! OffsetDelete (KIP-496).
 
+use corelane_acl::Operation;
 use corelane_coordinator::group::reject;
 use corelane_protocol::messages::{
     OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
@@ -15,6 +16,11 @@ pub async fn handle(context: RequestContext, mut request: OffsetDeleteRequest) -
     // Partitions that do not exist are answered here; the group sees the others.
     let mut answers = OffsetAnswers::default();
     for topic in &mut request.topics {
+        if !context.may_topic(Operation::Read, &topic.name) {
+            let refused = std::mem::take(&mut topic.partitions).into_iter().map(|p| p.partition_index);
+            answers.refuse(&topic.name, Uuid::ZERO, refused, ErrorCode::TopicAuthorizationFailed);
+            continue;
+        }
         let known = image.topic_named(&topic.name);
         let is_gone = |index| known.is_none_or(|known| known.partition(index).is_none());
         let gone: Vec<_> = topic.partitions.extract_if(.., |p| is_gone(p.partition_index)).collect();

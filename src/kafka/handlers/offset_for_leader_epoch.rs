@@ -6,7 +6,7 @@ use corelane_protocol::messages::offset_for_leader_epoch_response::{
 };
 use corelane_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
-use crate::kafka::each_partition::{each_partition, partition_of};
+use crate::kafka::each_partition::{each_partition, led_partition};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
 
@@ -16,9 +16,9 @@ pub async fn handle(context: RequestContext, request: OffsetForLeaderEpochReques
     for topic in &request.topics {
         let found = find_topic(&image, false, &topic.topic, Uuid::ZERO);
         let partitions = topic.partitions.iter();
-        asked.extend(
-            partitions.map(|p| Ok((partition_of(&found, p.partition)?, (p.current_leader_epoch, p.leader_epoch)))),
-        );
+        asked.extend(partitions.map(|p| {
+            Ok((led_partition(&context.shard, &found, p.partition)?, (p.current_leader_epoch, p.leader_epoch)))
+        }));
     }
     let answers = each_partition(&context.shard, asked, |partition, (current, epoch)| async move {
         partition.check_epoch(current)?;

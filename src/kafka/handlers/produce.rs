@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_pinning::ShardId;
 use core_pinning::time::timeout;
+use corelane_acl::{Operation, ResourceType};
 use corelane_protocol::messages::produce_response::{
     ProduceResponseBatchIndexAndErrorMessage, ProduceResponsePartitionProduceResponse,
     ProduceResponseTopicProduceResponse,
@@ -15,20 +16,24 @@ use corelane_protocol::messages::produce_response::{
 use corelane_protocol::messages::{ProduceRequest, ProduceResponse};
 use corelane_protocol::{Decoder, ErrorCode, Str, Uuid};
 use corelane_storage::model::PartitionKey;
-use corelane_storage::record::{BatchHeader, Codec};
+use corelane_storage::record::BatchHeader;
 
 use super::Call;
 use crate::controller::image::owner;
 use crate::kafka::connection::{Accepted, Answer};
+use crate::kafka::hints;
 use crate::kafka::request::RequestContext;
-use crate::kafka::topics::find_topic;
+use crate::kafka::topics::find_allowed;
 use crate::kafka::transaction_check::{TransactionalWriter, memberships, transactional};
-use crate::partition::{Appended, Membership, ProduceContext, ProduceFailure};
+use crate::partition::{Appended, Membership, ProduceContext, ProduceFailure, misshapen};
 use crate::router::{CallFuture, ShardCall};
 use crate::shard::Shard;
 
 /// First version that may compress with zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
+
+/// First version that names topics by id (KIP-516).
+const IDS_FROM: i16 = 13;
 
 /// Tools that may write to internal topics call themselves so (Kafka: `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT_ID: &str = "__admin_client";
@@ -55,15 +60,21 @@ pub fn accept(context: RequestContext, call: Call, mut body: Decoder) -> Option<
     let request: ProduceRequest = super::read(&mut body, call.version)?;
     let silent = request.acks == 0;
     let outcome = enqueue(&context, request);
+    let (shard, client, pace) = (context.shard, context.client, context.pace);
+    // Who is over a quota has one request after the other taken, so that it gets no further.
+    let overlaps = client.held_until().is_none();
     let answer = Box::pin(async move {
-        let response = outcome.await;
+        let mut response = outcome.await;
+        if let Some(pace) = pace {
+            pace.produced(&shard, silent, &mut response).await;
+        }
         match silent {
             false => call.answer(&response),
             true if failed(&response) => Answer::Close("produce with acks=0 failed"),
             true => Answer::Nothing,
         }
     });
-    Some(Accepted { answer, overlaps: true })
+    Some(Accepted { answer, overlaps })
 }
 
 fn failed(response: &ProduceResponse) -> bool {
@@ -181,11 +192,7 @@ impl ShardCall for RefuseCall {
         async move {
             let mut outcomes = Vec::with_capacity(asked.len());
             for (place, membership) in asked {
-                let verdict = match membership {
-                    Membership::Asked { verdict, .. } => verdict.await,
-                    Membership::Known | Membership::AsBefore => Ok(()),
-                };
-                let failure = verdict.err().unwrap_or_else(|| ErrorCode::InvalidRequiredAcks.into());
+                let failure = membership.verdict().await.err().unwrap_or_else(|| ErrorCode::InvalidRequiredAcks.into());
                 outcomes.push((place, Err(Failed { failure, log_start: -1 })));
             }
             outcomes
@@ -193,29 +200,18 @@ impl ShardCall for RefuseCall {
     }
 }
 
-/// What Kafka sees of a batch before it sees the acks of the request (`ProduceRequest.validateRecords`).
-fn refused_shape(version: i16, records: &Bytes) -> Option<ErrorCode> {
-    // What is cut off behind the first batch is not looked at.
-    let whole = |bytes: &[u8]| BatchHeader::parse(bytes).ok().filter(|header| header.size() <= bytes.len());
-    let Some(header) = whole(records) else { return Some(ErrorCode::InvalidRecord) };
-    match header.compression() {
-        _ if records.get(header.size()..).and_then(whole).is_some() => Some(ErrorCode::InvalidRecord),
-        Ok(Codec::Zstd) if version < ZSTD_FROM => Some(ErrorCode::UnsupportedCompressionType),
-        _ => None,
-    }
-}
-
 fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Output = ProduceResponse> + use<> {
     let shard = &context.shard;
     let image = shard.image();
     let acks = Acks::from_code(request.acks);
-    let refused = refusal(&request);
+    let refused = refusal(context, &request);
     let admin = context.client.id().is_some_and(|id| &*id == ADMIN_CLIENT_ID);
     let mut places: Vec<Option<Outcome>> = Vec::new();
     let mut shape: Vec<(Str, Uuid, Vec<i32>)> = Vec::new();
     let mut by_shard: BTreeMap<ShardId, Vec<Batch>> = BTreeMap::new();
     for topic in request.topic_data {
-        let found = find_topic(&image, context.version >= 13, &topic.name, topic.topic_id);
+        let by_id = context.version >= IDS_FROM;
+        let found = find_allowed(context, Operation::Write, &image, by_id, &topic.name, topic.topic_id);
         let mut indexes = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             indexes.push(data.index);
@@ -223,15 +219,23 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
                 _ if refused.is_some() => Err(refused.unwrap_or(ErrorCode::UnknownServerError)),
                 (Err(error), _) => Err(*error),
                 (Ok(topic), _) if topic.partition(data.index).is_none() => Err(ErrorCode::UnknownTopicOrPartition),
-                (Ok(topic), Some(_)) if topic.is_internal() && !admin => Err(ErrorCode::InvalidTopicException),
+                (Ok(topic), Some(_)) if topic.is_internal() && !admin => {
+                    let records = data.records.as_ref();
+                    let misshapen = records.and_then(|records| misshapen(records, context.version >= ZSTD_FROM));
+                    Err(misshapen.unwrap_or(ErrorCode::InvalidTopicException))
+                }
                 (Ok(topic), _) => {
                     topic.partition(data.index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition)
                 }
             };
             let checked = checked.and_then(|key| data.records.map(|r| (key, r)).ok_or(ErrorCode::InvalidRecord));
-            // Where the acks are good, the log looks at the batch.
+            // Where the acks are good, the log looks at the batch: its leader's.
+            let checked = checked.and_then(|(key, records)| match acks {
+                Some(_) => shard.leading(key).map(|_| (key, records)),
+                None => Ok((key, records)),
+            });
             let misshapen = match &checked {
-                Ok((_, records)) if acks.is_none() => refused_shape(context.version, records),
+                Ok((_, records)) if acks.is_none() => misshapen(records, context.version >= ZSTD_FROM),
                 _ => None,
             };
             match misshapen.map_or(checked, Err) {
@@ -265,6 +269,7 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
             None => refusals.push(shard.router.call(shard, to, RefuseCall { batches, writer })),
         }
     }
+    let (shard, client, version) = (shard.clone(), context.client.clone(), context.version);
     async move {
         let mut take = |outcomes: Vec<(usize, Outcome)>| {
             for (place, outcome) in outcomes {
@@ -279,16 +284,19 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
         for refusal in refusals {
             take(refusal.await);
         }
-        respond(shape, places)
+        let mut response = respond(shape, places);
+        hints::produce(&shard, &client, version, &mut response).await;
+        response
     }
 }
 
 /// Why no batch of the request is written: Kafka decides for the whole of it whether its transactional id may write, which a null
 /// one may not, and lets one producer write in it.
-fn refusal(request: &ProduceRequest) -> Option<ErrorCode> {
+fn refusal(context: &RequestContext, request: &ProduceRequest) -> Option<ErrorCode> {
     let batches = request.topic_data.iter().flat_map(|t| &t.partition_data).filter_map(|p| p.records.as_ref());
     let mut headers = batches.filter_map(transactional).peekable();
-    if headers.peek().is_some() && request.transactional_id.is_none() {
+    let may = |id: &Str| context.may(Operation::Write, ResourceType::TransactionalId, id);
+    if headers.peek().is_some() && !request.transactional_id.as_ref().is_some_and(may) {
         return Some(ErrorCode::TransactionalIdAuthorizationFailed);
     }
     let mut producers = headers.filter(BatchHeader::has_producer).map(|h| (h.producer_id, h.producer_epoch));

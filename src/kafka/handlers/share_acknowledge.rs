@@ -8,9 +8,10 @@ use corelane_protocol::messages::{
 };
 
 use super::share_fetch::{RENEW_FROM, is_member};
+use crate::kafka::hints;
 use crate::kafka::request::RequestContext;
 use crate::kafka::share::acknowledge::{Terms, acknowledge};
-use crate::kafka::share::partitions::release;
+use crate::kafka::share::homes;
 use crate::kafka::share::sessions::{Name, Who, is_final};
 
 pub async fn handle(context: RequestContext, request: ShareAcknowledgeRequest) -> ShareAcknowledgeResponse {
@@ -23,9 +24,10 @@ pub async fn handle(context: RequestContext, request: ShareAcknowledgeRequest) -
         return failed(ErrorCode::InvalidRequest);
     };
     let (shard, who) = (&context.shard, Who { group: group.detach(), member: member.detach() });
-    if let Err(error) = shard.share_sessions.acknowledge(&who, request.share_session_epoch) {
-        return failed(error);
-    }
+    let home = match homes::acknowledge(shard, &who, request.share_session_epoch).await {
+        Ok(home) => home,
+        Err(error) => return failed(error),
+    };
     let said = request.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(|partition| {
             let batches = partition.acknowledgement_batches.iter().map(|batch| Acknowledgement {
@@ -37,11 +39,9 @@ pub async fn handle(context: RequestContext, request: ShareAcknowledgeRequest) -
         })
     });
     let terms = Terms { renew_known: context.version >= RENEW_FROM, renews: request.is_renew_ack };
-    let answers = acknowledge(shard, &who, terms, said.collect()).await;
-    if is_final(request.share_session_epoch)
-        && let Some(names) = shard.share_sessions.end(&who)
-    {
-        release(shard, &who, names);
+    let answers = acknowledge(&context, &who, terms, said.collect()).await;
+    if is_final(request.share_session_epoch) {
+        homes::end(shard, home, &who).await;
     }
     let mut responses: Vec<ShareAcknowledgeResponseShareAcknowledgeTopicResponse> = Vec::new();
     for (name, error) in answers {
@@ -61,5 +61,8 @@ pub async fn handle(context: RequestContext, request: ShareAcknowledgeRequest) -
         }
     }
     let lock_ms = shard.group_properties(&who.group).share.record_lock_duration_ms;
-    ShareAcknowledgeResponse { acquisition_lock_timeout_ms: lock_ms, responses, ..Default::default() }
+    let mut response =
+        ShareAcknowledgeResponse { acquisition_lock_timeout_ms: lock_ms, responses, ..Default::default() };
+    hints::share_acknowledge(shard, &context.client, &mut response).await;
+    response
 }

@@ -12,14 +12,16 @@ use corelane_protocol::messages::share_fetch_response::{
 use corelane_protocol::messages::{ShareFetchRequest, ShareFetchResponse};
 use corelane_protocol::{ErrorCode, Records, Str};
 use corelane_storage::model::PartitionKey;
-use futures::future::select_all;
+use futures::future::{join, select_all};
 
 use crate::controller::image::owner;
+use crate::kafka::hints;
 use crate::kafka::request::RequestContext;
 use crate::kafka::share::acknowledge::{Terms, acknowledge};
 use crate::kafka::share::fetch::{Ask, LendCall, Lent, Seen};
-use crate::kafka::share::partitions::{find, release};
-use crate::kafka::share::sessions::{Context, Name, Who};
+use crate::kafka::share::homes;
+use crate::kafka::share::partitions::find_readable;
+use crate::kafka::share::sessions::{Context, Name, Told, Who};
 use crate::kafka::share::wait::Wait;
 
 /// First version that renews locks (KIP-1222) and bounds what is lent (KIP-1206).
@@ -27,7 +29,7 @@ pub(super) const RENEW_FROM: i16 = 2;
 const RECORD_LIMIT: i8 = 1;
 const MEMBER_ID_MAX: usize = 36;
 
-pub(super) fn is_member(id: &Str) -> bool {
+pub fn is_member(id: &Str) -> bool {
     !id.is_empty() && id.encode_utf16().count() <= MEMBER_ID_MAX
 }
 
@@ -56,8 +58,9 @@ async fn answer(context: &RequestContext, request: ShareFetchRequest) -> Result<
     let said = said(&request);
     let acknowledges = said.iter().any(|(_, batches)| !batches.is_empty());
     let named = (said.iter().map(|(name, _)| *name).collect(), forgotten(&request));
-    let opened = shard.share_sessions.fetch(&who, &context.client, request.share_session_epoch, named, acknowledges);
-    let session = match opened {
+    let epoch = request.share_session_epoch;
+    let taken = homes::fetch(shard, &context.client, &who, epoch, named, acknowledges).await;
+    let (session, home) = match taken {
         Err(ErrorCode::ShareSessionLimitReached) => {
             // So that the client does not come again and again.
             sleep(Duration::from_millis(request.max_wait_ms.max(0) as u64)).await;
@@ -65,33 +68,38 @@ async fn answer(context: &RequestContext, request: ShareFetchRequest) -> Result<
         }
         other => other?,
     };
-    let mut acknowledged = BTreeMap::new();
-    if acknowledges {
-        let terms = Terms { renew_known: context.version >= RENEW_FROM, renews };
-        acknowledged = acknowledge(shard, &who, terms, said).await;
+    let terms = Terms { renew_known: context.version >= RENEW_FROM, renews };
+    let acknowledging =
+        async { if acknowledges { acknowledge(context, &who, terms, said).await } else { BTreeMap::new() } };
+    let fetching = async {
+        match &session {
+            Context::Opened(names) | Context::Incremental(names) if !renews => {
+                fetch(context, &request, &who, names.clone()).await
+            }
+            _ => Vec::new(),
+        }
+    };
+    // What is said takes effect before anything is lent; while it is stored, more can be lent.
+    let (acknowledged, mut lent) = join(acknowledging, fetching).await;
+    lent.retain(|(_, lent)| lent.reached || lent.error != ErrorCode::None);
+    if let Context::Incremental(_) = &session {
+        let told = |(name, lent): &(Name, Lent)| Told {
+            name: *name,
+            records: lent.bytes > 0,
+            failed: lent.error != ErrorCode::None,
+        };
+        let news = homes::news(shard, home, &who, lent.iter().map(told).collect()).await;
+        let mut news = news.into_iter();
+        lent.retain(|_| news.next().unwrap_or(true));
     }
-    let lent = match &session {
-        Context::Opened(names) | Context::Incremental(names) if !renews => {
-            fetch(context, &request, &who, names.clone()).await
-        }
-        _ => Vec::new(),
-    };
-    let is_told = |(name, lent): &(Name, Lent)| match &session {
-        Context::Incremental(_) => {
-            let told = lent.reached || lent.error != ErrorCode::None;
-            told && shard.share_sessions.is_news(&who, *name, lent.bytes > 0, lent.error != ErrorCode::None)
-        }
-        _ => lent.reached || lent.error != ErrorCode::None,
-    };
-    let lent = lent.into_iter().filter(is_told).collect();
     let responses = respond(lent, acknowledged);
-    if session == Context::Final
-        && let Some(names) = shard.share_sessions.end(&who)
-    {
-        release(shard, &who, names);
+    if session == Context::Final {
+        homes::end(shard, home, &who).await;
     }
     let lock_ms = shard.group_properties(&who.group).share.record_lock_duration_ms;
-    Ok(ShareFetchResponse { acquisition_lock_timeout_ms: lock_ms, responses, ..Default::default() })
+    let mut response = ShareFetchResponse { acquisition_lock_timeout_ms: lock_ms, responses, ..Default::default() };
+    hints::share_fetch(shard, &context.client, &mut response).await;
+    Ok(response)
 }
 
 fn said(request: &ShareFetchRequest) -> Vec<(Name, Vec<Acknowledgement>)> {
@@ -128,7 +136,7 @@ async fn fetch(
     names.rotate_left(turn);
     let mut wanted: Vec<(ShardId, Vec<(Name, PartitionKey)>)> = Vec::new();
     for name in names {
-        match find(shard, name) {
+        match find_readable(context, name) {
             Ok(key) => {
                 let to = owner(key, shard.shards);
                 match wanted.iter_mut().find(|(known, _)| *known == to) {
@@ -141,7 +149,13 @@ async fn fetch(
     }
     let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
     let count: usize = wanted.iter().map(|(_, partitions)| partitions.len()).sum();
-    if count == 0 || most == 0 || request.max_records <= 0 {
+    if most == 0 {
+        // Kafka's word for a limit that lets nothing through (`PartitionMaxBytesStrategy.checkValidArguments`).
+        let failed = wanted.into_iter().flat_map(|(_, partitions)| partitions);
+        answers.extend(failed.map(|(name, _)| (name, Lent::failed(ErrorCode::UnknownServerError))));
+        return answers;
+    }
+    if count == 0 {
         return answers;
     }
     let least = (request.min_bytes.max(0) as usize).min(most);
@@ -159,6 +173,13 @@ async fn fetch(
         until: deadline,
         lend: false,
     };
+    if request.max_records <= 0 {
+        // Nothing is lent, but what cannot be is told.
+        let found = look(context, &wanted, &ask).await;
+        let failed = found.into_iter().filter(|(_, _, lent)| lent.error != ErrorCode::None);
+        answers.extend(failed.map(|(name, _, lent)| (name, lent)));
+        return answers;
+    }
     loop {
         let is_late = now() >= deadline;
         // As much from each, so that none waits for the others for ever.

@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
+use corelane_acl::{CLUSTER_NAME, Operation, ResourceType};
 use corelane_coordinator::group::{InternalTopic, StreamsHeartbeat, StreamsStatus, reject};
 use corelane_protocol::messages::{
     StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatRequestTopology, StreamsGroupHeartbeatResponse,
+    StreamsGroupHeartbeatResponseStatus,
 };
 use corelane_protocol::{ErrorCode, Str};
 
@@ -23,6 +25,10 @@ pub async fn handle(context: RequestContext, request: StreamsGroupHeartbeatReque
             ..reject::streams_heartbeat(ErrorCode::StreamsInvalidTopology)
         };
     }
+    let topics = request.topology.as_ref().map(topics_of).unwrap_or_default();
+    if topics.iter().any(|name| !context.may_topic(Operation::Describe, name)) {
+        return reject::streams_heartbeat(ErrorCode::TopicAuthorizationFailed);
+    }
     let shard = &context.shard;
     let (group, client) = (request.group_id.clone(), group_context(&context));
     let settings = shard.config.streams_group(&shard.group_properties(&group));
@@ -31,7 +37,10 @@ pub async fn handle(context: RequestContext, request: StreamsGroupHeartbeatReque
     match beat.await {
         Ok(StreamsHeartbeat { mut response, missing }) => {
             if !missing.is_empty() {
-                create(shard, missing, &mut response).await;
+                match not_made(&context, &missing) {
+                    Some(refused) => put_not_made(&mut response, &refused),
+                    None => create(shard, missing, &mut response).await,
+                }
             }
             response
         }
@@ -39,13 +48,42 @@ pub async fn handle(context: RequestContext, request: StreamsGroupHeartbeatReque
     }
 }
 
-/// Why an application may not use these topics.
-fn wrong_topics(topology: &StreamsGroupHeartbeatRequestTopology) -> Option<String> {
+fn topics_of(topology: &StreamsGroupHeartbeatRequestTopology) -> Vec<&Str> {
     let mut names: Vec<&Str> = Vec::new();
     for s in &topology.subtopologies {
         let internal = s.repartition_source_topics.iter().chain(&s.state_changelog_topics).map(|topic| &topic.name);
         names.extend(s.source_topics.iter().chain(&s.repartition_sink_topics).chain(internal));
     }
+    names
+}
+
+/// Topics that the client may not make; then none is made.
+fn not_made(context: &RequestContext, missing: &[InternalTopic]) -> Option<String> {
+    if context.may_see(Operation::Create, ResourceType::Cluster, CLUSTER_NAME) {
+        return None;
+    }
+    let names = missing.iter().map(|topic| topic.name.as_str());
+    let refused: Vec<&str> = names.filter(|name| !context.may_topic(Operation::Create, name)).collect();
+    (!refused.is_empty()).then(|| refused.join(", "))
+}
+
+fn put_not_made(response: &mut StreamsGroupHeartbeatResponse, refused: &str) {
+    let told = format!("Unauthorized to CREATE on topics {refused}.");
+    let code = StreamsStatus::MissingInternalTopics.code();
+    let all = response.status.get_or_insert_default();
+    match all.iter_mut().find(|status| status.status_code == code) {
+        Some(status) => status.status_detail = Str::from(format!("{}; {told}", status.status_detail)),
+        None => all.push(StreamsGroupHeartbeatResponseStatus {
+            status_code: code,
+            status_detail: told.into(),
+            ..Default::default()
+        }),
+    }
+}
+
+/// Why an application may not use these topics.
+fn wrong_topics(topology: &StreamsGroupHeartbeatRequestTopology) -> Option<String> {
+    let names = topics_of(topology);
     let those = |wrong: &dyn Fn(&str) -> bool| -> Option<String> {
         let mut found: Vec<&str> = Vec::new();
         for name in names.iter().map(|name| name.as_str()).filter(|name| wrong(name)) {
@@ -65,7 +103,7 @@ fn wrong_topics(topology: &StreamsGroupHeartbeatRequestTopology) -> Option<Strin
 async fn create(shard: &Rc<Shard>, missing: Vec<InternalTopic>, response: &mut StreamsGroupHeartbeatResponse) {
     let names: Vec<Str> = missing.iter().map(|topic| topic.name.clone()).collect();
     let topics = missing.into_iter().map(new_topic).collect();
-    let created = ask(shard, CreateTopics { topics, validate_only: false }).await;
+    let created = ask(shard, CreateTopics { topics, validate_only: false, mutator: None }).await;
     let failed: Vec<String> = names
         .iter()
         .zip(created)

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use core_pinning::time::timeout;
+use corelane_acl::Operation;
 use corelane_coordinator::group::reject;
 use corelane_protocol::messages::{
     TxnOffsetCommitRequest, TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -26,6 +27,11 @@ pub async fn handle(context: RequestContext, mut request: TxnOffsetCommitRequest
     // The group sees what exists; the rest is answered here.
     let mut answers = OffsetAnswers::default();
     request.topics.retain_mut(|topic| {
+        if !context.may_topic(Operation::Read, &topic.name) {
+            let refused = topic.partitions.iter().map(|p| p.partition_index);
+            answers.refuse(&topic.name, Uuid::ZERO, refused, ErrorCode::TopicAuthorizationFailed);
+            return false;
+        }
         let found = image.topic_named(&topic.name);
         let is_gone = |index| found.is_none_or(|found| found.partition(index).is_none());
         let gone: Vec<_> = topic.partitions.extract_if(.., |p| is_gone(p.partition_index)).collect();

@@ -18,7 +18,7 @@ pub async fn handle(context: RequestContext, request: UpdateFeaturesRequest) -> 
     for update in &request.feature_updates {
         updates.entry(update.feature.clone()).or_insert(update);
     }
-    let names: Vec<_> = updates.keys().cloned().collect();
+    let names: Vec<_> = request.feature_updates.iter().map(|update| update.feature.clone()).collect();
     let updates = updates.into_values().map(|update| FeatureUpdate {
         name: update.feature.to_string(),
         level: update.max_version_level,

@@ -37,6 +37,13 @@ pub async fn handle(context: RequestContext, request: WriteTxnMarkersRequest) ->
             let of_topic = of_producer.entry(topic.name.clone()).or_default();
             for index in topic.partition_indexes {
                 match partition_of(&found, index) {
+                    // A record of nobody: Kafka fails in the middle of its work (`MemoryRecordsBuilder`).
+                    Ok(_) if marker.producer_id < 0 => {
+                        of_topic.insert(index, ErrorCode::InvalidProducerIdMapping);
+                    }
+                    Ok(_) if marker.producer_epoch < 0 => {
+                        of_topic.insert(index, ErrorCode::InvalidProducerEpoch);
+                    }
                     Ok(key) => {
                         asked.push((marker.producer_id, topic.name.clone(), index));
                         markers.push((key, written));

@@ -1,14 +1,13 @@
 //! Acknowledgements, whether they come alone or with a fetch.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use corelane_coordinator::share::in_flight::Acknowledgement;
 use corelane_protocol::ErrorCode;
 
-use super::partitions::{self, find};
+use super::partitions::{self, find_readable};
 use super::sessions::{Name, Who};
-use crate::shard::Shard;
+use crate::kafka::request::RequestContext;
 
 /// The largest type that a version knows: KIP-1222 brought 4.
 const RENEW: i8 = 4;
@@ -24,7 +23,7 @@ pub struct Terms {
 /// Takes a member's acknowledgements; errors by partition, each named once. A partition without any gets no answer, unless all of
 /// them are wrong or none has any.
 pub async fn acknowledge(
-    shard: &Rc<Shard>,
+    context: &RequestContext,
     who: &Who,
     terms: Terms,
     said: Vec<(Name, Vec<Acknowledgement>)>,
@@ -35,7 +34,7 @@ pub async fn acknowledge(
     let mut silent = Vec::new();
     let said: BTreeMap<Name, Vec<Acknowledgement>> = said.into_iter().collect();
     for (name, acknowledgements) in said {
-        let found = match find(shard, name) {
+        let found = match find_readable(context, name) {
             Err(ErrorCode::UnknownTopicId) => Err(ErrorCode::UnknownTopicId),
             other => check(&acknowledgements, terms).and(other),
         };
@@ -51,7 +50,7 @@ pub async fn acknowledge(
     if wanted.is_empty() {
         return answers;
     }
-    let stored = partitions::acknowledge(shard, who, wanted).await;
+    let stored = partitions::acknowledge(&context.shard, who, wanted).await;
     answers.extend(places.into_iter().zip(stored.into_iter().map(|s| s.err().unwrap_or(ErrorCode::None))));
     answers.extend(silent.into_iter().map(|name| (name, ErrorCode::None)));
     answers

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use core_pinning::task::{Queue, spawn};
+use corelane_acl::Operation;
 use corelane_coordinator::share::in_flight::Acknowledgement;
 use corelane_protocol::{ErrorCode, Str};
 use corelane_storage::model::{PartitionKey, TopicId};
@@ -14,6 +15,7 @@ use hashbrown::HashMap;
 use super::served::Served;
 use super::sessions::{Name, Who};
 use crate::controller::image::owner;
+use crate::kafka::request::RequestContext;
 use crate::router::ShardCall;
 use crate::shard::Shard;
 
@@ -61,11 +63,23 @@ impl SharePartitions {
     }
 }
 
-/// Where a member's partition is: UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION.
+/// A member's partition; else UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER.
 pub fn find(shard: &Shard, name: Name) -> Result<PartitionKey, ErrorCode> {
     let image = shard.image();
     let topic = image.topic(TopicId(name.topic.0)).ok_or(ErrorCode::UnknownTopicId)?;
-    topic.partition(name.partition).map(|index| topic.key(index)).ok_or(ErrorCode::UnknownTopicOrPartition)
+    let key =
+        topic.partition(name.partition).map(|index| topic.key(index)).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    shard.leading(key).map(|_| key)
+}
+
+/// The same for a client, which must be allowed to read the topic.
+pub fn find_readable(context: &RequestContext, name: Name) -> Result<PartitionKey, ErrorCode> {
+    let image = context.shard.image();
+    let topic = image.topic(TopicId(name.topic.0)).ok_or(ErrorCode::UnknownTopicId)?;
+    match context.may_topic(Operation::Read, &topic.name) {
+        true => find(&context.shard, name),
+        false => Err(ErrorCode::TopicAuthorizationFailed),
+    }
 }
 
 /// Acknowledges, each on the shard of its partition; answers come in the order of `wanted`, when they are stored.

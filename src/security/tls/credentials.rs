@@ -1,0 +1,73 @@
+//! Private keys and certificates out of PEM, by text or by file.
+
+use corelane_config::{Password, Pem};
+use pkcs8::EncryptedPrivateKeyInfoRef;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// No store is larger, or somebody named the wrong file.
+const STORE_MAX: u64 = 16 << 20;
+
+/// What a server shows.
+pub struct Identity {
+    /// Its own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// The text of a store, whatever holds it. Errors never tell of the text.
+pub fn read(pem: &Pem) -> Result<Vec<u8>, String> {
+    match pem {
+        Pem::Text(text) => {
+            // A property is one line, so line ends may be written as they are in code.
+            let text = text.reveal().replace("\\n", "\n");
+            Ok(text.into_bytes())
+        }
+        Pem::File(path) => {
+            let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+            if std::fs::metadata(path).map_err(failed)?.len() > STORE_MAX {
+                return Err(format!("{}: larger than {STORE_MAX} bytes, which no PEM store is", path.display()));
+            }
+            std::fs::read(path).map_err(failed)
+        }
+    }
+}
+
+pub fn identity(pem: &[u8], password: Option<&Password>) -> Result<Identity, String> {
+    let chain = certificates(pem)?;
+    let encrypted = encrypted_key(pem)?;
+    let key = match (encrypted, password) {
+        (Some(der), Some(password)) => {
+            let info = EncryptedPrivateKeyInfoRef::try_from(der.as_slice());
+            let info = info.map_err(|_| "the encrypted private key is not in PKCS #8 form".to_owned())?;
+            let plain = info.decrypt(password.reveal());
+            let plain =
+                plain.map_err(|_| "the private key cannot be decrypted: is ssl.key.password right?".to_owned())?;
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(plain.as_bytes().to_vec()))
+        }
+        (Some(_), None) => return Err("the private key is encrypted: ssl.key.password is needed".to_owned()),
+        (None, _) => PrivateKeyDer::from_pem_slice(pem).map_err(|_| "there is no private key in it".to_owned())?,
+    };
+    Ok(Identity { chain, key })
+}
+
+/// The certificates in PEM text, at least one.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|_| "it is not PEM".to_owned())?;
+    if all.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(all) }
+}
+
+/// The first key that is encrypted in PKCS #8 form.
+fn encrypted_key(pem: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    const BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+    const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+    let text = String::from_utf8_lossy(pem);
+    let Some((_, rest)) = text.split_once(BEGIN) else { return Ok(None) };
+    let wrong = || "the encrypted private key is not PEM".to_owned();
+    let (body, _) = rest.split_once(END).ok_or_else(wrong)?;
+    // The same bytes under a label that the reader knows.
+    let plain = format!("-----BEGIN PRIVATE KEY-----{body}-----END PRIVATE KEY-----\n");
+    let der = PrivatePkcs8KeyDer::from_pem_slice(plain.as_bytes()).map_err(|_| wrong())?;
+    Ok(Some(der.secret_pkcs8_der().to_vec()))
+}
