@@ -5,7 +5,7 @@
 #   kafka.sh run         as this process, until it is told to end
 # Environment: KAFKA_JARS (jars are kept here; default: kafka/ in CORELANE_CACHE, which defaults to ~/.cache/corelane),
 #   KAFKA_RUN (data and logs), KAFKA_PORT (9092; the next one is the controller's), KAFKA_VERSION, HEAP,
-#   KAFKA_EXTRA ("key=value key=value": lines added to server.properties).
+#   KAFKA_EXTRA ("key=value key=value": lines added to server.properties), KAFKA_CLASSPATH (classes of its plugins).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VERSION=${KAFKA_VERSION:-4.3.1}
@@ -85,7 +85,7 @@ ready() {
 serve() {
   ready
   # shellcheck disable=SC2086
-  exec java $HEAP $JVM -Dlog4j2.configurationFile="$run/log4j2.properties" -cp "$home/libs/*" kafka.Kafka "$run/server.properties" \
+  exec java $HEAP $JVM -Dlog4j2.configurationFile="$run/log4j2.properties" -cp "$home/libs/*${KAFKA_CLASSPATH:+:$KAFKA_CLASSPATH}" kafka.Kafka "$run/server.properties" \
     >>"$run/server.log" 2>&1
 }
 
@@ -94,7 +94,7 @@ start() {
   ready
   # no inherited descriptor may stay open in the daemon (a caller's flock would be held for its life)
   # shellcheck disable=SC2086
-  setsid nohup java $HEAP $JVM -Dlog4j2.configurationFile="$run/log4j2.properties" -cp "$home/libs/*" kafka.Kafka "$run/server.properties" \
+  setsid nohup java $HEAP $JVM -Dlog4j2.configurationFile="$run/log4j2.properties" -cp "$home/libs/*${KAFKA_CLASSPATH:+:$KAFKA_CLASSPATH}" kafka.Kafka "$run/server.properties" \
     >>"$run/server.log" 2>&1 </dev/null 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
   echo $! >"$run/pid"
 }

@@ -400,7 +400,10 @@ def emit_message(message, version, response=None, api=None):
             start = "None" if message.flexible.empty() else f"Some({message.flexible.lo})"
             body.append(f'impl Message for {struct.name} {{ const NAME: &\'static str = "{message.name}";')
             body.append(f"const MIN_VERSION: i16 = {message.valid.lo}; const MAX_VERSION: i16 = {message.valid.hi};")
-            body.append(f"const FLEXIBLE_FROM: Option<i16> = {start}; }}\n")
+            body.append(f"const FLEXIBLE_FROM: Option<i16> = {start};")
+            if any(ident(field) == "throttle_time_ms" for field in struct.fields):
+                body.append("\nfn throttle_time_ms(&mut self) -> Option<&mut i32> { Some(&mut self.throttle_time_ms) }")
+            body.append("}\n")
             if response:
                 body.append(f"impl Request for {struct.name} {{ const API_KEY: ApiKey = ApiKey::{api};")
                 body.append(f"type Response = crate::messages::{response}; }}\n")

@@ -3,5 +3,6 @@
 mod check;
 mod commands;
 mod disk;
+mod groups;
 mod metadata;
 mod start;

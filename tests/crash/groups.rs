@@ -1,6 +1,6 @@
 //! Committed offsets, topics and configs survive kills.
 
-use super::{LIMIT, alone, broker, kill_and_restart, kills};
+use super::{LIMIT, broker, kill_and_restart, kills};
 use corelane_tests::broker::Broker;
 use corelane_tests::librdkafka::{admin, admin_options, block_on, config, create_topic, produce_all, producer, unique};
 use corelane_tests::wait;
@@ -16,7 +16,6 @@ const GROUPS: usize = 5;
 
 #[test]
 fn committed_offsets_survive() {
-    let _alone = alone();
     let mut broker = broker();
     let topic = unique("committed");
     create_topic(&broker, &topic, 3, &[]);
@@ -48,7 +47,6 @@ fn committed_offsets_survive() {
 /// Members of the consumer protocol (KIP-848) outlive the broker: they keep their partitions, and what they committed.
 #[test]
 fn members_of_a_consumer_group_go_on() {
-    let _alone = alone();
     let mut broker = broker();
     let (topic, group) = (unique("members"), unique("members"));
     create_topic(&broker, &topic, 4, &[]);
@@ -100,7 +98,6 @@ fn members_of_a_consumer_group_go_on() {
 
 #[test]
 fn topics_and_configs_survive() {
-    let _alone = alone();
     let mut broker = broker();
     let mut kept = Vec::new();
     for round in 0..kills().min(20) {

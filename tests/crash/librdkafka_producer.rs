@@ -1,6 +1,6 @@
 //! librdkafka's idempotent producer goes on through the kills by itself.
 
-use super::{LIMIT, Moments, alone, broker, kill_and_restart, kills, read_partition};
+use super::{LIMIT, Moments, broker, kill_and_restart, kills, read_partition};
 use corelane_tests::librdkafka::{ReportingProducer, create_topic, producer, unique};
 use corelane_tests::wait;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -40,7 +40,6 @@ fn feed(producer: &ReportingProducer, topic: &str, stop: &AtomicBool) -> Vec<u64
 
 #[test]
 fn idempotent_librdkafka_producer_loses_and_repeats_nothing() {
-    let _alone = alone();
     let mut broker = broker();
     let topic = unique("killed");
     create_topic(&broker, &topic, PARTITIONS, &[("segment.bytes", "1048576")]);

@@ -17,16 +17,9 @@ use corelane_tests::connection::to_leader;
 use corelane_tests::{batch, wait};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Two of these at a time would only make each other slow.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn kills() -> usize {
     std::env::var("CORELANE_TEST_KILLS").map_or(20, |n| n.parse().expect("CORELANE_TEST_KILLS"))

@@ -1,6 +1,6 @@
 //! Thousands of partitions: made at once, killed, all there again; those at rest hold no file open.
 
-use super::{LIMIT, Moments, alone, broker};
+use super::{LIMIT, Moments, broker};
 use corelane_protocol::Str;
 use corelane_protocol::messages::{
     ListOffsetsRequest, ListOffsetsRequestListOffsetsPartition, ListOffsetsRequestListOffsetsTopic,
@@ -109,7 +109,6 @@ fn descriptors(broker: &Broker) -> usize {
 
 #[test]
 fn thousands_of_partitions_outlive_kills_and_stops() {
-    let _alone = alone();
     let (mut broker, mut moments) = (broker(), Moments::new());
     let mut topics: Vec<Topic> = PARTITIONS
         .iter()

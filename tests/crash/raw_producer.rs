@@ -1,6 +1,6 @@
 //! A producer made by hand: it knows exactly which batch was acknowledged and repeats the one that was not.
 
-use super::{LIMIT, Moments, alone, broker, kill_and_restart, kills, read_partition};
+use super::{LIMIT, Moments, broker, kill_and_restart, kills, read_partition};
 use corelane_tests::batch::{ProducerIdentity, build, now_ms};
 use corelane_tests::connection::{Connection, to_leader};
 use corelane_tests::librdkafka::{create_topic, unique};
@@ -68,7 +68,6 @@ fn feed(
 }
 
 fn run(idempotent: bool, configs: &[(&str, &str)]) {
-    let _alone = alone();
     let mut broker = broker();
     let topic = unique("exact");
     create_topic(&broker, &topic, PARTITIONS, configs);
@@ -138,7 +137,6 @@ fn acknowledged_batches_of_a_plain_producer_are_there() {
 
 #[test]
 fn clean_restarts_lose_nothing_and_are_fast() {
-    let _alone = alone();
     let mut broker = broker();
     let topic = unique("clean");
     create_topic(&broker, &topic, 2, &[]);

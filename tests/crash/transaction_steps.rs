@@ -7,7 +7,7 @@
 //! form (`CORELANE_LONG`) each step of each kind.
 
 use super::transaction_client::{Failed, Producer, Result, Version, at_rest, committed, committed_offset};
-use super::{LIMIT, Moments, alone};
+use super::{LIMIT, Moments};
 use corelane_protocol::Str;
 use corelane_protocol::record_frame::{CoordinatorKey, encode_versioned};
 use corelane_protocol::records::transaction::{TransactionLogKey, TransactionLogValue};
@@ -322,7 +322,6 @@ fn required() -> Vec<String> {
 
 #[test]
 fn a_crash_at_any_step_of_a_transaction_leaves_all_of_it_or_nothing() {
-    let _alone = alone();
     let mut test = Test::new();
     let mut by_step: BTreeMap<String, Vec<Case>> = BTreeMap::new();
     for kind in KINDS {

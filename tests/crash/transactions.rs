@@ -3,7 +3,7 @@
 //! committed. What they did and were told is checked as a history.
 
 use super::history::{History, Number, Outcome, Session, Transaction, Value};
-use super::{LIMIT, Moments, alone, broker, kill_and_restart, kills};
+use super::{LIMIT, Moments, broker, kill_and_restart, kills};
 use corelane_tests::broker::Broker;
 use corelane_tests::librdkafka::{config, create_topic, produce_all, producer, unique};
 use corelane_tests::wait;
@@ -277,7 +277,6 @@ fn positions(broker: &Broker, input: &str) -> Vec<i64> {
 
 #[test]
 fn transactions_are_whole_or_not_at_all() {
-    let _alone = alone();
     let mut broker = broker();
     let input = unique("exactly-once");
     let output = format!("{input}-out");

@@ -1,13 +1,14 @@
 //! The differences that stand, each with its reason: `accepted.txt`, blocks with an empty line between.
 //!
 //! ```text
-//! Api VERSIONS path
+//! Api VERSIONS path                  one or more
 //!   kafka: what Apache Kafka has
 //!   corelane: what Corelane has
 //!   because: why that is right
 //!   covers: request
 //! ```
-//! The last line is for an answer that is another one altogether: then all fields of the request are accepted.
+//! The last line is for an answer that is another one altogether: then all fields of the request are accepted. `by: chance` stands
+//! where no script meets the difference for certain.
 //! `*` stands for anything, in the path and in both values.
 
 use crate::compare::FieldDifference;
@@ -23,6 +24,8 @@ pub struct Accepted {
     kafka: String,
     corelane: String,
     whole: bool,
+    /// That the scripts do not meet it proves nothing.
+    pub by_chance: bool,
     pub used: Cell<u32>,
 }
 
@@ -41,9 +44,15 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 impl Accepted {
-    fn parse(block: &str) -> Result<Accepted, String> {
+    /// All entries of a block.
+    fn parse(block: &str) -> Result<Vec<Accepted>, String> {
         let lines: Vec<&str> = block.lines().filter(|l| !l.starts_with('#')).collect();
-        let [head, fields @ ..] = lines.as_slice() else { return Err("an empty block".into()) };
+        let heads = lines.iter().take_while(|line| !line.starts_with(' ')).count();
+        let (heads, fields) = lines.split_at(heads);
+        heads.iter().map(|head| Accepted::entry(head, fields)).collect()
+    }
+
+    fn entry(head: &str, fields: &[&str]) -> Result<Accepted, String> {
         let mut words = head.splitn(3, ' ');
         let mut word = || words.next().ok_or_else(|| format!("Api VERSIONS path: {head}"));
         let (api, versions, path) = (word()?, word()?, word()?);
@@ -67,6 +76,7 @@ impl Accepted {
             path: path.into(),
             kafka: field("kafka:")?,
             corelane: field("corelane:")?,
+            by_chance: field("by:").is_ok_and(|v| v == "chance"),
             whole: field("covers:").is_ok_and(|v| v == "request"),
             used: Cell::new(0),
         })
@@ -88,7 +98,8 @@ impl Accepted {
 /// Reads the list. An error names the block.
 pub fn parse(text: &str) -> Result<Vec<Accepted>, String> {
     let blocks = text.split("\n\n").map(str::trim).filter(|b| b.lines().any(|l| !l.starts_with('#')));
-    blocks.map(Accepted::parse).collect()
+    let parsed: Result<Vec<Vec<Accepted>>, String> = blocks.map(Accepted::parse).collect();
+    Ok(parsed?.into_iter().flatten().collect())
 }
 
 /// What of `found` no entry covers. Those that cover something count as used then.

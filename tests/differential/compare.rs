@@ -43,7 +43,7 @@ enum Rule {
     Identity(&'static str, i64),
     /// A wording: there or not there.
     Wording,
-    /// Bytes on a disk: some or none.
+    /// Bytes on a disk, and counts of what a broker does by itself: some or none.
     Size,
     /// Equal, or both taken from the clock during the run.
     Clock,
@@ -59,22 +59,30 @@ fn rule(api: ApiKey, field: &str) -> Rule {
         (_, "member_id") => Rule::Identity("member", 0),
         (JoinGroup, "leader") => Rule::Identity("member", 0),
         (_, "producer_id") => Rule::Identity("producer", 0),
+        (_, "client_instance_id") => Rule::Identity("client instance", 0),
+        // a checksum of the metrics in the order of a hash table
+        (ApiKey::GetTelemetrySubscriptions, "subscription_id") => Rule::Identity("subscription", i64::MIN),
         (_, "cluster_id") => Rule::Identity("cluster", 0),
         (_, "session_id") => Rule::Identity("session", 1),
-        (DescribeQuorum, "leader_epoch") => Rule::Identity("metadata epoch", 1),
+        // a controller on a busy machine may be elected again
+        (DescribeQuorum, "leader_epoch") => Rule::Size,
         // what share groups are told of a partition that nobody asked the leader of, and what they have stored
         (ReadShareGroupStateSummary | DescribeShareGroupOffsets | ShareAcknowledge | ShareFetch, "leader_epoch") => {
             Rule::Equal
         }
         (_, "leader_epoch" | "current_leader_epoch") => Rule::Identity("leader epoch", 0),
         (DescribeGroups | LeaveGroup | ShareGroupDescribe, "client_host") => Rule::Identity("client host", 0),
+        // of a rule, not of a broker
+        (ApiKey::DescribeAcls | ApiKey::DeleteAcls, "host") => Rule::Equal,
         (_, "host") => Rule::Identity("host", 0),
         (_, "port") => Rule::Identity("port", 0),
         (DescribeLogDirs, "log_dir") => Rule::Identity("log dir", 0),
         (DescribeLogDirs, "partition_size" | "total_bytes" | "usable_bytes") => Rule::Size,
-        (_, "error_message" | "documentation") => Rule::Wording,
+        (_, "error_message" | "acknowledge_error_message" | "documentation") => Rule::Wording,
+        // the rest of a wait that has begun
+        (ApiKey::CreateTopics | ApiKey::CreatePartitions | ApiKey::DeleteTopics, "throttle_time_ms") => Rule::Size,
         (Produce, "batch_index_error_message") => Rule::Wording,
-        (Fetch | Produce, "base_timestamp" | "max_timestamp" | "log_append_time_ms") => Rule::Clock,
+        (Fetch | ShareFetch | Produce, "base_timestamp" | "max_timestamp" | "log_append_time_ms") => Rule::Clock,
         (_, "timestamp" | "last_timestamp" | "transaction_start_time_ms") => Rule::Clock,
         (DescribeQuorum, "high_watermark" | "log_end_offset") => Rule::Size,
         (_, "last_fetch_timestamp" | "last_caught_up_timestamp") => Rule::Clock,
@@ -96,6 +104,15 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         TxnOffsetCommit, UpdateFeatures, WriteTxnMarkers,
     };
     Some(match (api, list) {
+        (ApiKey::DescribeAcls, "resources") => &["resource_type", "pattern_type", "resource_name"],
+        (ApiKey::DescribeAcls, "acls") => &["principal", "host", "operation", "permission_type"],
+        (ApiKey::DeleteAcls, "matching_acls") => {
+            &["resource_type", "pattern_type", "resource_name", "principal", "host", "operation", "permission_type"]
+        }
+        (ApiKey::DescribeUserScramCredentials | ApiKey::AlterUserScramCredentials, "results") => &["user"],
+        (ApiKey::DescribeUserScramCredentials, "credential_infos") => &["mechanism"],
+        (ApiKey::AlterClientQuotas | ApiKey::DescribeClientQuotas, "entries") => &["entity"],
+        (ApiKey::DescribeClientQuotas, "values") => &["key"],
         (Metadata, "topics") => &["name"],
         (Metadata | DescribeTopicPartitions, "partitions") => &["partition_index"],
         (DescribeConfigs | CreateTopics, "configs") => &["name"],
@@ -103,7 +120,7 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (AlterConfigs | IncrementalAlterConfigs, "responses") => &["resource_type", "resource_name"],
         (ListConfigResources, "config_resources") => &["resource_type", "resource_name"],
         (ListGroups | DescribeGroups, "groups") => &["group_id"],
-        (DescribeGroups | JoinGroup, "members") => &["member_id"],
+        (DescribeGroups | JoinGroup | ApiKey::ConsumerGroupDescribe, "members") => &["member_id"],
         (ApiVersions, "api_keys") => &["api_key"],
         (ApiVersions, "supported_features" | "finalized_features") => &["name"],
         (
@@ -124,6 +141,7 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (AddPartitionsToTxn, "results_by_topic_v3_and_below" | "topic_results") => &["name"],
         (AddPartitionsToTxn, "results_by_partition") => &["partition_index"],
         (DescribeTransactions, "topics") => &["topic"],
+        (ApiKey::ConsumerGroupDescribe | ApiKey::StreamsGroupDescribe, "groups") => &["group_id"],
         (WriteTxnMarkers, "topics") => &["name"],
         (WriteTxnMarkers, "partitions") => &["partition_index"],
         (DeleteGroups, "results") => &["group_id"],
@@ -134,6 +152,8 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (Produce, "partition_responses") => &["index"],
         (Fetch, "partitions") => &["partition_index"],
         (ApiKey::ShareGroupDescribe | ApiKey::DescribeShareGroupOffsets, "groups") => &["group_id"],
+        (ApiKey::ShareFetch, "responses") => &["topic_id"],
+        (ApiKey::ShareFetch, "partitions") => &["partition_index"],
         (ApiKey::ShareGroupDescribe, "members") => &["member_id"],
         (ApiKey::ShareGroupDescribe | ApiKey::ShareGroupHeartbeat, "topic_partitions") => &["topic_id"],
         (ApiKey::DescribeShareGroupOffsets, "topics") => &["topic_name"],
@@ -147,8 +167,26 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
             | ApiKey::ReadShareGroupStateSummary,
             "partitions",
         ) => &["partition"],
+        (
+            ApiKey::InitializeShareGroupState
+            | ApiKey::ReadShareGroupState
+            | ApiKey::WriteShareGroupState
+            | ApiKey::DeleteShareGroupState
+            | ApiKey::ReadShareGroupStateSummary,
+            "results",
+        ) => &["topic_id"],
         _ => return None,
     })
+}
+
+/// Lists of plain values in which Kafka gives no order.
+fn is_set(api: ApiKey, list: &str) -> bool {
+    matches!(
+        (api, list),
+        (ApiKey::DescribeTransactions, "partitions")
+            | (ApiKey::ConsumerGroupDescribe, "subscribed_topic_names")
+            | (ApiKey::GetTelemetrySubscriptions, "requested_metrics")
+    )
 }
 
 /// Of the aborted transactions in Kafka's answer those that begin before Corelane's records end: an answer may end after any
@@ -199,6 +237,16 @@ impl Comparison<'_> {
                 Some(key) => {
                     let (left, right) = (self.named(left, key, true), self.named(right, key, false));
                     self.by_name(path, field, &left, &right);
+                }
+                None if is_set(self.api, field) => {
+                    let sorted = |list: &[Tree]| {
+                        let mut shown: Vec<String> = list.iter().map(show_tree).collect();
+                        shown.sort();
+                        format!("{shown:?}")
+                    };
+                    if sorted(left) != sorted(right) {
+                        self.differ(path, &sorted(left), &sorted(right));
+                    }
                 }
                 None => {
                     // An answer may end after any batch: what comes at once depends on what is in memory, and Kafka cuts the

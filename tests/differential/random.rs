@@ -11,6 +11,14 @@ const SMALL_NUMBERS: [i64; 11] = [-3, -2, -1, 0, 1, 2, 3, 5, 7, 100, 127];
 const BIG_NUMBERS: [i64; 5] = [1000, 32_767, i32::MAX as i64, i64::MAX, i64::MIN];
 const TEXTS: [&str; 7] = ["", "a b", "..", "nobody", "retention.ms", "é", "1"];
 
+/// The coordinators of transactions and of share groups stand.
+const READY: [&str; 4] = [
+    r#"FindCoordinator 3 {key="warm", key_type=1} :: error_code = 0"#,
+    r#"InitProducerId 4 {transactional_id="warm", transaction_timeout_ms=60000} :: error_code = 0"#,
+    r#"FindCoordinator 6 {key_type=2, coordinator_keys=["warm:AAAAAAAAAAAAAAAAAAAAAQ:0"]} :: coordinators[0].error_code = 0"#,
+    r#"ReadShareGroupStateSummary 1 {group_id="warm", topics=[{topic_id=id("TOPIC"), partitions=[{partition=0}]}]} :: results[0].partitions[0].error_code = 0"#,
+];
+
 /// A request of a script, without what was around it.
 struct Template {
     api: ApiKey,
@@ -28,6 +36,8 @@ struct Series<'a> {
     seed: u64,
     topics: &'a BTreeSet<String>,
     fresh: u32,
+    /// Groups and members whose share sessions there may be, in the order of their connections.
+    members: Vec<[Option<String>; 2]>,
 }
 
 fn collect(steps: &[Step], out: &mut Vec<Template>) {
@@ -61,14 +71,18 @@ impl Generator {
 
     /// `count` requests, the same for the same seed (and the same scripts).
     pub fn script(&self, seed: u64, count: usize) -> (Script, String) {
-        let mut series = Series { random: Random::new(seed), seed, topics: &self.topics, fresh: 0 };
+        let mut series =
+            Series { random: Random::new(seed), seed, topics: &self.topics, fresh: 0, members: Vec::new() };
         let mut text = format!("== random {seed}\n");
-        let topics: Vec<String> = ["a", "b", "c", "victim", "conf"]
+        let topics: Vec<String> = ["a", "b", "c", "victim", "conf", "trim", "silent"]
             .iter()
             .map(|name| format!(r#"{{name="r{seed}-{name}", num_partitions=3, replication_factor=1}}"#))
             .collect();
         text += &format!("CreateTopics 7 {{topics=[{}], timeout_ms=10000}}\n", topics.join(", "));
-        for topic in ["a", "b"] {
+        for ready in READY {
+            text += &format!("until {}\n", ready.replace("TOPIC", &format!("r{seed}-a")));
+        }
+        for topic in ["a", "b", "trim"] {
             text += &format!(
                 "Produce 12 {{acks=-1, timeout_ms=5000, topic_data=[{{name=\"r{seed}-{topic}\", partition_data=[{{index=0, records=batch{{count=7}}}}, {{index=1, records=batch{{count=2}}}}]}}]}}\n"
             );
@@ -77,11 +91,12 @@ impl Generator {
             let template = &self.templates[series.below(self.templates.len())];
             let mut body = series.own(template.api, None, &template.body);
             for _ in 0..series.below(4) {
-                series.change(template.api, &mut body);
+                series.change(&mut body);
             }
             let version = series.below(20);
-            let body = bounded(template.api, body);
-            text += &format!("{} ~{version} {}\n", template.api.name(), show(&body));
+            let body = own_names(seed, template.api, bounded(template.api, body));
+            let on = series.connection(template.api, &body);
+            text += &format!("{on}{} ~{version} {}\n", template.api.name(), show(&body));
         }
         let name = format!("random-{seed}.txt");
         let script = script::parse(&name, &text).unwrap_or_else(|e| panic!("{e}"));
@@ -96,13 +111,34 @@ fn is_plain(name: &str) -> bool {
 
 /// No request waits long, and none is answered by nobody.
 fn bounded(api: ApiKey, body: Expr) -> Expr {
-    let Expr::Struct(fields) = body else { return body };
+    let Expr::Struct(mut fields) = body else { return body };
+    // What the whole cluster has is that of all series: these are told what would be.
+    let of_broker = |resource: &Expr| matches!(field(resource, "resource_type"), Some(Expr::Literal(Tree::Int(4))));
+    let resources = fields.iter().find(|(name, _)| name == "resources");
+    let of_cluster = match resources.map(|(_, value)| value) {
+        Some(Expr::List(list)) => list.iter().any(of_broker),
+        _ => matches!(api, ApiKey::UpdateFeatures | ApiKey::AlterClientQuotas),
+    };
+    let alters = matches!(
+        api,
+        ApiKey::UpdateFeatures | ApiKey::AlterClientQuotas | ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs
+    );
+    if of_cluster && alters {
+        fields.retain(|(name, _)| name != "validate_only");
+        fields.push(("validate_only".to_owned(), Expr::Literal(Tree::Bool(true))));
+    }
+    let epoch = fields.iter().find(|(name, _)| name == "member_epoch").map(|(_, value)| value);
+    let joins = matches!(epoch, None | Some(Expr::Literal(Tree::Int(0))));
     let keep = |(name, value): (String, Expr)| {
         let value = match (api, name.as_str()) {
             (ApiKey::Fetch, "max_wait_ms") => Expr::Literal(Tree::Int(20)),
+            // long enough to read what the group has stored
+            (ApiKey::ShareFetch, "max_wait_ms") => Expr::Literal(Tree::Int(300)),
+            // of two members the order of Apache Kafka's hash tables decides who has what
+            (ApiKey::ShareGroupHeartbeat, "member_id") if joins => the_first(value),
             // a limit that is set runs out now and then, in either broker
             (_, "timeout_ms") => Expr::Literal(Tree::Int(30_000)),
-            (ApiKey::JoinGroup, "session_timeout_ms" | "rebalance_timeout_ms") => Expr::Literal(Tree::Int(30_000)),
+            (ApiKey::JoinGroup, "session_timeout_ms" | "rebalance_timeout_ms") => Expr::Literal(Tree::Int(1_800_000)),
             // small numbers may be those of sessions
             (ApiKey::Fetch, "session_id") => match value {
                 Expr::Literal(Tree::Int(0)) => value,
@@ -113,15 +149,43 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
             // and so is an epoch of one of the two only
             (ApiKey::OffsetForLeaderEpoch, "topics") => foreign_epochs(value),
             // Apache Kafka never answers a member that names a protocol twice
-            (ApiKey::JoinGroup, "protocols") => once(value),
-            (ApiKey::Produce, "topic_data") => own_producers(value),
+            (ApiKey::JoinGroup, "protocols") => once(
+                each_field(value, &|name, value| match (name, value) {
+                    // (see `concat` below)
+                    ("metadata", Expr::Text(text)) if text.len() > 5 => Expr::Text("x".into()),
+                    (_, value) => value,
+                }),
+                "name",
+            ),
+            // of a partition that is written twice Apache Kafka loses the first batch (KafkaApis.handleProduceRequest has a map)
+            (ApiKey::Produce, "topic_data") => each_field(once(value, "name"), &|name, value| match name {
+                "partition_data" => once(value, "index"),
+                _ => value,
+            }),
+            // Tiered storage is refused here with a reason: what is made in one of the two only is another difference in all that
+            // follows. Apache Kafka's sum overflows (ReplicationControlManager.validateTotalNumberOfPartitions)
+            (ApiKey::CreateTopics, "topics") => {
+                each_field(without_config(value, "local.retention.ms"), &|name, value| match (name, &value) {
+                    // Apache Kafka makes a thousand in many seconds
+                    ("num_partitions", Expr::Literal(Tree::Int(101..10_000))) => Expr::Literal(Tree::Int(100)),
+                    ("num_partitions", Expr::Literal(Tree::Int(20_000..))) => Expr::Literal(Tree::Int(20_000)),
+                    _ => value,
+                })
+            }
             (_, "producer_id" | "v3_and_below_producer_id") => unknown_producer(value),
             (ApiKey::AddPartitionsToTxn, "transactions") | (ApiKey::WriteTxnMarkers, "markers") => {
                 each_field(value, &|name, value| match name {
                     "producer_id" => unknown_producer(value),
+                    // Apache Kafka stops at such a marker, when those before it are written
+                    "producer_epoch" if api == ApiKey::WriteTxnMarkers => not_negative(value),
                     _ => value,
                 })
             }
+            // it stands still after more than it makes at once (topics.txt)
+            (ApiKey::CreatePartitions, "topics") => each_field(value, &|name, value| match (name, &value) {
+                ("count", Expr::Literal(Tree::Int(101..))) => Expr::Literal(Tree::Int(100)),
+                _ => value,
+            }),
             // a resource named twice is never answered by Apache Kafka
             (ApiKey::AlterConfigs, "resources") => match value {
                 Expr::List(list) => Expr::List(list.into_iter().take(1).collect()),
@@ -132,6 +196,71 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
         (name, value)
     };
     Expr::Struct(fields.into_iter().map(keep).collect())
+}
+
+/// Topics without this one of their properties.
+fn without_config(topics: Expr, config: &str) -> Expr {
+    each_field(topics, &|name, value| match (name, value) {
+        ("configs", Expr::List(mut list)) => {
+            list.retain(|one| field(one, "name") != Some(&Expr::Text(config.into())));
+            Expr::List(list)
+        }
+        (_, value) => value,
+    })
+}
+
+/// Names that are put in place of others become those of one series: what it makes under them is not found by the next.
+fn own_names(seed: u64, api: ApiKey, body: Expr) -> Expr {
+    let own = |value: Expr| match value {
+        Expr::Text(text) if TEXTS.contains(&text.as_str()) && !matches!(text.as_str(), "" | "..") => {
+            Expr::Text(format!("r{seed}-{text}"))
+        }
+        other => other,
+    };
+    let element = |kind: &str, element: Expr| {
+        let Expr::Struct(fields) = element else { return element };
+        let broker = fields.contains(&("resource_type".to_owned(), Expr::Literal(Tree::Int(4))));
+        let field = |(name, value): (String, Expr)| {
+            let value = match (kind, name.as_str()) {
+                ("topics" | "topic_data", "name" | "topic" | "topic_name") => own(value),
+                ("resources", "resource_name") if !broker => own(value),
+                _ => value,
+            };
+            (name, value)
+        };
+        Expr::Struct(fields.into_iter().map(field).collect())
+    };
+    // (a refused JoinGroup leaves a group behind in Apache Kafka, which is known by its name)
+    let group = |value: Expr| match value {
+        Expr::Text(text) if text.is_empty() || text.starts_with(&format!("r{seed}-")) => Expr::Text(text),
+        Expr::Text(text) if api == ApiKey::JoinGroup => Expr::Text(format!("r{seed}-join-{text}")),
+        Expr::Text(text) if TEXTS.contains(&text.as_str()) => Expr::Text(format!("r{seed}-{text}")),
+        other => other,
+    };
+    // When records that nobody is told of can be read is not promised: they go where nobody reads.
+    let silent = api == ApiKey::Produce && matches!(field(&body, "acks"), None | Some(Expr::Literal(Tree::Int(0))));
+    let body = if silent { to_topic(&format!("r{seed}-silent"), body) } else { body };
+    each_field(body, &|name, value| match (name, value) {
+        ("group_id" | "transactional_id", value) => group(value),
+        ("group_ids" | "groups_names" | "groups", Expr::List(list)) => {
+            Expr::List(list.into_iter().map(group).collect())
+        }
+        ("topics" | "topic_data" | "resources", Expr::List(list)) => {
+            Expr::List(list.into_iter().map(|one| element(name, one)).collect())
+        }
+        (_, value) => value,
+    })
+}
+
+/// A Produce with all its topics replaced by one.
+fn to_topic(topic: &str, body: Expr) -> Expr {
+    let text = |text: &str| Expr::Text(text.to_owned());
+    let body = each_field(body, &|name, value| match (name, value) {
+        ("name", Expr::Text(_)) => text(topic),
+        ("topic_id", Expr::Call(id, _)) if id == "id" => Expr::Call(id, vec![text(topic)]),
+        (_, value) => value,
+    });
+    each_field(body, &|name, value| if name == "topic_data" { once(value, "name") } else { value })
 }
 
 /// Every number in a list.
@@ -163,38 +292,42 @@ fn unknown_producer(value: Expr) -> Expr {
     }
 }
 
+fn not_negative(value: Expr) -> Expr {
+    match value {
+        Expr::Literal(Tree::Int(number)) => Expr::Literal(Tree::Int(number.max(0))),
+        other => other,
+    }
+}
+
+fn the_first(member: Expr) -> Expr {
+    match member {
+        Expr::Text(name) if !name.is_empty() => Expr::Text("m".into()),
+        other => other,
+    }
+}
+
 fn foreign_epochs(value: Expr) -> Expr {
-    each_field(value, &|name, value| match (name, &value) {
+    // a missing one is the number 0
+    let named = |element: Expr| match element {
+        Expr::Struct(mut fields) if !fields.iter().any(|(name, _)| name == "leader_epoch") => {
+            fields.push(("leader_epoch".to_owned(), Expr::Literal(Tree::Int(-1))));
+            Expr::Struct(fields)
+        }
+        other => other,
+    };
+    each_field(value, &|name, value| match (name, value) {
         ("leader_epoch" | "current_leader_epoch", Expr::Literal(Tree::Int(0..=100))) => Expr::Literal(Tree::Int(-1)),
-        _ => value,
+        ("partitions", Expr::List(list)) => Expr::List(list.into_iter().map(named).collect()),
+        (_, value) => value,
     })
 }
 
-fn once(value: Expr) -> Expr {
+/// Of the elements with one name the first.
+fn once(value: Expr, name: &str) -> Expr {
     let Expr::List(mut list) = value else { return value };
     let mut seen = BTreeSet::new();
-    list.retain(|protocol| seen.insert(field(protocol, "name").map(show)));
+    list.retain(|element| seen.insert(field(element, name).map(show)));
     Expr::List(list)
-}
-
-/// Transactions and other batches get producers of their own: Apache Kafka remembers the sequence of a transaction's batch that its
-/// coordinator refused, and holds it against later ones.
-fn own_producers(value: Expr) -> Expr {
-    each_field(value, &|name, value| {
-        let Expr::Call(function, mut arguments) = value else { return value };
-        if let (true, Some(Expr::Struct(fields))) = (name == "records" && function == "batch", arguments.first_mut()) {
-            let number = |fields: &[(String, Expr)], name: &str| {
-                let found = fields.iter().find(|(n, _)| n == name)?;
-                if let Expr::Literal(Tree::Int(n)) = found.1 { Some(n) } else { None }
-            };
-            let transactional = number(fields, "attributes").is_some_and(|attributes| attributes & 16 != 0);
-            let place = fields.iter().position(|(name, _)| name == "pid");
-            if let (Some(pid @ 0..=100), Some(place)) = (number(fields, "pid").filter(|_| transactional), place) {
-                fields[place].1 = Expr::Literal(Tree::Int(pid + 1000));
-            }
-        }
-        Expr::Call(function, arguments)
-    })
 }
 
 impl Series<'_> {
@@ -217,9 +350,12 @@ impl Series<'_> {
         match api {
             ApiKey::CreateTopics => self.fresh("new"),
             ApiKey::DeleteTopics => format!("r{seed}-victim"),
+            // where the record with the largest timestamp is nobody asks here: Apache Kafka also names a deleted one
+            ApiKey::DeleteRecords => format!("r{seed}-trim"),
             ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs | ApiKey::CreatePartitions => {
                 format!("r{seed}-conf")
             }
+            ApiKey::Produce | ApiKey::Fetch if name.len().is_multiple_of(5) => format!("r{seed}-trim"),
             _ => format!("r{seed}-{}", ["a", "b", "c"][name.len() % 3]),
         }
     }
@@ -241,6 +377,9 @@ impl Series<'_> {
             Expr::Struct(fields) => {
                 Expr::Struct(fields.iter().map(|(n, e)| (n.clone(), self.own(api, Some(n), e))).collect())
             }
+            // Lengths stand before what is put together. Apache Kafka never answers JoinGroup where one is too large: only an
+            // underflow is an exception that it expects (`ClassicGroup.computeSubscribedTopics`).
+            Expr::Call(function, _) if function == "concat" => expr.clone(),
             Expr::Call(function, arguments) => {
                 Expr::Call(function.clone(), arguments.iter().map(|e| self.own(api, None, e)).collect())
             }
@@ -248,8 +387,22 @@ impl Series<'_> {
         }
     }
 
+    /// What a request's line begins with. The members of share groups have a connection each, as clients do: of the sessions
+    /// that one connection opened Apache Kafka ends only the last when it is gone.
+    fn connection(&mut self, api: ApiKey, body: &Expr) -> String {
+        if !matches!(api, ApiKey::ShareFetch | ApiKey::ShareAcknowledge) {
+            return String::new();
+        }
+        let who = ["group_id", "member_id"].map(|name| field(body, name).map(show));
+        let place = self.members.iter().position(|known| *known == who).unwrap_or_else(|| {
+            self.members.push(who);
+            self.members.len() - 1
+        });
+        format!("on member{place} ")
+    }
+
     /// Changes one place of a value.
-    fn change(&mut self, api: ApiKey, expr: &mut Expr) {
+    fn change(&mut self, expr: &mut Expr) {
         match expr {
             Expr::Struct(fields) if !fields.is_empty() => {
                 let at = self.below(fields.len());
@@ -257,17 +410,16 @@ impl Series<'_> {
                 if self.below(12) == 0 && fields[at].0 != "records" {
                     fields.remove(at);
                 } else {
-                    self.change(api, &mut fields[at].1);
+                    self.change(&mut fields[at].1);
                 }
             }
             Expr::List(list) if !list.is_empty() => {
                 let at = self.below(list.len());
                 match self.below(8) {
                     0 => drop(list.remove(at)),
-                    // of a partition that is written twice Apache Kafka loses the first batch
-                    1 if api != ApiKey::Produce => list.push(list[at].clone()),
+                    1 => list.push(list[at].clone()),
                     2 => list.reverse(),
-                    _ => self.change(api, &mut list[at]),
+                    _ => self.change(&mut list[at]),
                 }
             }
             Expr::Literal(Tree::Int(value)) => {

@@ -33,7 +33,11 @@ pub struct Report {
 }
 
 /// What changes metadata. Apache Kafka answers when its controller has it; its broker hears of it a little later.
-const CHANGES: [ApiKey; 6] = [
+const CHANGES: [ApiKey; 10] = [
+    ApiKey::AlterUserScramCredentials,
+    ApiKey::AlterClientQuotas,
+    ApiKey::CreateAcls,
+    ApiKey::DeleteAcls,
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
     ApiKey::CreatePartitions,
@@ -51,6 +55,8 @@ pub struct Runner<'a> {
     now: i64,
     /// Changes since the brokers were last in step.
     changed: bool,
+    /// Access rules are among them, by which Kafka's controller decides about the next change.
+    rules_changed: bool,
     steps_of_barrier: i64,
     pending: BTreeMap<String, (ApiKey, i16, String)>,
     last: Option<[Tree; 2]>,
@@ -81,6 +87,7 @@ impl<'a> Runner<'a> {
             identities: Identities::default(),
             now,
             changed: false,
+            rules_changed: false,
             steps_of_barrier: 0,
             pending: BTreeMap::new(),
             last: None,
@@ -198,6 +205,7 @@ impl<'a> Runner<'a> {
             side.send(connection, api, version, &body, silent);
         }
         self.changed |= CHANGES.contains(&api);
+        self.rules_changed |= matches!(api, ApiKey::CreateAcls | ApiKey::DeleteAcls);
     }
 
     fn receive(&mut self, connection: &str, api: ApiKey, version: i16, place: &str, section: &Section, request: &str) {
@@ -282,14 +290,14 @@ impl<'a> Runner<'a> {
     /// Before a request of another kind than the changes before it, waits until these are in force: metadata is applied
     /// in order and by one thread, so the one before a change that can be seen is whole.
     fn settle(&mut self, next: ApiKey) -> Result<()> {
-        if CHANGES.contains(&next) { Ok(()) } else { self.settle_all() }
+        if CHANGES.contains(&next) && !self.rules_changed { Ok(()) } else { self.settle_all() }
     }
 
     fn settle_all(&mut self) -> Result<()> {
         if !self.changed {
             return Ok(());
         }
-        self.changed = false;
+        (self.changed, self.rules_changed) = (false, false);
         for _ in 0..2 {
             self.steps_of_barrier += 1;
             let value = 1_000_000 + self.steps_of_barrier;

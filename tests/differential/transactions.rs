@@ -88,7 +88,7 @@ impl Series {
     fn init(&mut self, id: usize) {
         let name = self.name(id);
         let version = [4, 5, 2][self.below(3)];
-        let line = format!(r#"InitProducerId {version} {{transactional_id="{name}", transaction_timeout_ms=60000}}"#);
+        let line = format!(r#"InitProducerId {version} {{transactional_id="{name}", transaction_timeout_ms=900000}}"#);
         self.line(line.clone());
         self.line(AT_REST.into());
         // It may only have ended what was open.
@@ -146,6 +146,8 @@ impl Series {
         };
         let version = if plain { 9 + 2 * self.below(2) } else { 12 };
         let attributes = if self.one_in(20) { 0 } else { 16 };
+        // A later epoch outside a transaction makes Apache Kafka give the transaction's markers up, which then never ends.
+        let epoch = if attributes == 0 { format!("$e{id}") } else { epoch };
         let id = if self.one_in(30) { "null".to_owned() } else { format!("\"{name}\"") };
         self.line(format!(
             r#"Produce {version} {{transactional_id={id}, acks=-1, timeout_ms=30000, topic_data=[{{name="t{topic}", partition_data=[{{index={partition}, records=batch{{pid={producer}, epoch={epoch}, seq={first}, count={count}, attributes={attributes}}}}}]}}]}}"#
@@ -186,7 +188,7 @@ impl Series {
     fn take_over(&mut self, id: usize) {
         let (name, (producer, epoch)) = (self.name(id), self.identity(id));
         self.line(format!(
-            r#"InitProducerId 4 {{transactional_id="{name}", transaction_timeout_ms=60000, producer_id={producer}, producer_epoch={epoch}}}"#
+            r#"InitProducerId 4 {{transactional_id="{name}", transaction_timeout_ms=900000, producer_id={producer}, producer_epoch={epoch}}}"#
         ));
         self.line(AT_REST.into());
         self.init(id);

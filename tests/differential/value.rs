@@ -2,7 +2,7 @@
 //!
 //! | form | meaning |
 //! |---|---|
-//! | `null` `true` `-1` `"text"` `x"00ff"` `[..]` `{field=..}` | as it reads; `$name` inside a text is replaced |
+//! | `null` `true` `-1` `1.5` `"text"` `x"00ff"` `[..]` `{field=..}` | as it reads; `$name` inside a text is replaced |
 //! | `$name` | what `let` has kept, on each broker its own; `$v` is the version of the request |
 //! | `f(..)` `f{..}` | see [`crate::side::Side::call`] |
 
@@ -62,6 +62,17 @@ impl<'a> Parser<'a> {
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).unwrap_or(rest.len());
         self.at += end;
         &rest[..end]
+    }
+
+    /// A number that is written as no whole one is.
+    fn fraction(&mut self) -> Option<f64> {
+        self.space();
+        let rest = self.rest();
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || "+-.e".contains(c))).unwrap_or(rest.len());
+        let text = &rest[..end];
+        let number = text.parse().ok().filter(|_| text.contains(['.', 'e']))?;
+        self.at += end;
+        Some(number)
     }
 
     /// Behind the opening quote.
@@ -124,6 +135,9 @@ impl<'a> Parser<'a> {
         }
         if self.next_is('$') {
             return Ok(Expr::Variable(self.word().to_owned()));
+        }
+        if let Some(number) = self.fraction() {
+            return Ok(Expr::Literal(Tree::Float(number)));
         }
         match self.word() {
             "null" => Ok(Expr::Literal(Tree::Null)),
@@ -189,7 +203,7 @@ pub fn show_tree(tree: &Tree) -> String {
         Tree::Null => "null".into(),
         Tree::Bool(value) => value.to_string(),
         Tree::Int(value) => value.to_string(),
-        Tree::Float(value) => value.to_string(),
+        Tree::Float(value) => format!("{value:?}"),
         Tree::Text(text) => quote(text),
         Tree::Bytes(bytes) => hex(bytes),
         Tree::Uuid(id) => format!("uuid({})", quote(&uuid(*id))),

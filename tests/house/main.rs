@@ -6,16 +6,18 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Crates of the product and what each may depend on. The tests' own crates may depend on anything.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 11] = [
+    ("acl", &[]),
     ("core-pinning", &[]),
     ("protocol", &[]),
     ("config", &[]),
+    ("sasl", &["corelane-protocol"]),
     ("storage", &["core-pinning"]),
     ("raft", &["core-pinning", "corelane-storage"]),
     ("coordinator", &["corelane-protocol"]),
-    ("cli", &["core-pinning", "corelane-config", "corelane-protocol", "corelane-storage"]),
-    ("fuzz", &["corelane-protocol", "corelane-storage"]),
-    ("tests", &["corelane-config", "corelane-protocol"]),
+    ("cli", &["core-pinning", "corelane-config", "corelane-protocol", "corelane-sasl", "corelane-storage"]),
+    ("fuzz", &["corelane-protocol", "corelane-sasl", "corelane-storage"]),
+    ("tests", &["corelane-config", "corelane-protocol", "corelane-sasl"]),
 ];
 
 /// Modules of the broker (`src/`) from the top down: a module may not name those on the lines above its own. The shard's
@@ -193,4 +195,37 @@ fn nothing_is_left_for_later() {
         }
     }
     none("promises in the code", found);
+}
+
+/// Where `unsafe` may be: the crate that talks to the kernel, the buffers of the storage, an allocator that counts, and the load
+/// generator, which sets its own process up.
+const UNSAFE: [&str; 4] =
+    ["core-pinning/", "storage/src/chunk.rs", "protocol/tests/hostile_input.rs", "benches/loadgen/src/"];
+
+#[test]
+fn unsafe_code_is_in_its_rooms_and_says_why_it_is_safe() {
+    let kinds = ["{", "fn ", "impl ", "impl<", "extern ", "trait "];
+    let mut found = Vec::new();
+    let mut blocks = 0;
+    for (name, text) in files().into_iter().filter(|(n, _)| n.ends_with(".rs")) {
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in code(&text) {
+            let is_unsafe = |rest: &str| kinds.iter().any(|kind| rest.trim_start().starts_with(kind));
+            if !line.split("unsafe ").skip(1).any(is_unsafe) {
+                continue;
+            }
+            blocks += 1;
+            // the comment and the attributes right above, or the function's own documentation
+            let above = lines[..number - 1].iter().rev().map(|l| l.trim_start());
+            let mut above = above.take_while(|l| l.starts_with("//") || l.starts_with("#["));
+            if !above.any(|l| l.contains("SAFETY:") || l.contains("# Safety")) {
+                found.push(format!("{name}:{number}: no SAFETY line: {}", line.trim()));
+            }
+            if !UNSAFE.iter().any(|room| name.starts_with(room)) {
+                found.push(format!("{name}:{number}: not here: {}", line.trim()));
+            }
+        }
+    }
+    assert!(blocks > 20, "only {blocks} found");
+    none("unsafe code", found);
 }

@@ -100,6 +100,23 @@ fn commit(broker: &Broker, group: usize, topic: &str, round: i64) {
     wait::until("a commit", LIMIT, || client.commit(&list, CommitMode::Sync).ok());
 }
 
+/// Group, partition and offset of each commit in the log, as Kafka's DumpLogSegments reads it. Nobody writes to it now.
+fn commits(broker: &Broker) -> Vec<(String, i32, i64)> {
+    let mut files = Vec::new();
+    segments(&broker.data_dir(), "__consumer_offsets", &mut files);
+    files.sort();
+    let out = Java::shared().dump_log("--offsets-decoder", &files);
+    let field = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("\"{name}\":"))?;
+        rest.split([',', '}']).next().map(|value| value.trim_matches('"').to_owned())
+    };
+    let commit = |line: &str| {
+        let (group, partition) = (field(line, "group")?, field(line, "partition")?.parse().ok()?);
+        Some((group, partition, field(line, "offset")?.parse().ok()?))
+    };
+    out.lines().filter_map(commit).collect()
+}
+
 fn assert_committed(broker: &Broker, topic: &str, round: i64) {
     for group in 0..GROUPS {
         let client: BaseConsumer =
@@ -145,6 +162,15 @@ fn committed_offsets_are_compacted_and_found_again() {
     assert_committed(&broker, &topic, rounds - 1);
     commit(&broker, 0, &topic, rounds - 1);
     assert!(broker.stop().is_some_and(|s| s.success()));
+    let left = commits(&broker);
+    assert!(left.iter().all(|(_, partition, offset)| *offset != i64::from(*partition)), "the first commits are gone");
+    for group in (0..GROUPS).map(|group| format!("compacting-{group}")) {
+        for partition in 0..COMMITTED {
+            let own = left.iter().filter(|(g, p, _)| *g == group && *p == partition);
+            let last = own.map(|(.., offset)| *offset).max();
+            assert_eq!(last, Some((rounds - 1) * 100 + i64::from(partition)), "{group} {partition}");
+        }
+    }
     broker.resume();
     assert_committed(&broker, &topic, rounds - 1);
 }

@@ -293,7 +293,8 @@ fn producing_to_a_missing_topic_creates_it() {
 fn reading_a_missing_topic_does_not_create_it() {
     let broker = Broker::shared();
     let topic = unique("absent");
-    let reader = consumer(broker, &[("allow.auto.create.topics", "false")]);
+    let reader =
+        consumer(broker, &[("allow.auto.create.topics", "false"), ("topic.metadata.propagation.max.ms", "1000")]);
     assign(&reader, &topic, 1, Offset::Beginning);
     let error = match reader.poll(LIMIT) {
         Some(Err(error)) => error,

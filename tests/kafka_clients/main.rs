@@ -2,12 +2,16 @@
 
 mod codecs;
 mod compaction;
+mod consumer_groups;
 mod java;
 mod kafka_configs;
 mod kcat;
 mod librdkafka_admin;
 mod librdkafka_groups;
 mod librdkafka_records;
+mod sasl;
 mod share;
 mod streams;
+mod telemetry;
+mod tls;
 mod transactions;

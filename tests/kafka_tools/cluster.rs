@@ -1,5 +1,5 @@
-//! kafka-cluster, kafka-broker-api-versions, kafka-features, kafka-metadata-quorum, kafka-log-dirs, kafka-leader-election and
-//! kafka-reassign-partitions.
+//! kafka-cluster, kafka-broker-api-versions, kafka-features, kafka-metadata-quorum, kafka-log-dirs, kafka-configs on loggers,
+//! kafka-leader-election and kafka-reassign-partitions.
 
 use crate::both::on_both;
 use crate::topics::{create, produce};
@@ -7,6 +7,7 @@ use corelane_tests::java::Java;
 
 const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
+const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
 const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
@@ -144,5 +145,27 @@ fn kafka_reassign_partitions() {
         let placed = r#"{"version":1,"partitions":[{"topic":"moved","partition":0,"replicas":[1],"log_dirs":["/no/such/folder"]}]}"#;
         let placed = side.file("placed.json", placed);
         reassign(&["--execute", "--reassignment-json-file", &placed]);
+    });
+}
+
+#[test]
+fn kafka_configs_of_broker_loggers() {
+    on_both(|side| {
+        let entity = ["--entity-type", "broker-loggers", "--entity-name", "1"];
+        let configs = |arguments: &[&str]| side.unseen(CONFIGS, &[&entity[..], arguments].concat(), "");
+        // each broker has loggers of its own
+        let root = || {
+            let out = configs(&["--describe"]).ok();
+            side.note(&out.lines().filter(|line| line.trim().starts_with("root=")).collect::<Vec<_>>().join("\n"));
+        };
+        root();
+        side.note(&configs(&["--alter", "--add-config", "root=ERROR"]).ok());
+        root();
+        assert_ne!(configs(&["--alter", "--add-config", "no.such.logger=ERROR"]).status, 0);
+        assert_ne!(configs(&["--alter", "--add-config", "root=LOUD"]).status, 0);
+        assert_ne!(configs(&["--alter", "--delete-config", "root"]).status, 0);
+        root();
+        side.note(&configs(&["--alter", "--add-config", "root=INFO"]).ok());
+        root();
     });
 }

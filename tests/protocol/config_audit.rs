@@ -50,6 +50,7 @@ fn another(setting: &Setting, now: &str) -> String {
         }
         Kind::Double => vec!["0.25".to_owned(), "2.5".to_owned()],
         _ if setting.name == "match" => vec!["client_id=a.*".to_owned()],
+        _ if setting.name == "max.connections.per.ip.overrides" => vec!["10.0.0.9:5".to_owned()],
         _ => vec!["another".to_owned()],
     });
     let parsed = |text: &str| Value::parse(setting, text).ok();
@@ -152,6 +153,16 @@ fn every_config_of_kafka_is_honoured_or_refused_with_a_reason() {
                 assert!(shown.read_only && !told.is_empty(), "{}", setting.name);
                 live.refuses(scope, setting);
                 read_only += 1;
+            }
+            Status::Honoured if setting.update == Update::PerBroker => {
+                // What it does is in live_listeners.rs.
+                let (code, message) = alter(&mut live.connection, BROKER, "", setting.name, Some("PEM"));
+                assert_eq!(code, INVALID_REQUEST, "{}", setting.name);
+                assert!(
+                    message.contains("broker id must be specified") || message.contains("only per-listener"),
+                    "{message}"
+                );
+                honoured += 1;
             }
             Status::Honoured => {
                 assert!(!shown.read_only && !told.is_empty(), "{}", setting.name);

@@ -48,8 +48,18 @@ pub fn value(connection: &mut Connection, kind: i8, resource: &str, name: &str) 
 
 /// Sets a property, or with `None` takes it away; the error code and what is said with it.
 pub fn alter(connection: &mut Connection, kind: i8, resource: &str, name: &str, value: Option<&str>) -> (i16, String) {
-    let config = IncrementalAlterConfigsRequestAlterableConfig {
-        name: name.to_owned().into(),
+    alter_all(connection, kind, resource, &[(name, value)])
+}
+
+/// The same for several at once.
+pub fn alter_all(
+    connection: &mut Connection,
+    kind: i8,
+    resource: &str,
+    changes: &[(&str, Option<&str>)],
+) -> (i16, String) {
+    let config = |(name, value): &(&str, Option<&str>)| IncrementalAlterConfigsRequestAlterableConfig {
+        name: (*name).to_owned().into(),
         config_operation: if value.is_some() { 0 } else { 1 },
         value: value.map(|v| v.to_owned().into()),
         ..Default::default()
@@ -57,7 +67,7 @@ pub fn alter(connection: &mut Connection, kind: i8, resource: &str, name: &str, 
     let resource = IncrementalAlterConfigsRequestAlterConfigsResource {
         resource_type: kind,
         resource_name: resource.to_owned().into(),
-        configs: vec![config],
+        configs: changes.iter().map(config).collect(),
         ..Default::default()
     };
     let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };

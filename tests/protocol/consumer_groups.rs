@@ -118,7 +118,7 @@ fn a_group_is_of_one_kind_at_a_time() {
         group_id: Str::from(group.clone()),
         session_timeout_ms: 30_000,
         rebalance_timeout_ms: 30_000,
-        protocol_type: "consumer".into(),
+        protocol_type: "connect".into(),
         protocols: vec![JoinGroupRequestProtocol { name: "range".into(), ..Default::default() }],
         ..Default::default()
     };

@@ -1,22 +1,37 @@
 //! The wire: what a broker does with broken input, and semantics that clients do not show.
 
+mod access;
+mod broker_loggers;
 mod bystander;
 mod cluster;
 mod config_audit;
 mod configs;
+mod connection_limits;
 mod connections;
 mod consumer_groups;
 mod features;
 mod fetch;
 mod fetch_waits;
 mod frames;
+mod group_kinds;
 mod groups;
+mod hints;
+mod large_group;
+mod listeners;
+mod live_listeners;
+mod log_dirs;
 mod metadata;
 mod mutations;
 mod offsets;
 mod produce;
+mod quotas;
+mod sasl;
+mod sasl_users;
 mod share_fetch;
 mod share_groups;
+mod share_member;
+mod share_sessions;
 mod share_state;
+mod tls;
 mod transactions;
 mod unread;

@@ -1,7 +1,8 @@
 //! Metadata at its versions, automatic creation, and the names and numbers that CreateTopics refuses.
 
 use corelane_protocol::messages::{
-    CreateTopicsRequest, CreateTopicsRequestCreatableReplicaAssignment, CreateTopicsRequestCreatableTopic,
+    CreatePartitionsRequest, CreatePartitionsRequestCreatePartitionsTopic, CreateTopicsRequest,
+    CreateTopicsRequestCreatableReplicaAssignment, CreateTopicsRequestCreatableTopic,
     CreateTopicsRequestCreatableTopicConfig, MetadataRequest, MetadataRequestTopic, MetadataResponse,
 };
 use corelane_protocol::{Str, Uuid};
@@ -20,6 +21,7 @@ const INVALID_REPLICATION_FACTOR: i16 = 38;
 const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
+const POLICY_VIOLATION: i16 = 44;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 
 fn open() -> Connection {
@@ -213,4 +215,28 @@ fn topics_that_cannot_be_made_are_refused_for_their_own_reason() {
     }
     let twice = fresh();
     assert!(create(7, vec![creatable(&twice), creatable(&twice)]).iter().all(|e| *e == INVALID_REQUEST));
+}
+
+#[test]
+fn no_request_makes_more_than_ten_thousand_partitions() {
+    let topic = unique("large");
+    let mut connection = open();
+    let of = |num_partitions| CreateTopicsRequestCreatableTopic { num_partitions, ..creatable(&topic) };
+    let other = CreateTopicsRequestCreatableTopic { num_partitions: 9_999, ..creatable(&unique("large")) };
+    for topics in [vec![of(10_001)], vec![of(2), other]] {
+        let request = CreateTopicsRequest { topics, timeout_ms: 30_000, ..Default::default() };
+        let answer = connection.call(7, &request);
+        assert!(answer.topics.iter().all(|t| t.error_code == POLICY_VIOLATION), "{answer:?}");
+    }
+    create_topic(Broker::shared(), &topic, 2, &[]);
+    let mut grow = |count| {
+        let name = Str::from(topic.clone());
+        let topic =
+            CreatePartitionsRequestCreatePartitionsTopic { name, count, assignments: None, ..Default::default() };
+        let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
+        connection.call(3, &request).results
+    };
+    let refused = if is_corelane() { POLICY_VIOLATION } else { -1 };
+    assert_eq!(grow(10_003)[0].error_code, refused);
+    assert_eq!(grow(3)[0].error_code, NONE);
 }

@@ -22,6 +22,7 @@ use corelane_tests::librdkafka::{create_topic, unique};
 use corelane_tests::{scratch, wait};
 
 const LIMIT: Duration = Duration::from_secs(30);
+const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
 const TRANSACTION_COORDINATOR_FENCED: i16 = 52;
@@ -220,6 +221,10 @@ fn readers_of_what_is_committed_see_no_other_record_before_and_after_a_kill() {
     broker.resume();
     let mut reader = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
     check(&mut reader);
+    let entry = format!("producerId: {} firstOffset: 0 lastOffset: 2 lastStableOffset: 1", writer.id);
+    let indexes = scratch::files(&broker.data_dir(), "", ".txnindex");
+    let out = Java::shared().dump_log("--print-data-log", &indexes);
+    assert!(out.contains(&entry), "after a crash: {out}");
 
     // Who waits for what is committed hears of it when the transaction ends.
     let waiting = std::thread::spawn({
@@ -237,7 +242,6 @@ fn readers_of_what_is_committed_see_no_other_record_before_and_after_a_kill() {
     let indexes = scratch::files(&broker.data_dir(), "", ".txnindex");
     assert_eq!((logs.len(), indexes.len()), (1, 1), "one segment, and one index of it");
     let out = Java::shared().dump_log("--print-data-log", &[logs[0].clone(), indexes[0].clone()]);
-    let entry = format!("producerId: {} firstOffset: 0 lastOffset: 2 lastStableOffset: 1", writer.id);
     assert!(out.contains(&entry), "{out}");
     assert_eq!(
         (out.matches("endTxnMarker: COMMIT").count(), out.matches("endTxnMarker: ABORT").count()),
@@ -277,6 +281,26 @@ fn every_transaction_has_its_own_epoch_where_produce_adds_the_partition() {
     let (offsets, aborted, _) = seen(&mut reader, &topic, READ_COMMITTED);
     assert_eq!(offsets.len(), 15);
     assert_eq!(aborted, Some(vec![(writer.id, 4), (writer.id, 12)]));
+}
+
+#[test]
+fn batches_behind_one_that_the_coordinator_refused_wait_for_it() {
+    let (broker, topic) = (Broker::shared(), unique("refused"));
+    create_topic(broker, &topic, 1, &[]);
+    let mut writer = Writer::new(broker, &topic, 4);
+    assert_eq!(writer.write(9, "first", true).0, INVALID_TXN_STATE, "it was not added");
+    writer.add();
+    // What was on its way behind it, now that the coordinator would say yes.
+    writer.sequence = 1;
+    assert_eq!(writer.write(9, "second", true).0, OUT_OF_ORDER_SEQUENCE_NUMBER);
+    writer.sequence = 0;
+    assert_eq!(writer.write(9, "first", true), (0, 0));
+    assert_eq!(writer.write(9, "second", true), (0, 1));
+    writer.end(3, true);
+    // With the marker that is settled: where nothing was refused, a transaction may begin with any sequence that follows.
+    writer.add();
+    assert_eq!(writer.write(9, "third", true), (0, 3));
+    writer.end(3, true);
 }
 
 #[test]

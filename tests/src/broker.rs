@@ -43,6 +43,9 @@ pub struct BrokerOptions {
     pub cores: String,
     /// `node` or `shard`.
     pub advertise: String,
+    /// What `--listen` says, of the first of 16 neighbouring ports; `None`: one listener there, in plain text. The first listener
+    /// must be that too, at that port.
+    pub listen: Option<fn(u16) -> String>,
     /// Variables of its environment; a script-run broker ignores them.
     pub env: Vec<(String, String)>,
     /// Another binary than [`binary`].
@@ -58,6 +61,7 @@ impl Default for BrokerOptions {
             args: Vec::new(),
             cores: "0,1".into(),
             advertise: std::env::var("CORELANE_TEST_ADVERTISE").unwrap_or_else(|_| "node".into()),
+            listen: None,
             env: Vec::new(),
             binary: None,
             data_dir: None,
@@ -211,7 +215,8 @@ impl Broker {
         let mut command = process::command(self.options.binary.clone().unwrap_or_else(binary));
         command.envs(self.options.env.iter().cloned());
         command.arg("start").arg("--data-dir").arg(self.data_dir());
-        command.args(["--listen", &self.bootstrap, "--cores", &self.options.cores, "--node-id", "1"]);
+        let listen = self.options.listen.map_or_else(|| self.bootstrap.clone(), |of| of(self.port));
+        command.args(["--listen", &listen, "--cores", &self.options.cores, "--node-id", "1"]);
         command.args(["--advertise", &self.options.advertise]);
         for (key, value) in self.properties() {
             command.arg("--set").arg(format!("{key}={value}"));

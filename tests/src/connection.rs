@@ -11,7 +11,11 @@ use corelane_protocol::messages::{
 use corelane_protocol::{Decoder, Message, Request, Str};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls::Stream;
+use rustls::ClientConfig;
 
 /// No answer to any request takes longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,7 +25,7 @@ const FETCH: i16 = 12;
 
 /// One TCP connection to one broker.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     correlation_id: i32,
     client_id: Str,
 }
@@ -40,6 +44,7 @@ impl Connection {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(TIMEOUT))?;
                     stream.set_write_timeout(Some(TIMEOUT))?;
+                    let stream = Stream::Plain(stream);
                     return Ok(Connection { stream, correlation_id: 0, client_id: Str::from_static("system-test") });
                 }
                 Err(error) => last = error,
@@ -48,13 +53,25 @@ impl Connection {
         Err(last)
     }
 
+    /// With TLS, to a broker on this machine.
+    pub fn open_tls(address: &str, config: &Arc<ClientConfig>) -> io::Result<Connection> {
+        let Connection { stream, correlation_id, client_id } = Connection::open(address)?;
+        let Stream::Plain(tcp) = stream else { return Err(invalid("not a plain connection")) };
+        Ok(Connection { stream: Stream::tls(tcp, config)?, correlation_id, client_id })
+    }
+
+    /// The bytes under it.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     /// Names itself so from now on.
     pub fn set_client_id(&mut self, id: &'static str) {
         self.client_id = Str::from_static(id);
     }
 
     pub fn set_read_timeout(&self, limit: Duration) {
-        self.stream.set_read_timeout(Some(limit)).expect("a timeout");
+        self.stream.tcp().set_read_timeout(Some(limit)).expect("a timeout");
     }
 
     /// Sends a request and returns its correlation id.
@@ -65,6 +82,7 @@ impl Connection {
         for slice in slices {
             self.stream.write_all(&slice)?;
         }
+        self.stream.flush()?;
         Ok(self.correlation_id)
     }
 
@@ -95,7 +113,7 @@ impl Connection {
 
     /// Closes the way to the broker and leaves the way back open.
     pub fn end_of_requests(&self) {
-        self.stream.shutdown(std::net::Shutdown::Write).expect("shutdown");
+        self.stream.tcp().shutdown(std::net::Shutdown::Write).expect("shutdown");
     }
 
     /// Sends bytes as they are.

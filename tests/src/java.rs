@@ -1,4 +1,5 @@
-//! Apache Kafka's Java clients and command line tools, all calls in one JVM (a start costs a second of CPU).
+//! Apache Kafka's Java clients and command line tools, in JVMs that are kept (a start costs a second of CPU): one for each call
+//! that runs at the same time.
 //!
 //! The jars are fetched once by `benches/kafka.sh install` (Maven) into `KAFKA_JARS`; the sources in `tests/java` are
 //! compiled when they have changed. `tests/java/Host.java` describes the pipe.
@@ -9,7 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Apache Kafka's version, as benches/kafka.sh has it.
 const VERSION: &str = "4.3.1";
@@ -32,15 +33,18 @@ impl Output {
     }
 }
 
+/// A running JVM, which takes one call at a time.
 struct Pipe {
     _jvm: Child,
     calls: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
-/// The JVM of this test process.
+/// The JVMs of this test process.
 pub struct Java {
-    pipe: Mutex<Pipe>,
+    jars: PathBuf,
+    classes: PathBuf,
+    idle: Mutex<Vec<Pipe>>,
 }
 
 /// The repository's root.
@@ -59,6 +63,11 @@ fn jars() -> PathBuf {
         Command::new(repository().join("benches/kafka.sh")).arg("install").status().expect("benches/kafka.sh");
     assert!(installed.success(), "benches/kafka.sh install");
     root.join(VERSION).join("libs")
+}
+
+/// The classes of tests/java, for plugins of a broker.
+pub fn plugins() -> PathBuf {
+    classes(&jars())
 }
 
 /// Compiles tests/java. Several test processes may do so at the same time.
@@ -93,32 +102,41 @@ pub fn alone(class: &str, folder: &Path) -> Command {
 impl Java {
     pub fn shared() -> &'static Java {
         static SHARED: OnceLock<Java> = OnceLock::new();
-        SHARED.get_or_init(Java::start)
+        SHARED.get_or_init(Java::prepare)
     }
 
-    fn start() -> Java {
+    fn prepare() -> Java {
         let jars = jars();
         let classes = classes(&jars);
         // clients log warnings by the dozen when a test breaks things on purpose
-        let log = classes.join("log4j2.properties");
-        fs::write(&log, "rootLogger.level=OFF\n").expect("log4j2.properties");
-        let mut path = OsString::from(&classes);
+        fs::write(classes.join("log4j2.properties"), "rootLogger.level=OFF\n").expect("log4j2.properties");
+        Java { jars, classes, idle: Mutex::default() }
+    }
+
+    fn start(&self) -> Pipe {
+        let mut path = OsString::from(&self.classes);
         path.push(":");
-        path.push(jars.join("*"));
+        path.push(self.jars.join("*"));
         let mut option = OsString::from("-Dlog4j2.configurationFile=");
-        option.push(&log);
+        option.push(self.classes.join("log4j2.properties"));
         let mut command = process::command("java");
-        command.args(["-Xmx768M", "-XX:+UseSerialGC", "-Xshare:auto"]).arg(option).arg("-cp").arg(path).arg("Host");
+        command.args(["-Xmx768M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]).arg(option);
+        command.arg("-cp").arg(path).arg("Host");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut jvm = process::spawn(command).expect("java");
         let calls = jvm.stdin.take().expect("stdin of the JVM");
         let answers = BufReader::new(jvm.stdout.take().expect("stdout of the JVM"));
-        Java { pipe: Mutex::new(Pipe { _jvm: jvm, calls, answers }) }
+        Pipe { _jvm: jvm, calls, answers }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Pipe>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls `class.main(arguments)` with `input` on stdin.
     pub fn run_with(&self, class: &str, arguments: &[&str], input: &[u8]) -> Output {
-        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.idle().pop();
+        let mut pipe = kept.unwrap_or_else(|| self.start());
         let mut call = format!("{} {}\n", arguments.len() + 1, input.len()).into_bytes();
         for text in std::iter::once(&class).chain(arguments) {
             call.extend(format!("{}\n{text}", text.len()).into_bytes());
@@ -135,8 +153,9 @@ impl Java {
             pipe.answers.read_exact(&mut bytes).expect("the JVM answers");
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let stdout = take(out);
-        Output { status: i32::try_from(status).expect("a status"), stdout, stderr: take(err) }
+        let (stdout, stderr) = (take(out), take(err));
+        self.idle().push(pipe);
+        Output { status: i32::try_from(status).expect("a status"), stdout, stderr }
     }
 
     /// Calls `class.main(arguments)` with nothing on stdin.

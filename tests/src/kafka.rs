@@ -20,6 +20,11 @@ pub struct Kafka {
 impl Kafka {
     /// Starts without waiting. `more`: properties after those that every test broker has.
     pub fn start(more: &[(&str, &str)]) -> Kafka {
+        Kafka::start_with(more, None)
+    }
+
+    /// The same with the classes of its plugins.
+    pub fn start_with(more: &[(&str, &str)], plugins: Option<&Path>) -> Kafka {
         let folder = scratch::folder("apache-kafka");
         let port = ports::free(2);
         let properties: Vec<String> = PROPERTIES.iter().chain(more).map(|(k, v)| format!("{k}={v}")).collect();
@@ -27,6 +32,7 @@ impl Kafka {
         let mut command = process::command(repository().join("benches/kafka.sh"));
         command.arg("run").env("KAFKA_RUN", &folder).env("KAFKA_PORT", port.to_string());
         command.env("KAFKA_EXTRA", properties.join(" ")).env("HEAP", HEAP).stdin(Stdio::null());
+        command.envs(plugins.map(|plugins| ("KAFKA_CLASSPATH", plugins)));
         let child = process::spawn(command).expect("benches/kafka.sh");
         Kafka { child, folder, bootstrap: format!("127.0.0.1:{port}") }
     }
@@ -38,7 +44,7 @@ impl Kafka {
 
     pub fn wait_ready(&self) {
         let log = || std::fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
-        let ready = wait::within(Duration::from_secs(60), || {
+        let ready = wait::within(Duration::from_secs(180), || {
             let metadata = Connection::open(&self.bootstrap).and_then(|mut c| c.metadata("none")).ok()?;
             (!metadata.brokers.is_empty()).then_some(())
         });

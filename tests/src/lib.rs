@@ -15,6 +15,8 @@ pub mod kcat;
 pub mod librdkafka;
 pub mod ports;
 pub mod process;
+pub mod sasl;
 pub mod scratch;
 pub mod small_disk;
+pub mod tls;
 pub mod wait;

@@ -1,6 +1,7 @@
 //! librdkafka with the defaults that the tests want, and short ways to do what most of them do.
 
 use crate::broker::Broker;
+use crate::connection::Connection;
 use crate::wait;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
@@ -11,6 +12,7 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -63,15 +65,34 @@ pub fn create_topic(broker: &Broker, name: &str, partitions: i32, configs: &[(&s
 
 /// Waits until the leader of each of the `partitions` partitions answers. Apache Kafka names leaders before they serve.
 pub fn wait_leaders(broker: &Broker, name: &str, partitions: i32) {
-    let client = admin(broker);
-    wait::until(&format!("leaders of {name}"), LIMIT, || {
-        let metadata = client.inner().fetch_metadata(Some(name), LIMIT).ok()?;
-        let topic = metadata.topics().iter().find(|t| t.name() == name)?;
-        let led = topic.partitions().iter().filter(|p| p.leader() >= 0 && p.error().is_none()).count();
-        (led == usize::try_from(partitions).expect("a count")).then_some(())
-    });
-    for p in 0..partitions {
-        wait::until(&format!("leader of {name}-{p}"), LIMIT, || client.inner().fetch_watermarks(name, p, LIMIT).ok());
+    wait::until(&format!("leaders of {name}"), LIMIT, || Bounds::of(broker, name, partitions));
+}
+
+/// First offset and high watermark of every partition of a topic. Asked by hand: librdkafka takes half a second for each.
+pub struct Bounds(pub Vec<(i64, i64)>);
+
+impl Bounds {
+    /// `None`: a partition has no leader that answers, or there are not so many.
+    pub fn of(broker: &Broker, topic: &str, partitions: i32) -> Option<Bounds> {
+        let metadata = Connection::open(broker.bootstrap()).ok()?.metadata(topic).ok()?;
+        let known = &metadata.topics.first()?.partitions;
+        if known.len() != usize::try_from(partitions).ok()? {
+            return None;
+        }
+        let mut leaders: BTreeMap<i32, Connection> = BTreeMap::new();
+        let mut bounds = vec![(0, 0); known.len()];
+        for partition in known.iter().filter(|p| p.error_code == 0) {
+            let leader = metadata.brokers.iter().find(|b| b.node_id == partition.leader_id)?;
+            let connection = match leaders.entry(leader.node_id) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(new) => new.insert(Connection::open(&format!("{}:{}", leader.host, leader.port)).ok()?),
+            };
+            let index = partition.partition_index;
+            let mut ask =
+                |timestamp| connection.list_offset(topic, index, timestamp).ok().filter(|(_, error)| *error == 0);
+            *bounds.get_mut(usize::try_from(index).ok()?)? = (ask(-2)?.0, ask(-1)?.0);
+        }
+        known.iter().all(|p| p.error_code == 0).then_some(Bounds(bounds))
     }
 }
 
@@ -233,8 +254,8 @@ pub fn read_all(broker: &Broker, topic: &str, partitions: i32, count: usize) -> 
             out.len() == count
         });
     }
-    for p in 0..partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, p, LIMIT).expect("watermarks");
+    let bounds = wait::until("offsets of all partitions", LIMIT, || Bounds::of(broker, topic, partitions));
+    for (p, (low, high)) in (0..).zip(bounds.0) {
         let read = i64::try_from(out.iter().filter(|r| r.partition == p).count()).expect("a count");
         assert_eq!(high - low, read, "{topic}-{p}: offsets {low}..{high}, records read {read}");
     }

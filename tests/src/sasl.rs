@@ -1,0 +1,56 @@
+//! A client's part of SASL on a raw connection.
+
+use crate::connection::Connection;
+use corelane_protocol::messages::{
+    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+};
+use corelane_sasl::scram::ScramClient;
+use corelane_sasl::{Mechanism, plain};
+use std::io;
+
+fn failed(why: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why.to_string())
+}
+
+pub fn handshake(connection: &mut Connection, version: i16, mechanism: &str) -> io::Result<SaslHandshakeResponse> {
+    let request = SaslHandshakeRequest { mechanism: mechanism.to_owned().into() };
+    connection.try_call(version, &request)
+}
+
+/// One token and the answer to it, whatever that is.
+pub fn token(connection: &mut Connection, version: i16, token: Vec<u8>) -> io::Result<SaslAuthenticateResponse> {
+    let request = SaslAuthenticateRequest { auth_bytes: token.into(), ..Default::default() };
+    connection.try_call(version, &request)
+}
+
+fn accepted(connection: &mut Connection, bytes: Vec<u8>) -> io::Result<SaslAuthenticateResponse> {
+    let answer = token(connection, 2, bytes)?;
+    match answer.error_code {
+        0 => Ok(answer),
+        code => Err(failed(format!("error {code}: {}", answer.error_message.as_deref().unwrap_or_default()))),
+    }
+}
+
+/// The whole of it; gives the last answer. A refusal is `PermissionDenied`.
+pub fn authenticate(
+    connection: &mut Connection,
+    mechanism: Mechanism,
+    user: &str,
+    password: &str,
+) -> io::Result<SaslAuthenticateResponse> {
+    let shaken = handshake(connection, 1, mechanism.name())?;
+    if shaken.error_code != 0 {
+        return Err(failed(format!("error {} of the handshake", shaken.error_code)));
+    }
+    match mechanism {
+        Mechanism::Plain => accepted(connection, plain::token(user, password)),
+        Mechanism::Scram(hash) => {
+            let mut client = ScramClient::new(hash, user, password, "rOprNGfwEbeRWgbNEkqO");
+            let challenge = accepted(connection, client.first())?;
+            let last = client.last(&challenge.auth_bytes).map_err(failed)?;
+            let answer = accepted(connection, last)?;
+            client.verify(&answer.auth_bytes).map_err(failed)?;
+            Ok(answer)
+        }
+    }
+}
