@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         exit::on_panic();
         // A kernel without the switch costs memory, not service.
         let _ = core_pinning::memory::huge_pages_where_asked();
+        core_pinning::buf::keep_at_most((config.memory_bytes / 16) as usize);
         broker::run(config, banner).map_err(|error| {
             let exit = match &error {
                 BrokerError::DataDir(DataDirError::Damaged { .. }) | BrokerError::Damaged(_) => Exit::Damaged,

@@ -3,7 +3,7 @@
 
 mod pool;
 
-pub use pool::trim;
+pub use pool::{keep_at_most, trim};
 
 use bytes::Bytes;
 use std::{

@@ -36,10 +36,9 @@ const SLAB: usize = 2 << 20;
 const SLAB_CLASS: usize = class_of(SLAB);
 /// Bytes of free buffers that a thread keeps.
 const KEPT_BY_THREAD: usize = 8 << 20;
-/// Bytes of free buffers that all threads keep together, as long as what is beyond makes up whole slabs.
+/// Bytes of free buffers that all threads keep together at most, as long as what is beyond makes up whole slabs; twice as many
+/// in any case.
 const KEPT_SHARED: usize = 64 << 20;
-/// And in any case.
-const KEPT_SHARED_MAX: usize = 128 << 20;
 const CLASSES: usize = class_of(LARGEST) + 1;
 
 const fn class_of(cap: usize) -> usize {
@@ -69,12 +68,11 @@ unsafe impl Send for Free {}
 struct Lists {
     classes: [Vec<Free>; CLASSES],
     bytes: usize,
-    limit: usize,
 }
 
 impl Lists {
-    const fn new(limit: usize) -> Lists {
-        Lists { classes: [const { Vec::new() }; CLASSES], bytes: 0, limit }
+    const fn new() -> Lists {
+        Lists { classes: [const { Vec::new() }; CLASSES], bytes: 0 }
     }
 
     fn pop(&mut self, class: usize) -> Option<Free> {
@@ -83,10 +81,10 @@ impl Lists {
         Some(free)
     }
 
-    /// Gives it back where the list is full.
-    fn push(&mut self, class: usize, free: Free) -> Result<(), Free> {
+    /// Gives it back where the list would be over `limit`.
+    fn push(&mut self, class: usize, free: Free, limit: usize) -> Result<(), Free> {
         let size = BLOCK << class;
-        if self.bytes + size > self.limit {
+        if self.bytes + size > limit {
             return Err(free);
         }
         self.bytes += size;
@@ -146,6 +144,8 @@ impl Drop for Lists {
 
 struct Shared {
     filled: Lists,
+    /// Bytes that `filled` keeps.
+    kept: usize,
     /// Bytes in `filled` at which whole slabs are looked for.
     search_at: usize,
     /// Addresses without memory, of a slab or more.
@@ -157,7 +157,8 @@ struct Shared {
 impl Shared {
     const fn new() -> Shared {
         Shared {
-            filled: Lists::new(KEPT_SHARED_MAX),
+            filled: Lists::new(),
+            kept: KEPT_SHARED,
             search_at: KEPT_SHARED,
             hollow: [const { Vec::new() }; CLASSES],
             hollow_parts: [const { BTreeMap::new() }; SLAB_CLASS],
@@ -170,10 +171,10 @@ impl Shared {
         self.filled.bytes += BLOCK << class;
         self.filled.classes[class].push(free);
         if self.filled.bytes > self.search_at {
-            surplus = self.filled.pop_slabs(KEPT_SHARED * 3 / 4);
-            self.search_at = self.filled.bytes.max(KEPT_SHARED * 3 / 4) + KEPT_SHARED / 4;
+            surplus = self.filled.pop_slabs(self.kept * 3 / 4);
+            self.search_at = self.filled.bytes.max(self.kept * 3 / 4) + self.kept / 4;
         }
-        while self.filled.bytes > KEPT_SHARED_MAX {
+        while self.filled.bytes > self.kept * 2 {
             surplus.extend(self.filled.pop_largest());
         }
         surplus
@@ -209,7 +210,7 @@ impl Shared {
 }
 
 thread_local! {
-    static MINE: RefCell<Lists> = const { RefCell::new(Lists::new(KEPT_BY_THREAD)) };
+    static MINE: RefCell<Lists> = const { RefCell::new(Lists::new()) };
 }
 
 static SHARED: Mutex<Shared> = Mutex::new(Shared::new());
@@ -281,7 +282,7 @@ fn give_back(class: usize, free: Free) {
     let mut rest = Some(free);
     let _ = MINE.try_with(|mine| {
         if let Some(free) = rest.take() {
-            rest = mine.borrow_mut().push(class, free).err();
+            rest = mine.borrow_mut().push(class, free, KEPT_BY_THREAD).err();
         }
     });
     if let Some(free) = rest {
@@ -304,12 +305,23 @@ fn free_for_all(class: usize, free: Free) {
 fn hollow(class: usize, free: Free) {
     // SAFETY: a whole buffer of a slab that nobody uses; the kernel makes zeroed pages when it is used again.
     unsafe { libc::madvise(free.0.as_ptr().cast(), BLOCK << class, libc::MADV_DONTNEED) };
+    if (class_of(HUGE)..SLAB_CLASS).contains(&class) {
+        // Or the kernel would fill the hole to make it a huge page again.
+        advise(free.of_slab(class).0.0, SLAB, false);
+    }
     SHARED.lock().unwrap_or_else(PoisonError::into_inner).add_hollow(class, free);
+}
+
+/// Keeps fewer free buffers for all threads: `bytes`, or 64 MiB where that is less.
+pub fn keep_at_most(bytes: usize) {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.kept = bytes.clamp(SLAB, KEPT_SHARED);
+    shared.search_at = shared.kept;
 }
 
 /// Gives the memory of this thread's free buffers, and of those that no thread has, back to the system.
 pub fn trim() {
-    let mine = MINE.try_with(|mine| mine.replace(Lists::new(KEPT_BY_THREAD)));
+    let mine = MINE.try_with(|mine| mine.replace(Lists::new()));
     drop(mine);
     let mut surplus = Vec::new();
     {
@@ -364,7 +376,7 @@ mod tests {
         let many: Vec<_> = (0..40).map(|_| AlignedBuf::new(4 << 20)).collect();
         drop(many);
         MINE.with(|mine| assert!(mine.borrow().bytes <= KEPT_BY_THREAD));
-        assert!(SHARED.lock().unwrap().filled.bytes <= KEPT_SHARED_MAX);
+        assert!(SHARED.lock().unwrap().filled.bytes <= KEPT_SHARED * 2);
     }
 
     #[test]

@@ -114,33 +114,3 @@ pub(super) fn is_runnable(thread: libc::pid_t) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with('R'))
 }
-
-/// Frames shown: a stall tells by the innermost ones.
-const SHOWN: usize = 12;
-
-/// The innermost frames in words, those of the signal left out.
-pub(super) fn describe(frames: &[usize]) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for &ip in frames {
-        let mut of_signal = false;
-        // the address is that of the return, so look just before it
-        backtrace::resolve(ip.wrapping_sub(1) as *mut _, |s| {
-            let name = s.name().map_or_else(|| "?".to_owned(), |n| format!("{n:#}"));
-            of_signal |= name.contains("__restore_rt");
-            let place = match (s.filename(), s.lineno()) {
-                (Some(f), Some(l)) => format!(" ({}:{l})", f.display()),
-                _ => String::new(),
-            };
-            lines.push(format!("{name}{place}"));
-        });
-        if of_signal {
-            lines.clear();
-        }
-    }
-    // what lies under the executor is the same for every task
-    if let Some(end) = lines.iter().position(|l| l.contains("LocalExecutor") && l.contains("run_one_task_queue")) {
-        lines.truncate(end);
-    }
-    lines.truncate(SHOWN);
-    lines.iter().enumerate().map(|(i, l)| format!("{i:>3}: {l}\n")).collect()
-}

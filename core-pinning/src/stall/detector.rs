@@ -1,5 +1,6 @@
 //! The thread that looks.
 
+use super::symbols::Symbols;
 use super::{NAME_SHIFT, Published, capture, running_us, shards};
 use crate::shard::ShardId;
 use std::{
@@ -144,6 +145,7 @@ fn watch(o: &StallOptions, control: &Control, mut tell: impl FnMut(&StallReport)
     let every = o.sample_every.min(o.threshold / 2).max(Duration::from_millis(1));
     let threshold_us = o.threshold.as_micros() as u64;
     let mut seen: HashMap<libc::pid_t, Seen> = HashMap::new();
+    let mut symbols = Symbols::default();
     let mut quiet = 0;
     while !control.stop.load(Ordering::SeqCst) {
         let shards = shards();
@@ -187,7 +189,7 @@ fn watch(o: &StallOptions, control: &Control, mut tell: impl FnMut(&StallReport)
                 thread: s.name.clone(),
                 task: super::name((word >> NAME_SHIFT) as u16),
                 running_for: Duration::from_micros(running_us(word)),
-                backtrace: if same { capture::describe(&frames) } else { String::new() },
+                backtrace: if same { symbols.describe(&frames) } else { String::new() },
                 not_told: std::mem::take(&mut before.not_told),
             });
         }

@@ -5,6 +5,7 @@
 
 mod capture;
 mod detector;
+mod symbols;
 
 #[cfg(not(sim))]
 pub(crate) use detector::shard_awake;
