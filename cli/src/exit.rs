@@ -24,6 +24,8 @@ pub enum Exit {
     Refused = 6,
     /// Data on disk is damaged.
     Damaged = 7,
+    /// Only files are damaged that a broker makes again from the data.
+    Rebuilt = 8,
 }
 
 /// The list that `--help` shows.
@@ -35,7 +37,8 @@ pub const EXIT_CODES: &str = "Exit codes:
   4  not found (topic, group, file)
   5  exists already
   6  refused by the broker (authorization, policy, value out of bounds, group in use)
-  7  damaged data";
+  7  damaged data
+  8  damage only to what a broker makes again from the data: indexes, snapshots of producers, marks";
 
 /// Why a command failed: one message for people, one code for scripts. An empty message is not printed.
 #[derive(Debug)]
@@ -47,6 +50,17 @@ pub struct Failure {
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into() }
+    }
+
+    /// How a look at files ends in which so many are damaged, or so many shortcuts.
+    pub fn of_damage(damaged: u64, rebuilt: u64) -> Result<(), Failure> {
+        match (damaged, rebuilt) {
+            (0, 0) => Ok(()),
+            (0, _) => {
+                Err(Failure::new(Exit::Rebuilt, format!("damage found that a broker mends by itself ({rebuilt})")))
+            }
+            _ => Err(Failure::new(Exit::Damaged, format!("damage found ({damaged})"))),
+        }
     }
 
     pub fn failed(message: impl Into<String>) -> Failure {

@@ -125,11 +125,7 @@ impl Shard {
         for (key, dir) in found.into_iter().filter(|(key, _)| owner(*key, self.shards) == self.id && !exists(*key)) {
             let deleted = image.topic(key.topic).is_none() && touched.contains(&key.topic);
             let path = dir.display().to_string();
-            let done = match deleted {
-                true => self.store.delete_left_over(key, Some(dir)).await.map(|()| None),
-                false => self.store.set_aside(key, dir).await.map(Some),
-            };
-            match done {
+            match self.store.put_away(key, dir, deleted).await {
                 Ok(None) => tracing::info!(path, "a deletion that had been cut short is finished"),
                 Ok(Some(at)) => {
                     tracing::warn!(path, now = %at.display(), "a partition that the metadata does not name")

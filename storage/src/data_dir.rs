@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::model::NodeId;
 use crate::recovery::decision::directory::{self as table, Contents, Create, Decision, Lock};
 
-const META: &str = "meta.properties";
+pub(crate) const META: &str = "meta.properties";
 pub(crate) const LOCK: &str = ".lock";
 /// The newest format of the directory that this release writes and reads.
 const VERSION: u32 = 1;
@@ -170,6 +170,11 @@ pub fn lock_data_dir(path: &Path, node: NodeId, cluster_id: &str, new: NewDirect
 /// The cluster id of a formatted directory, `None` of one that is not.
 pub fn data_dir_cluster_id(path: &Path) -> Result<Option<String>, DataDirError> {
     Ok(read_meta(&path.join(META))?.map(|meta| meta.cluster_id))
+}
+
+/// Whether what a `meta.properties` says can be used.
+pub(crate) fn check_meta(text: &str) -> Result<(), DataDirError> {
+    Meta::parse(text, Path::new(META)).map(drop)
 }
 
 fn read_meta(path: &Path) -> Result<Option<Meta>, DataDirError> {

@@ -61,6 +61,14 @@ pub(crate) async fn each<'a, T>(
     results.into_iter().collect()
 }
 
+/// Removes a file, which may be gone already. The caller syncs the directory.
+pub(crate) async fn remove(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_file(path).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.doing("remove", path),
+    }
+}
+
 /// The contents of a small file; `None` if there is none.
 pub(crate) async fn read(path: &Path) -> Result<Option<bytes::Bytes>, StorageError> {
     let file = match File::open(path, OpenOptions::read_only()).await {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! meta.properties                                node and cluster id (data_dir)
+//! .lock                                          keeps a second process out, and names who holds it (data_dir)
 //! reserve                                        space kept for the day the disk is full (reserve)
 //! ledger/<shard>                                 what must be in `journal` and `data` (ledger)
 //! journal/<shard>/<number, 20 digits>.jnl        records waiting to reach their segments
@@ -19,6 +20,8 @@
 //!     <base offset>.<end offset>.swap            takes the place of the segments from `base` to before `end` (compaction)
 //!     state.damaged                              one that was, of a partition that is fenced for good (recovery)
 //!     cleaner                                    how far compaction has come
+//!     <offset>-<term>.checkpoint                 of the metadata log: a snapshot, a run of record batches; `*.part` while it is written
+//!     *.new                                      a small file that is being written, here and elsewhere
 //! data/<...>-delete/                             a deleted partition on its way out
 //! data/<...>-stray/                              a partition that the metadata does not name, moved out of the way
 //! ```
@@ -41,6 +44,10 @@ pub(crate) const CLEANED_SUFFIX: &str = ".cleaned";
 pub(crate) const SWAP_SUFFIX: &str = ".swap";
 pub(crate) const TXN_INDEX_SUFFIX: &str = ".txnindex";
 pub(crate) const CLEANER_FILE: &str = "cleaner";
+/// Ends the name of a snapshot of the metadata (Kafka's suffix for it), and of one that is being written.
+pub(crate) const SNAPSHOT_SUFFIX: &str = ".checkpoint";
+pub(crate) const UNFINISHED_SNAPSHOT_SUFFIX: &str = ".part";
+pub(crate) const RESERVE_FILE: &str = "reserve";
 pub(crate) const STATE_FILE: &str = "state";
 /// A damaged one whose partition has later records, which it does not know: a start has moved it here.
 pub(crate) const DAMAGED_STATE_FILE: &str = "state.damaged";
@@ -50,7 +57,7 @@ pub(crate) const REPLAYED_MARK: &str = "replayed";
 
 /// The file that holds space back.
 pub(crate) fn reserve(data_dir: &Path) -> PathBuf {
-    data_dir.join("reserve")
+    data_dir.join(RESERVE_FILE)
 }
 
 pub(crate) fn journal_root(data_dir: &Path) -> PathBuf {

@@ -12,6 +12,7 @@ mod durable;
 mod entry;
 pub mod epoch_cache;
 mod error;
+mod file_kind;
 mod journal;
 mod layout;
 mod ledger;
@@ -35,6 +36,7 @@ pub use entry::{
     Bounds, EntryHeader, EntryKind, FirstState, LogEntry, PartitionSpec, ReadLimit, ReadSlices, SegmentInfo, VoteRecord,
 };
 pub use error::{ReadError, StorageError};
+pub use file_kind::FileKind;
 pub use log::{Expendable, Freed, Log, TimedOffset};
 pub use options::{CleanupPolicy, LogConfig, StoreOptions};
 pub use recovery::offline::describe::{DescribeError, describe_file};

@@ -1,264 +1,23 @@
-//! Each situation that a start may find, made on the files of a real store: what was acknowledged is there, or it is told what is
-//! missing and where, and nothing is changed.
+//! What a start may find, made on the files of a real store: what was acknowledged is there, or it is told what is missing and
+//! where, and nothing is changed. Each input stands in the table of `situations`; here are more ways to come to some of them.
 
 mod common;
 #[path = "damage/directories.rs"]
 mod directories;
+#[path = "damage/left.rs"]
+mod left;
+#[path = "damage/situations.rs"]
+mod situations;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use common::*;
-use core_pinning::{ShardId, run_local};
-use corelane_storage::model::{NodeId, Offset};
-use corelane_storage::{
-    DataDirError, Finding, Log, LogConfig, NewDirectory, ReadError, ReadLimit, RecoveryReport, Severity, StorageError,
-    Store, StoreOptions, check_data_dir, lock_data_dir, recover_journals,
-};
-
-const SEGMENT: u32 = 40_000;
-
-fn small(partition: u32) -> corelane_storage::PartitionSpec {
-    spec_with(partition, LogConfig { segment_bytes: SEGMENT, ..LogConfig::default() })
-}
-
-/// A data directory of two partitions as a stop or a crash left it, and what was acknowledged in each.
-struct Left {
-    root: tempfile::TempDir,
-    acknowledged: [Vec<Bytes>; 2],
-}
-
-enum End {
-    Clean,
-    Crash,
-    /// A crash after everything had been written back and synced.
-    WrittenBack,
-}
-
-fn left(end: End) -> Left {
-    let root = tempfile::tempdir().unwrap();
-    let mut acknowledged = [Vec::new(), Vec::new()];
-    run_local(async || {
-        let live = root.path().join("live");
-        drop(lock_data_dir(&live, NodeId(1), "abc", NewDirectory::Allowed).unwrap());
-        let store = open(&live).await;
-        for n in 0..2 {
-            let w = Writer { log: store.create(small(n), first()).await.unwrap() };
-            for i in 0..100 {
-                acknowledged[n as usize].push(w.append_durably(1, 1500, i).await);
-            }
-        }
-        match end {
-            End::Clean => store.close().await.unwrap(),
-            End::Crash => {}
-            End::WrittenBack => store.write_back().await.unwrap(),
-        }
-        copy_dir(&live, &root.path().join("data-dir"));
-    });
-    Left { root, acknowledged }
-}
-
-impl Left {
-    fn dir(&self) -> PathBuf {
-        self.root.path().join("data-dir")
-    }
-
-    fn partition(&self, partition: u32) -> PathBuf {
-        let key = small(partition).key;
-        let name = format!("t-{partition}.{}", key.topic);
-        self.dir().join("data").join(name)
-    }
-
-    /// Segments of a partition, oldest first.
-    fn segments(&self, partition: u32) -> Vec<PathBuf> {
-        let mut files: Vec<_> = fs::read_dir(self.partition(partition)).unwrap().map(|e| e.unwrap().path()).collect();
-        files.retain(|p| p.extension().is_some_and(|e| e == "log"));
-        files.sort();
-        files
-    }
-
-    fn journals(&self) -> Vec<PathBuf> {
-        let mut files: Vec<_> =
-            fs::read_dir(self.dir().join("journal/0")).unwrap().map(|e| e.unwrap().path()).collect();
-        files.retain(|p| p.extension().is_some_and(|e| e == "jnl"));
-        files.sort();
-        files
-    }
-
-    fn recover(&self) -> Result<RecoveryReport, StorageError> {
-        run_local(async || recover_journals(&self.dir(), ShardId(0), 1).await)
-    }
-
-    /// Starts, and gives the store to look at.
-    fn start(&self, look: impl AsyncFnOnce(Store)) {
-        self.start_with(options(&self.dir()), look);
-    }
-
-    fn start_with(&self, options: StoreOptions, look: impl AsyncFnOnce(Store)) {
-        self.recover().unwrap();
-        run_local(async || look(Store::open(options).await.unwrap().0).await);
-    }
-
-    /// What an offline check says is damaged. It changes nothing.
-    fn damage(&self) -> Vec<Finding> {
-        let before = files_below(&self.dir());
-        let mut found = Vec::new();
-        let report = check_data_dir(&self.dir(), &mut |finding| found.push(finding)).unwrap();
-        assert!(before == files_below(&self.dir()), "a check changes nothing");
-        found.retain(|finding| finding.severity == Severity::Damage);
-        assert_eq!(report.damaged, found.len() as u64);
-        found
-    }
-
-    /// Everything acknowledged is there, takes appends, and is there after a stop too.
-    fn is_whole(&self) {
-        assert_eq!(self.damage(), []);
-        self.start(async |store| {
-            for (n, expected) in self.acknowledged.iter().enumerate() {
-                let w = Writer { log: store.load(small(n as u32)).await.unwrap() };
-                assert_same(&read_all(&w.log, Offset(0), 50_000).await, expected);
-                w.append_durably(1, 100, 7).await;
-            }
-            store.close().await.unwrap();
-        });
-        self.start(async |store| {
-            for (n, expected) in self.acknowledged.iter().enumerate() {
-                let log = store.load(small(n as u32)).await.unwrap();
-                let found = read_all(&log, Offset(0), 50_000).await;
-                assert_same(&found[..found.len() - 1], expected);
-            }
-            store.close().await.unwrap();
-        });
-    }
-
-    /// Partition 0 does not open, says why, and its files stay; partition 1 goes on.
-    fn is_fenced(&self, says: &[&str]) {
-        assert!(!self.damage().is_empty());
-        let before = files_below(&self.partition(0));
-        self.start(async |store| {
-            let error = match store.load_or_create(small(0), first()).await {
-                Ok(log) => fenced_by_reading(&log).await,
-                Err(error) => error,
-            };
-            tells(&error, says);
-            // Not the first time only.
-            assert!(matches!(
-                store.load_or_create(small(0), first()).await.err(),
-                None | Some(StorageError::Corrupt { .. })
-            ));
-            let w = Writer { log: store.load_or_create(small(1), first()).await.unwrap() };
-            assert_same(&read_all(&w.log, Offset(0), 50_000).await, &self.acknowledged[1]);
-            w.append_durably(1, 100, 7).await;
-            store.close().await.unwrap();
-        });
-        let after = files_below(&self.partition(0));
-        for (path, bytes) in before.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")) {
-            let kept = after.iter().find(|(p, _)| p == path).map(|(_, bytes)| bytes);
-            assert!(kept == Some(bytes), "{} was changed", path.display());
-        }
-        // And not the first start only.
-        self.start(async |store| {
-            let error = match store.load_or_create(small(0), first()).await {
-                Ok(log) => fenced_by_reading(&log).await,
-                Err(error) => error,
-            };
-            tells(&error, says);
-            store.close().await.unwrap();
-        });
-    }
-
-    /// The start is refused, says why, and changes nothing.
-    fn is_refused(&self, says: &[&str]) {
-        if self.dir().join("meta.properties").exists() {
-            assert!(!self.damage().is_empty());
-        }
-        let before = files_below(&self.dir());
-        for _ in 0..2 {
-            match self.recover() {
-                Err(error @ StorageError::JournalLost { shard: 0, .. }) => tells(&error, says),
-                other => panic!("{other:?}"),
-            }
-        }
-        let after = files_below(&self.dir());
-        assert!(before == after, "files were changed");
-    }
-}
-
-fn tells(error: &StorageError, says: &[&str]) {
-    let text = error.to_string();
-    assert!(says.iter().all(|part| text.contains(part)), "{text}: should say {says:?}");
-}
-
-/// Reads until the damage is met: then neither reads nor appends are taken any more.
-async fn fenced_by_reading(log: &Log) -> StorageError {
-    let mut at = log.bounds().log_start;
-    let limit = ReadLimit { max_bytes: 10_000, at_least_one: true, upto: Offset::MAX };
-    let error = loop {
-        match log.read(at, limit).await {
-            Ok(read) if read.slices.is_empty() => panic!("no damage up to {at:?}"),
-            Ok(read) => at = read.next_offset,
-            Err(ReadError::Storage(error)) => break error,
-            Err(error) => panic!("{error}"),
-        }
-    };
-    assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
-    let again = log.read(log.bounds().log_start, limit).await;
-    assert!(matches!(again, Err(ReadError::Storage(StorageError::Corrupt { .. }))), "reads below the damage too");
-    let w = Writer { log: log.clone() };
-    let bytes = batch(log.bounds().log_end, 1, 100, 1);
-    assert!(matches!(w.push(w.entry(bytes)).await, Err(StorageError::Corrupt { .. })));
-    error
-}
-
-fn files_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let (mut files, mut dirs) = (Vec::new(), vec![dir.to_owned()]);
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => dirs.push(path),
-                false => files.push((path.clone(), fs::read(&path).unwrap())),
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[at] ^= 1;
-    fs::write(path, bytes).unwrap();
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> usize {
-    bytes.windows(what.len()).rposition(|w| w == what).unwrap()
-}
-
-#[test]
-fn a_torn_tail_is_cut_off() {
-    let left = left(End::WrittenBack);
-    // Room ahead of the data, and in it the beginning of a batch that was never acknowledged.
-    let last = left.segments(0).pop().unwrap();
-    let mut bytes = fs::read(&last).unwrap();
-    bytes.extend_from_slice(&left.acknowledged[0][3][..700]);
-    fs::write(&last, bytes).unwrap();
-    left.is_whole();
-}
-
-#[test]
-fn a_bad_crc_in_the_active_segment_fences() {
-    let left = left(End::WrittenBack);
-    left.recover().unwrap();
-    let last = left.segments(0).pop().unwrap();
-    let bytes = fs::read(&last).unwrap();
-    let at = find(&bytes, &left.acknowledged[0][99][..]);
-    flip(&last, at + 300);
-    let found = left.damage();
-    assert!(found.len() == 1 && found[0].path == last && found[0].position == Some(at as u64), "{found:?}");
-    left.is_fenced(&[last.file_name().unwrap().to_str().unwrap(), &format!("position {at}")]);
-}
+use core_pinning::run_local;
+use corelane_storage::model::NodeId;
+use corelane_storage::{NewDirectory, StorageError, StoreOptions, lock_data_dir};
+use left::{End, Left, fenced_by_reading, find, flip, left, small, tells};
 
 #[test]
 fn a_journal_replayed_twice_changes_nothing() {
@@ -277,59 +36,6 @@ fn a_journal_replayed_twice_changes_nothing() {
         assert!(left.recover().unwrap().bytes > 100_000);
     }
     left.is_whole();
-}
-
-#[test]
-fn a_journal_end_overwritten_half_way_is_its_end() {
-    let left = left(End::Crash);
-    // The next one is ready, and empty.
-    let journal = left.journals().remove(0);
-    let mut bytes = fs::read(&journal).unwrap();
-    // A write that was on its way: the blocks behind the last record are half new, half old.
-    let end = find(&bytes, &left.acknowledged[1][99][1000..]) + 500;
-    let from = end.next_multiple_of(512);
-    for at in (from..from + 64 * 512).step_by(1024) {
-        bytes[at..at + 512].fill(0xa5);
-    }
-    fs::write(&journal, bytes).unwrap();
-    left.is_whole();
-}
-
-#[test]
-fn write_back_without_a_checkpoint_is_repeated() {
-    let left = left(End::WrittenBack);
-    assert!(left.recover().unwrap().bytes > 100_000);
-    left.is_whole();
-}
-
-#[test]
-fn a_bad_crc_in_a_sealed_segment_fences() {
-    let left = left(End::Clean);
-    let segment = left.segments(0).remove(1);
-    let bytes = fs::read(&segment).unwrap();
-    let hit = left.acknowledged[0].iter().find(|b| bytes.windows(b.len()).any(|w| w == &b[..])).unwrap();
-    let at = find(&bytes, hit);
-    flip(&segment, at + hit.len() - 5);
-    let found = left.damage();
-    assert!(found.len() == 1 && found[0].path == segment && found[0].position == Some(at as u64), "{found:?}");
-    left.is_fenced(&[segment.file_name().unwrap().to_str().unwrap(), &format!("position {at}")]);
-}
-
-#[test]
-fn a_missing_or_wrong_index_is_made_again() {
-    for damaged in [false, true] {
-        let left = left(End::Clean);
-        for entry in fs::read_dir(left.partition(0)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e == "idx") || path.ends_with("indexes") {
-                match damaged {
-                    true => flip(&path, 20),
-                    false => fs::remove_file(&path).unwrap(),
-                }
-            }
-        }
-        left.is_whole();
-    }
 }
 
 #[test]
@@ -388,40 +94,13 @@ fn a_segment_that_is_missing_between_two_others_fences_when_the_log_is_opened() 
 }
 
 #[test]
-fn of_two_active_segments_the_one_that_is_not_durable_goes() {
-    let left = left(End::WrittenBack);
-    // Begun for records that were never acknowledged: its first entry is none that the journal knows.
-    let begun = left.partition(0).join("00000000000000000100.log");
-    fs::copy(&left.segments(0)[0], &begun).unwrap();
-    left.is_whole();
-}
-
-#[test]
-fn a_half_created_partition_is_created() {
-    let left = left(End::Crash);
-    let dir = left.dir().join(format!("data/t-2.{}", small(2).key.topic));
-    fs::create_dir(&dir).unwrap();
-    left.start(async |store| {
-        let w = Writer { log: store.load_or_create(small(2), first()).await.unwrap() };
-        w.append_durably(1, 100, 1).await;
-        store.close().await.unwrap();
-    });
-    left.is_whole();
-}
-
-#[test]
 fn a_half_deleted_topic_is_deleted() {
     let left = left(End::Crash);
-    // Renamed, and some of its files are gone.
-    let gone = left.dir().join(format!("data/t-0.{}-delete", small(0).key.topic));
-    fs::rename(left.partition(0), &gone).unwrap();
-    fs::remove_file(gone.join("00000000000000000000.log")).ok();
-    // And another whose deletion had not come so far: the metadata says that its topic is no more.
+    // It had not come so far as to the directory: the metadata says that its topic is no more.
     left.start(async |store| {
-        assert!(!gone.exists());
         let found = store.unopened().await.unwrap();
         let (key, dir) = found.into_iter().find(|(key, _)| *key == small(1).key).unwrap();
-        store.delete_left_over(key, Some(dir)).await.unwrap();
+        assert!(matches!(store.put_away(key, dir, true).await, Ok(None)));
         assert!(!left.partition(1).exists());
         std::mem::forget(store);
     });
@@ -431,32 +110,6 @@ fn a_half_deleted_topic_is_deleted() {
         store.load_or_create(small(1), first()).await.unwrap();
         store.close().await.unwrap();
     });
-}
-
-#[test]
-fn a_recycled_segment_with_bytes_of_another_partition_is_none_of_ours() {
-    // Behind the end: cut off.
-    let behind = left(End::WrittenBack);
-    let last = behind.segments(0).pop().unwrap();
-    let bytes = [fs::read(&last).unwrap(), fs::read(&behind.segments(1)[0]).unwrap()].concat();
-    fs::write(&last, bytes).unwrap();
-    behind.is_whole();
-    // Before it: whole batches with right CRCs, and not this partition's.
-    let left = left(End::Clean);
-    let (ours, theirs) = (left.segments(0), left.segments(1));
-    fs::copy(&theirs[1], &ours[1]).unwrap();
-    fs::remove_file(ours[1].with_extension("idx")).unwrap();
-    fs::remove_file(left.partition(0).join("indexes")).ok();
-    left.is_fenced(&[ours[1].file_name().unwrap().to_str().unwrap(), "header"]);
-}
-
-#[test]
-fn the_last_segment_of_another_partition_is_none_of_ours() {
-    // The same batches, the same index: only the header differs, and after a clean stop the state file knows what is in it.
-    let left = left(End::Clean);
-    let (ours, theirs) = (left.segments(0).pop().unwrap(), left.segments(1).pop().unwrap());
-    fs::copy(theirs, &ours).unwrap();
-    left.is_fenced(&[ours.file_name().unwrap().to_str().unwrap(), "header"]);
 }
 
 #[test]
@@ -473,7 +126,7 @@ fn what_a_large_append_has_put_into_its_file_is_damaged_there_although_the_journ
         w.append_durably(1, 35_000, 2).await;
         copy_dir(&live, &root.path().join("data-dir"));
     });
-    let left = Left { root, acknowledged: [Vec::new(), Vec::new()] };
+    let left = Left { root, acknowledged: [Vec::new(), Vec::new()], aborted: Vec::new() };
     let segment = left.segments(0).remove(0);
     let at = find(&fs::read(&segment).unwrap(), &first_batch);
     flip(&segment, at + 500);
@@ -487,49 +140,6 @@ fn what_a_large_append_has_put_into_its_file_is_damaged_there_although_the_journ
         tells(&error, &[segment.file_name().unwrap().to_str().unwrap(), &format!("position {at}")]);
         store.close().await.unwrap();
     });
-}
-
-#[test]
-fn a_damaged_segment_that_is_about_to_take_the_place_of_others_fences() {
-    for damaged in [false, true] {
-        let left = left(End::Clean);
-        let segments = left.segments(0);
-        let base = |n: usize| segments[n].file_stem().unwrap().to_str().unwrap().to_owned();
-        // As a compaction leaves it that was cut short before its last step.
-        let swap = left.partition(0).join(format!("{}.{}.swap", base(1), base(2)));
-        let bytes = fs::read(&segments[1]).unwrap();
-        fs::write(&swap, &bytes).unwrap();
-        if !damaged {
-            left.is_whole();
-            continue;
-        }
-        let hit = left.acknowledged[0].iter().find(|b| bytes.windows(b.len()).any(|w| w == &b[..])).unwrap();
-        let at = find(&bytes, hit);
-        flip(&swap, at + 200);
-        let found = left.damage();
-        assert!(found.len() == 1 && found[0].path == swap && found[0].position == Some(at as u64), "{found:?}");
-        left.start(async |store| {
-            let log = store.load(small(0)).await.unwrap();
-            tells(&fenced_by_reading(&log).await, &[&base(1), &format!("position {at}")]);
-            store.close().await.unwrap();
-        });
-    }
-}
-
-#[test]
-fn a_clean_mark_with_later_writes_fences() {
-    let left = left(End::Clean);
-    let state = fs::read(left.partition(0).join("state")).unwrap();
-    left.start(async |store| {
-        let w = Writer { log: store.load(small(0)).await.unwrap() };
-        for n in 0..5 {
-            w.append_durably(1, 800, n).await;
-        }
-        store.close().await.unwrap();
-    });
-    // The state of the stop before: what came after it is in the segments.
-    fs::write(left.partition(0).join("state"), state).unwrap();
-    left.is_fenced(&["written to later"]);
 }
 
 #[test]
@@ -592,7 +202,7 @@ fn a_lost_journal_file_in_the_middle_refuses_the_start() {
         }
         copy_dir(&root.path().join("live"), &root.path().join("data-dir"));
     });
-    let left = Left { root, acknowledged: [Vec::new(), Vec::new()] };
+    let left = Left { root, acknowledged: [Vec::new(), Vec::new()], aborted: Vec::new() };
     let journals = left.journals();
     assert!(journals.len() >= 4, "{journals:?}");
     // Any of them: the first, one in the middle, the last that holds records.

@@ -3,6 +3,7 @@
 mod check;
 mod commands;
 mod disk;
+mod files;
 mod groups;
 mod metadata;
 mod start;

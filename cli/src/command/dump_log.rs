@@ -1,12 +1,13 @@
 //! `corelane dump-log`: segments and the other files of a data directory read from disk, without a broker.
 
+use super::check::severity_name;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use bytes::Bytes;
 use clap::Args;
 use corelane_storage::record::dump::{self, Fields};
 use corelane_storage::record::{BatchHeader, BatchKind, RecordIter};
-use corelane_storage::{DescribeError, IndexSummary, Met, SegmentWalk, describe_file};
+use corelane_storage::{DescribeError, FileKind, IndexSummary, Met, SegmentWalk, Severity, describe_file};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io;
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 ///
 /// Takes segment files, directories of partitions, or a whole data directory. Segments of Apache Kafka can be read too. Every batch is
 /// checked: length, CRC, order of offsets; and every entry of the index beside the segment. What is damaged is named with its position,
-/// and the exit code is 7. A batch that is missing or cut short at the end of a partition's last segment is no damage after a crash:
-/// the journal has the rest.
+/// and the exit code is 7, or 8 if a broker makes all of it again from the data, as it does an index. A batch that is missing or cut
+/// short at the end of a partition's last segment is no damage after a crash: the journal has the rest.
 ///
 /// Any other file of a data directory may be named too, or all of them asked for with --all: journals, ledgers, states, indexes,
 /// snapshots of producers. To check them all, and what they say against each other: `corelane check`.
@@ -54,6 +55,8 @@ struct Totals {
     records: u64,
     bytes: u64,
     damaged: u64,
+    /// Damaged, and made again by a broker.
+    rebuilt: u64,
 }
 
 pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
@@ -79,7 +82,7 @@ pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
     if out.is_json() {
         out.json(&json!({
             "segments": t.segments, "batches": t.batches, "internal": t.internal, "records": t.records,
-            "bytes": t.bytes, "damaged": t.damaged,
+            "bytes": t.bytes, "damaged": t.damaged, "rebuilt": t.rebuilt,
         }))?;
     } else {
         out.line(format!(
@@ -87,10 +90,7 @@ pub fn run(args: &DumpLogArgs, out: &mut Output) -> Result<(), Failure> {
             t.segments, t.batches, t.internal, t.records, t.bytes, t.damaged
         ))?;
     }
-    if totals.damaged == 0 {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Damaged, format!("damage found ({})", totals.damaged)))
+    Failure::of_damage(totals.damaged, totals.rebuilt)
 }
 
 /// Prints a file that is no segment; false if it is nothing that is known.
@@ -111,7 +111,11 @@ fn describe(path: &Path, args: &DumpLogArgs, totals: &mut Totals, out: &mut Outp
         }
         Err(DescribeError::Io(error)) => return Err(Failure::failed(format!("{file}: {error}"))),
         Err(DescribeError::Damaged(what)) => {
-            totals.damaged += 1;
+            match FileKind::of(path).map(FileKind::damage) {
+                Some(Severity::Rebuilt) => totals.rebuilt += 1,
+                Some(Severity::Note) => {}
+                Some(Severity::Damage) | None => totals.damaged += 1,
+            }
             if out.is_json() {
                 out.json(&json!({ "file": file, "damage": what }))?;
             } else {
@@ -158,7 +162,7 @@ fn find(path: &Path, all: bool, segments: &mut Vec<PathBuf>, others: &mut Vec<Pa
 
 /// True of segments, those that compaction is about to put in place too, and of snapshots of the metadata.
 fn is_batches(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "log" || e == "swap" || e == "checkpoint")
+    FileKind::of(path).map_or_else(|| path.extension().is_some_and(|e| e == "log"), FileKind::is_batches)
 }
 
 struct Segment<'a> {
@@ -198,6 +202,8 @@ impl Segment<'_> {
                 Met::Bad { position, what } => {
                     self.damage(position, &format!("{what}; the rest of the segment is not looked at"))?;
                 }
+                // After a crash it may know of what is still in the journal.
+                Met::IndexUseless { what } if self.last => self.note(0, &format!("the index is of no use: {what}"))?,
                 Met::IndexUseless { what } => self.stale_index(&what)?,
                 Met::IndexWrong { position, what } => self.damage(position, &what)?,
             }
@@ -215,7 +221,8 @@ impl Segment<'_> {
     }
 
     fn stale_index(&mut self, why: &str) -> Result<(), Failure> {
-        self.note(0, &format!("the index cannot be used and will be made again: {why}"))
+        self.totals.rebuilt += 1;
+        self.tell(Severity::Rebuilt, 0, &format!("the index cannot be used and will be made again: {why}"))
     }
 
     fn batch(
@@ -283,24 +290,27 @@ impl Segment<'_> {
     }
 
     fn note(&mut self, position: u64, what: &str) -> Result<(), Failure> {
-        if self.args.quiet {
-            return Ok(());
-        }
-        if self.out.is_json() {
-            let note = json!({ "segment": self.path.display().to_string(), "position": position, "note": what });
-            return self.out.json(&note);
-        }
-        self.out.line(format!("position {position}: {what}"))
+        if self.args.quiet { Ok(()) } else { self.tell(Severity::Note, position, what) }
     }
 
     fn damage(&mut self, position: u64, what: &str) -> Result<(), Failure> {
         self.totals.damaged += 1;
+        self.tell(Severity::Damage, position, what)
+    }
+
+    fn tell(&mut self, severity: Severity, position: u64, what: &str) -> Result<(), Failure> {
+        let segment = self.path.display();
         if self.out.is_json() {
-            let damage = json!({ "segment": self.path.display().to_string(), "position": position, "damage": what });
-            return self.out.json(&damage);
+            let kind = severity_name(severity);
+            return self.out.json(&json!({ "segment": segment.to_string(), "position": position, kind: what }));
         }
-        let mark = self.out.coloured(31, "DAMAGED");
-        self.out.line(format!("{mark} {} position {position}: {what}", self.path.display()))
+        match severity {
+            Severity::Note => self.out.line(format!("position {position}: {what}")),
+            _ => {
+                let mark = self.out.coloured(31, "DAMAGED");
+                self.out.line(format!("{mark} {segment} position {position}: {what}"))
+            }
+        }
     }
 
     fn print(&mut self, fields: &Fields, indent: usize) -> Result<(), Failure> {
@@ -459,7 +469,7 @@ mod tests {
         fs::copy(&indexes[0], &indexes[1]).unwrap();
         let (done, text) = dump();
         assert!(text.contains("it belongs to another segment"), "{text}");
-        assert_eq!(done, Ok(()));
+        assert_eq!(done, Err(Exit::Rebuilt));
         let mut bytes = fs::read(&indexes[0]).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;

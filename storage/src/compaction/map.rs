@@ -12,6 +12,7 @@ use crate::error::StorageError;
 use crate::log::LogInner;
 use crate::model::Offset;
 use crate::record::RecordsError;
+use crate::recovery::decision::batch::Batch;
 use crate::segment::scan::FoundBatch;
 
 /// Reads dirty segments until the map is full, a transaction has not ended, or they end; `OffsetMap::next` is where the pass
@@ -47,7 +48,7 @@ pub(super) async fn build(
             }
             if !outcomes.as_ref().is_some_and(|outcomes| outcomes.is_aborted(header)) {
                 let took = take_in(&mut map, &batch, plan.first_dirty).await;
-                let took = took.map_err(|e| log.fence(log.corrupt(source.base, batch.position, e.to_string())))?;
+                let took = took.map_err(|e| log.damaged(Batch::Bad, source.base, batch.position, e))?;
                 if !took {
                     break 'segments;
                 }

@@ -18,6 +18,7 @@ use crate::log::LogInner;
 use crate::model::Offset;
 use crate::record::internal::{self, SEGMENT_FORMAT_COMPACTED, SegmentHeader};
 use crate::record::{BatchHeader, RecordsError, TransactionMarker};
+use crate::recovery::decision::batch::Batch;
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::index_file::{Covers, Fingerprint, IndexFile};
 use crate::segment::{SegmentStart, Times};
@@ -72,7 +73,7 @@ async fn write(
                 None => {
                     let header = internal::parse_segment_header(&batch.bytes);
                     let header = header.filter(|h| h.key == log.key && h.base_offset == source.base);
-                    let bad = || log.fence(log.corrupt(source.base, 0, "not the segment's header"));
+                    let bad = || log.damaged(Batch::Foreign, source.base, 0, "not the segment's header");
                     output.insert(Output::begin(log, path, header.ok_or_else(bad)?).await?)
                 }
             };
@@ -88,7 +89,7 @@ async fn write(
             };
             let last_of_producer = header.has_producer() && producers(header);
             let fate = pass(filter, header, &batch.bytes, last_of_producer).await;
-            let fate = fate.map_err(|e| log.fence(log.corrupt(source.base, batch.position, e.to_string())))?;
+            let fate = fate.map_err(|e| log.damaged(Batch::Bad, source.base, batch.position, e))?;
             match fate {
                 Fate::Gone => {}
                 Fate::AsItIs => out.add(header, &batch.bytes),

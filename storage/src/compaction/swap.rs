@@ -20,11 +20,13 @@ use core_pinning::disk::fs;
 
 use super::plan::Source;
 use super::rewrite::NewSegment;
+use crate::durable::remove;
 use crate::error::{Doing, StorageError};
 use crate::layout::{self, CLEANED_SUFFIX};
 use crate::log::LogInner;
 use crate::model::Offset;
 use crate::producer_state::AbortedTransaction;
+use crate::recovery::decision::leftover::{self, Decision, File};
 use crate::segment::{Segment, index_heads};
 
 /// A swap from its second step on.
@@ -177,6 +179,7 @@ impl LogInner {
             state.segments.insert(at, segment);
             state.unsynced.retain(|b| !swap.bases.contains(b));
             state.aborted.replace(&swap.bases, swap.aborted);
+            state.state_file_current = false;
             state.generation += 1;
             state.check();
         }
@@ -205,28 +208,28 @@ async fn replace_files(dir: &Path, base: Offset, end: Offset, between: &[Offset]
     fs::sync_dir(dir).await.doing("sync", dir)
 }
 
-async fn remove(path: &Path) -> Result<(), StorageError> {
-    match fs::remove_file(path).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.doing("remove", path),
-    }
-}
-
 /// Ends what a crash left in a partition's directory, by the table above. True if there was something.
 pub(crate) async fn recover(dir: &Path, entries: &[fs::DirEntry]) -> Result<bool, StorageError> {
     let mut found = false;
     for entry in entries {
-        if entry.name.to_string_lossy().ends_with(CLEANED_SUFFIX) {
-            remove(&dir.join(&entry.name)).await?;
+        let (swap, path) = (layout::parse_swap(&entry.name), dir.join(&entry.name));
+        let file = match swap {
+            Some(_) => File::Swap,
+            None if entry.name.to_string_lossy().ends_with(CLEANED_SUFFIX) => File::Cleaned,
+            None => continue,
+        };
+        let row = leftover::decide(file);
+        if row.then == Decision::Remove {
+            remove(&path).await?;
             found = true;
         }
-        let Some((base, end)) = layout::parse_swap(&entry.name) else { continue };
+        let Some((base, end)) = swap else { continue };
         let offset = |name: &OsStr| {
             [".log", ".idx", ".snap", layout::TXN_INDEX_SUFFIX].iter().find_map(|s| layout::parse_offset(name, s))
         };
         let offsets = entries.iter().filter_map(|e| offset(&e.name));
         let between: Vec<Offset> = offsets.filter(|b| *b > base && *b < end).collect();
-        tracing::info!(dir = %dir.display(), base = base.0, end = end.0, "a compacted segment takes its place");
+        tracing::info!(dir = %dir.display(), base = base.0, end = end.0, reason = row.why, "a compacted segment takes its place");
         let all: Vec<Offset> = std::iter::once(base).chain(between.iter().copied()).collect();
         index_heads::forget(dir, &all).await?;
         replace_files(dir, base, end, &between).await?;

@@ -35,7 +35,7 @@ use crate::point::Point;
 use file::{JournalFiles, ReadyFile};
 use record::{FileId, RecordKind};
 
-pub(crate) use file::{file_name, parse_file_name};
+pub(crate) use file::{file_name, parse_file_name, parse_spare};
 
 /// Called once, in log order: with `Ok` when the record is on disk.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), StorageError>)>;

@@ -9,8 +9,9 @@
 //!           ----------------------------- indexed ------------------- log end
 //! ```
 //! What a file says of markers at or behind `indexed` is not looked at: they may have been lost or cut off since. `indexed`
-//! passes such a file only when it has been written again. A damaged file is made from the log's batches, from the first one on: a
-//! transaction may have begun anywhere. That reads much, but damage is rare, and nobody else is kept waiting.
+//! passes such a file only when it has been written again. A damaged file, and one that the log's state names and that is gone, is made
+//! from the log's batches when it is asked for, from the first one on: a transaction may have begun anywhere. That reads much, but
+//! damage is rare, and nobody else is kept waiting.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::error::{Doing, ReadError, StorageError};
 use crate::layout;
 use crate::model::Offset;
 use crate::producer_state::{AbortedTransaction, ProducerTable};
+use crate::recovery::decision::aborted::{self as table, Decision, File, State};
 use crate::segment::txn_index;
 
 /// Files of a log whose contents stay in memory, and how many transactions each of them has at most.
@@ -46,10 +48,21 @@ struct AbortedFile {
 }
 
 impl AbortedFiles {
-    /// As found: `indexed` is the state's, `files` are the segments with such a file and where these end.
-    pub(crate) fn found(indexed: Offset, files: impl Iterator<Item = (Offset, Offset)>) -> AbortedFiles {
-        let file = |end| AbortedFile { entries: None, stale: end > indexed };
-        AbortedFiles { indexed, files: files.map(|(base, end)| (base, file(end))).collect() }
+    /// As found: `indexed` is the state's, `files` are the segments with such a file and where these end, `gone` those that should
+    /// have one.
+    pub(crate) fn found(
+        indexed: Offset,
+        files: impl Iterator<Item = (Offset, Offset)>,
+        gone: impl Iterator<Item = Offset>,
+    ) -> AbortedFiles {
+        let file = |stale| AbortedFile { entries: None, stale };
+        let files = files.map(|(base, end)| (base, file(end > indexed)));
+        AbortedFiles { indexed, files: files.chain(gone.map(|base| (base, file(true)))).collect() }
+    }
+
+    /// The segments that have a file.
+    pub(crate) fn bases(&self) -> impl Iterator<Item = Offset> {
+        self.files.keys().copied()
     }
 
     /// The log was cut to end at `end`.
@@ -170,12 +183,18 @@ impl LogInner {
             }
         };
         let path = self.dir.join(layout::txn_index_name(base));
-        let bytes = crate::durable::read(&path).await?.unwrap_or_default();
-        let (mut entries, damaged) = match txn_index::decode(&bytes) {
-            Ok(entries) => (entries, false),
-            Err(reason) => {
-                tracing::warn!(path = %path.display(), reason, "made again from the log");
-                (self.unchanged(async || self.find_aborted(base).await).await?, true)
+        let (file, entries) = match crate::durable::read(&path).await?.as_deref().map(txn_index::decode) {
+            None => (File::Absent, Vec::new()),
+            Some(Err(_)) => (File::Damaged, Vec::new()),
+            Some(Ok(entries)) => (File::Usable, entries),
+        };
+        let row = table::decide(file, State::Names);
+        let damaged = row.then == Decision::MakeAgain;
+        let mut entries = match damaged {
+            false => entries,
+            true => {
+                tracing::warn!(path = %path.display(), ?file, reason = row.why, "made again from the log");
+                self.unchanged(async || self.find_aborted(base).await).await?
             }
         };
         let state = &mut *self.state.borrow_mut();
@@ -271,9 +290,6 @@ impl LogInner {
         if !entries.is_empty() {
             return crate::durable::replace(&path, txn_index::encode(entries), true).await;
         }
-        match fs::remove_file(&path).await {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other.doing("remove", &path),
-        }
+        crate::durable::remove(&path).await
     }
 }

@@ -9,6 +9,7 @@ use super::seek::{Floor, Seek};
 use crate::error::StorageError;
 use crate::model::Offset;
 use crate::record::BatchHeader;
+use crate::recovery::decision::batch::{self, Batch, Decision, Index};
 use crate::segment::scan::{FileScan, ScanError};
 
 /// One batch of the log.
@@ -101,11 +102,12 @@ impl Cursor {
             cursor.read_bytes = (Some(floor.window() + ahead), None);
             match cursor.step_on().await {
                 Ok(batch) => cursor.peeked = batch,
-                Err(Stop::Index) if distrusted == Some(generation) && log.same_generation(generation).is_ok() => {
-                    // The index was made anew, and is not true of the file either.
-                    return log.scanned(base, Err(ScanError::Index));
-                }
                 Err(Stop::Index) => {
+                    let again = distrusted == Some(generation) && log.same_generation(generation).is_ok();
+                    let index = if again { Index::MadeAgain } else { Index::AsFound };
+                    if batch::decide(Batch::Unexpected, index).then == Decision::Fence {
+                        return log.scanned(base, Err(ScanError::Index));
+                    }
                     distrusted = Some(generation);
                     log.drop_index(base).await?;
                     continue;

@@ -12,6 +12,7 @@ use crate::entry::{EntryHeader, EntryKind, LogEntry};
 use crate::error::StorageError;
 use crate::model::{LogId, Offset, RaftIndex, Term};
 use crate::record::{BatchKind, classify, internal};
+use crate::recovery::decision::batch::Batch;
 use crate::segment::SegmentStart;
 
 /// Bytes read for entries at a time.
@@ -178,7 +179,7 @@ impl LogInner {
         match term.filter(|term| *term != entry.id.term) {
             Some(term) => {
                 let reason = format!("an entry of term {} where {} wrote", entry.id.term.0, term.0);
-                Err(self.fence(self.corrupt(entry.segment, entry.position, reason)))
+                Err(self.damaged(Batch::OtherTerm, entry.segment, entry.position, reason))
             }
             None => Ok(()),
         }

@@ -8,6 +8,7 @@ use crate::error::StorageError;
 use crate::layout;
 use crate::model::Offset;
 use crate::record::internal::{self, SEGMENT_HEADER_BYTES};
+use crate::recovery::decision::batch::{self, Batch};
 use crate::recovery::decision::index::{self as table, Decision, End, Index};
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::index_file::{Covers, Fingerprint, IndexFile, IndexHead};
@@ -114,7 +115,7 @@ impl LogInner {
         let found = self.scanned(base, scan.next().await)?;
         let header = found.and_then(|batch| internal::parse_segment_header(&batch.bytes));
         let Some(header) = header.filter(|h| h.key == self.key && h.base_offset == base) else {
-            return Err(self.fence(self.corrupt(base, 0, "not the segment's header")));
+            return Err(self.damaged(Batch::Foreign, base, 0, "not the segment's header"));
         };
         if header.format > internal::SEGMENT_FORMAT_MAX {
             let path = self.dir.join(layout::segment_name(base));
@@ -138,10 +139,17 @@ impl LogInner {
     /// A scan's result; a bad batch in what is durable fences the log.
     pub(crate) fn scanned<T>(&self, segment: Offset, result: Result<T, ScanError>) -> Result<T, StorageError> {
         result.map_err(|error| match error {
-            ScanError::Bad { position, reason } => self.fence(self.corrupt(segment, position, reason)),
-            ScanError::Index => self.fence(self.corrupt(segment, 0, "not the batch that the index names")),
+            ScanError::Bad { position, reason } => self.damaged(Batch::Bad, segment, position, reason),
+            ScanError::Index => self.damaged(Batch::Unexpected, segment, 0, "not the batch that the index names"),
             ScanError::Storage(error) => error,
         })
+    }
+
+    /// Fences the log for a batch that is not what it must be. Of an index all has been tried.
+    pub(crate) fn damaged(&self, found: Batch, segment: Offset, at: u32, what: impl std::fmt::Display) -> StorageError {
+        let row = batch::decide(found, batch::Index::MadeAgain);
+        debug_assert_eq!(row.then, batch::Decision::Fence);
+        self.fence(self.corrupt(segment, at, format!("{what}: {}", row.why)))
     }
 
     /// As `scanned`, for what is passed on: a batch that is not of the term that wrote its offsets is damaged, too (the CRC does
@@ -156,7 +164,7 @@ impl LogInner {
         if *position == 0 {
             let of = internal::parse_segment_header(bytes);
             if !of.is_some_and(|of| of.key == self.key && of.base_offset == segment) {
-                return Err(self.fence(self.corrupt(segment, 0, "not the segment's header")));
+                return Err(self.damaged(Batch::Foreign, segment, 0, "not the segment's header"));
             }
         }
         let of = {
@@ -168,7 +176,7 @@ impl LogInner {
         match of {
             Some(term) if term.leader_epoch() != header.leader_epoch => {
                 let reason = format!("leader epoch {} where {} wrote", header.leader_epoch, term.leader_epoch());
-                Err(self.fence(self.corrupt(segment, *position, reason)))
+                Err(self.damaged(Batch::OtherTerm, segment, *position, reason))
             }
             _ => Ok(found),
         }

@@ -21,6 +21,7 @@ use crate::model::{LogId, Offset, RaftIndex};
 use crate::point::Point;
 use crate::producer_state::ProducerTable;
 use crate::record::internal;
+use crate::recovery::decision::leftover::{self, File};
 use crate::recovery::decision::log::{self as table, Batches, Decision, Segments, State};
 use crate::sealed::SealError;
 use crate::segment::index::{IndexEntry, SparseIndex};
@@ -42,12 +43,13 @@ pub(crate) fn decode_state(
             Err(StorageError::Version { path: path.to_string_lossy().into(), found, known })
         }
         other => {
-            let reason = other.err().map_or("of another partition".into(), |e| e.to_string());
+            let what = other.err().map_or("of another partition".into(), |e| e.to_string());
+            let why = table::decide(State::Damaged, Segments::Stated, Batches::Unread).why;
             Err(StorageError::Corrupt {
                 partition: spec_key,
                 segment: Offset::ZERO,
                 position: 0,
-                reason: format!("{}: {reason}", path.display()).into(),
+                reason: format!("{}: {what}: {why}", path.display()).into(),
             })
         }
     }
@@ -379,17 +381,18 @@ async fn find_segments(
         let name = entry.name.to_string_lossy();
         let offset = |suffix: &str| layout::parse_offset(&entry.name, suffix);
         let index = offset(".idx").or(offset(layout::TXN_INDEX_SUFFIX));
-        let is_stale = match (offset(".log"), index, offset(".snap")) {
-            (Some(base), _, _) | (_, Some(base), _) => base < stored.first_segment || base > last,
-            (_, _, Some(at)) => match stored.producers {
-                // Between segments: only the one that the state names.
-                Producers::Snapshot(point) if point.next_offset == at => false,
-                _ => at < stored.first_segment || at > last,
-            },
-            _ => name.ends_with(DELETED_SUFFIX) || name.ends_with(UNFINISHED_SUFFIX),
+        let is_outside = match (offset(".log").or(index), offset(".snap"), &stored.producers) {
+            // Between segments: only the one that the state names.
+            (None, Some(at), Producers::Snapshot(point)) if point.next_offset == at => false,
+            (base, at, _) => base.or(at).is_some_and(|at| at < stored.first_segment || at > last),
+        };
+        let file = match is_outside {
+            true => File::Outside,
+            false if name.ends_with(DELETED_SUFFIX) || name.ends_with(UNFINISHED_SUFFIX) => File::Leftover,
+            false => File::Inside,
         };
         let log = offset(".log");
-        if is_stale {
+        if leftover::decide(file).then == leftover::Decision::Remove {
             stale.push(dir.join(&entry.name));
             long = long.or(log
                 .filter(|base| *base > last && entry.len > 0)
@@ -450,7 +453,11 @@ async fn find_segments(
         let next = segments.partition_point(|s: &Segment| s.base_offset <= base);
         segments.get(next).map_or(Offset::MAX, |s| s.base_offset)
     };
-    let aborted = AbortedFiles::found(stored.aborted_indexed, aborted.into_iter().map(|base| (base, end(base))));
+    let has_segment = |base: &Offset| segments.binary_search_by_key(base, |s: &Segment| s.base_offset).is_ok();
+    let gone: Vec<Offset> =
+        stored.aborted_files.iter().copied().filter(|b| has_segment(b) && !aborted.contains(b)).collect();
+    let aborted = aborted.into_iter().map(|base| (base, end(base)));
+    let aborted = AbortedFiles::found(stored.aborted_indexed, aborted, gone.into_iter());
     Ok((segments, found, aborted))
 }
 

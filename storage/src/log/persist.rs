@@ -70,6 +70,7 @@ impl LogInner {
             producers,
             epochs: state.epochs.clone(),
             aborted_indexed: state.aborted.indexed,
+            aborted_files: state.aborted.bases().filter(|base| state.segment_at(*base).is_some()).collect(),
             terms: state.terms.clone(),
         }
     }

@@ -21,8 +21,8 @@ use crate::segment::{SegmentStart, Times};
 use crate::term_starts::TermStarts;
 
 const MAGIC: [u8; 4] = *b"CLPS";
-/// Version 1 knew no files of aborted transactions.
-const VERSION: u16 = 2;
+/// Version 1 knew no files of aborted transactions, version 2 did not say which there are.
+const VERSION: u16 = 3;
 
 /// Place of a byte: base offset of its segment, position.
 pub(crate) type Place = (Offset, u32);
@@ -69,6 +69,8 @@ pub(crate) struct PartitionState {
     pub(crate) terms: TermStarts,
     /// The `.txnindex` files count for markers before it.
     pub(crate) aborted_indexed: Offset,
+    /// The segments that have one. What is not named may have one, too: it came later.
+    pub(crate) aborted_files: Vec<Offset>,
 }
 
 impl PartitionState {
@@ -120,6 +122,8 @@ impl PartitionState {
             Producers::Rebuild => p.push(3),
         }
         p.extend_from_slice(&self.aborted_indexed.0.to_be_bytes());
+        p.extend_from_slice(&(self.aborted_files.len() as u32).to_be_bytes());
+        self.aborted_files.iter().for_each(|base| p.extend_from_slice(&base.0.to_be_bytes()));
         self.terms.encode(&mut p);
         self.epochs.encode(&mut p);
         sealed::seal(MAGIC, VERSION, &p, out);
@@ -165,6 +169,11 @@ impl PartitionState {
             _ => return Err(SealError::Contents),
         };
         let aborted_indexed = if version >= 2 { get_offset(f)? } else { Offset::ZERO };
+        let files = if version >= 3 { u32::from_be_bytes(f.array()?) as usize } else { 0 };
+        if files > f.room_for(size_of::<i64>()) {
+            return Err(SealError::Contents);
+        }
+        let aborted_files = (0..files).map(|_| get_offset(f)).collect::<Result<_, _>>()?;
         let terms = TermStarts::decode(f)?;
         let epochs = EpochCache::decode(f.rest())?;
         f.end()?;
@@ -191,6 +200,7 @@ impl PartitionState {
             epochs,
             terms,
             aborted_indexed,
+            aborted_files,
         })
     }
 }
@@ -325,6 +335,7 @@ mod tests {
                 epochs: epochs.clone(),
                 terms: terms.clone(),
                 aborted_indexed: Offset(6),
+                aborted_files: vec![Offset(5), Offset(9)],
             };
             let mut bytes = Vec::new();
             state.encode(&mut bytes);

@@ -46,7 +46,7 @@ async fn cut(target: &Target, synced: bool) -> Result<(), StorageError> {
     for (segment, end) in &target.ends {
         let path = target.dir.join(layout::index_name(*segment));
         if !is_true(&path, &target.dir.join(layout::segment_name(*segment)), *end).await? {
-            index_heads::remove(&path).await?;
+            durable::remove(&path).await?;
         }
     }
     if let Some(first) = target.ends.keys().min() {

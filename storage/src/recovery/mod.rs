@@ -10,14 +10,6 @@
 //! durable), synced, its index removed (it may be of what stood there before), and a state file written whose durable end is
 //! that of the last byte. Segments before the log's first or behind its last one are removed when it is opened. Then the shard's
 //! ledger says that the journal is not needed any more, and the journal goes.
-//!
-//! | directory in `data/`          | then                                                                  |
-//! |-------------------------------|-----------------------------------------------------------------------|
-//! | `<...>-delete`                | removed (by shard 0)                                                  |
-//! | of a partition                | as [`decision::partition`] says, when the metadata names it            |
-//! | of a partition that the metadata does not name | moved aside as `<...>-stray` (`Store::set_aside`) |
-//! | of a partition whose topic the metadata says was deleted | removed (`Store::delete_left_over`) |
-//! | of another form               | left                                                                  |
 
 pub(crate) mod decision;
 mod finish;
@@ -38,6 +30,7 @@ use crate::map::HashMap;
 use crate::model::PartitionKey;
 use crate::sealed;
 use crate::store::partitions::remove_dir_all;
+use decision::directory_name::{self, Decision as Fate, Metadata, Name};
 use decision::journal::{self, Decision, End, Files, Ledger};
 use plan::Plans;
 
@@ -65,7 +58,7 @@ pub async fn recover_journals(data_dir: &Path, my: ShardId, shards: usize) -> Re
     fs::sync_dir(data_dir).await.doing("sync", data_dir)?;
     if my.index() == 0 {
         for entry in fs::read_dir(&partitions).await.doing("list", &partitions)? {
-            if entry.is_dir && entry.name.to_string_lossy().ends_with(layout::DELETE_DIR_SUFFIX) {
+            if entry.is_dir && directory_name::decide(Name::of(&entry.name), Metadata::Unread).then == Fate::Remove {
                 remove_dir_all(&partitions.join(&entry.name)).await?;
             }
         }
@@ -176,11 +169,7 @@ async fn keep(data_dir: &Path, shard: u16, shards: usize, ledger: LedgerState) -
     };
     joint.partitions.extend(ledger.partitions);
     joint.write(data_dir, heir).await?;
-    let path = layout::ledger(data_dir, shard);
-    match fs::remove_file(&path).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.doing("remove", &path),
-    }
+    crate::durable::remove(&layout::ledger(data_dir, shard)).await
 }
 
 async fn partition_dirs(data_dir: &Path) -> Result<HashMap<PartitionKey, std::path::PathBuf>, StorageError> {

@@ -147,6 +147,16 @@ impl Plans {
     }
 }
 
+/// Where the segments end that the state's last sync, or the journal, speaks of.
+pub(super) fn ends(state: &PartitionState, extents: &[Extent]) -> BTreeMap<Offset, u32> {
+    let mut ends = BTreeMap::from([state.synced]);
+    for extent in extents {
+        let end = ends.entry(extent.segment).or_insert(0);
+        *end = extent.end().max(*end);
+    }
+    ends
+}
+
 /// Where the segments end, at least, that were in part synced by the state, or by records of large appends.
 pub(super) fn synced_ends(state: &PartitionState, extents: &[Extent]) -> BTreeMap<Offset, u32> {
     let mut kept = BTreeMap::from([state.synced]);

@@ -8,7 +8,7 @@ use core_pinning::{File, OpenOptions};
 use futures::StreamExt;
 
 use super::decision::replay::{self as table, Decision, Records, StateFile, Synced};
-use super::plan::{Extent, Plan, Plans, not_in_files, synced_ends};
+use super::plan::{Extent, Plan, Plans, ends, not_in_files, synced_ends};
 use super::{RecoveryReport, finish};
 use crate::durable::IN_FLIGHT;
 use crate::error::{Doing, StorageError};
@@ -163,11 +163,7 @@ async fn target(
     if plan.vote.is_some() {
         state.vote = plan.vote;
     }
-    let mut ends = BTreeMap::from([state.synced]);
-    for extent in &plan.extents {
-        let end = ends.entry(extent.segment).or_insert(0);
-        *end = extent.end().max(*end);
-    }
+    let ends = ends(&state, &plan.extents);
     let durable = ends.last_key_value().map_or(state.durable, |(segment, end)| (*segment, *end));
     (state.clean, state.durable) = (false, durable.max(state.end.place()));
     let state_only = row.then == Decision::RestoreState;

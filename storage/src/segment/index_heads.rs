@@ -8,10 +8,9 @@
 
 use std::path::Path;
 
-use core_pinning::disk::fs;
-
 use super::index_file::IndexHead;
-use crate::error::{Doing, StorageError};
+use crate::durable::remove;
+use crate::error::StorageError;
 use crate::layout;
 use crate::model::{Offset, PartitionKey, TopicId};
 use crate::sealed::{self, SealError};
@@ -68,11 +67,4 @@ pub(crate) async fn forget_heads(dir: &Path, first: Offset) -> Result<(), Storag
         }
     }
     remove(&path).await
-}
-
-pub(crate) async fn remove(path: &Path) -> Result<(), StorageError> {
-    match fs::remove_file(path).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.doing("remove", path),
-    }
 }

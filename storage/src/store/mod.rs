@@ -26,6 +26,7 @@ use core_pinning::disk::fs;
 use core_pinning::{Queue, Task, spawn};
 use futures::StreamExt;
 
+use crate::durable;
 use crate::error::{Doing, StorageError};
 use crate::journal::{Journal, JournalOptions};
 use crate::layout;
@@ -250,10 +251,7 @@ impl Store {
         // The mark goes first: a crash in between finds the journal, whose replay changes nothing.
         let dir = layout::journal_dir(&shared.options.data_dir, shared.options.shard.0);
         let mark = dir.join(layout::UNCLEAN_MARK);
-        match fs::remove_file(&mark).await {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.doing("remove", &mark)?,
-        }
+        durable::remove(&mark).await?;
         shared.ledger.closed().await?;
         shared.journal.retire_all().await?;
         self.0.logs.borrow_mut().clear();

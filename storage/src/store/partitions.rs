@@ -6,6 +6,7 @@ use std::rc::Rc;
 use core_pinning::disk::fs;
 
 use super::Store;
+use crate::durable;
 use crate::entry::{FirstState, PartitionSpec};
 use crate::error::{Doing, StorageError, is_disk_full};
 use crate::journal::record::{RecordKind, put_key};
@@ -187,16 +188,20 @@ pub(crate) async fn remove_partition_dir(dir: &Path) -> Result<(), StorageError>
     }
 }
 
-/// Removes a directory of files.
+/// Removes a directory of files. When journals are replayed another shard may be at the same.
 pub(crate) async fn remove_dir_all(dir: &Path) -> Result<(), StorageError> {
-    for entry in fs::read_dir(dir).await.doing("list", dir)? {
-        let path = dir.join(&entry.name);
-        match fs::remove_file(&path).await {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.doing("remove", &path)?,
-        }
+    let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(dir).await {
+        Err(error) if is_gone(&error) => return Ok(()),
+        other => other.doing("list", dir)?,
+    };
+    for entry in entries {
+        durable::remove(&dir.join(&entry.name)).await?;
     }
-    fs::remove_dir(dir).await.doing("remove", dir)
+    match fs::remove_dir(dir).await {
+        Err(error) if is_gone(&error) => Ok(()),
+        other => other.doing("remove", dir),
+    }
 }
 
 /// Removes our files from a directory that was left without a state.

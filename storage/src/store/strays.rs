@@ -11,6 +11,7 @@ use crate::error::{Doing, StorageError};
 use crate::journal::record::{RecordKind, put_key};
 use crate::layout;
 use crate::model::PartitionKey;
+use crate::recovery::decision::directory_name::{self as table, Decision, Metadata, Name};
 
 impl Store {
     /// The directories of partitions that are not open, by whose they are.
@@ -29,6 +30,21 @@ impl Store {
     pub async fn bytes_of_unopened(&self, dir: &Path) -> Result<u64, StorageError> {
         let entries = fs::read_dir(dir).await.doing("list", dir)?;
         Ok(entries.iter().filter(|e| layout::parse_offset(&e.name, ".log").is_some()).map(|e| e.len).sum())
+    }
+
+    /// Does away with the directory of a partition that the metadata does not name: it is removed if its topic `was_deleted`, else
+    /// moved out of the way. Gives the place it has then.
+    pub async fn put_away(
+        &self,
+        key: PartitionKey,
+        dir: PathBuf,
+        was_deleted: bool,
+    ) -> Result<Option<PathBuf>, StorageError> {
+        let metadata = if was_deleted { Metadata::Deleted } else { Metadata::NamesNot };
+        match table::decide(Name::Partition, metadata).then {
+            Decision::Remove => self.delete_left_over(key, Some(dir)).await.map(|()| None),
+            _ => self.set_aside(key, dir).await.map(Some),
+        }
     }
 
     /// Deletes a partition that does not open, whatever there is of it: a deletion that a crash cut short, or damage that an

@@ -1,6 +1,15 @@
 //! A whole directory is missing, of another node, or in the way.
 
-use super::*;
+use std::fs;
+
+use core_pinning::{ShardId, run_local};
+use corelane_storage::model::NodeId;
+use corelane_storage::{
+    DataDirError, NewDirectory, StorageError, Store, StoreOptions, lock_data_dir, recover_journals,
+};
+
+use super::common::*;
+use super::left::{End, files_below, left, small, tells};
 
 #[test]
 fn a_data_directory_of_another_node_is_refused() {
@@ -103,7 +112,7 @@ fn a_stray_partition_is_moved_aside() {
         let found = store.unopened().await.unwrap();
         assert_eq!(found.len(), 1);
         let (key, dir) = found.into_iter().next().unwrap();
-        let aside = store.set_aside(key, dir).await.unwrap();
+        let aside = store.put_away(key, dir, false).await.unwrap().unwrap();
         assert!(aside.to_str().unwrap().ends_with("-stray") && aside.join("state").exists());
         assert!(store.unopened().await.unwrap().is_empty());
         store.close().await.unwrap();

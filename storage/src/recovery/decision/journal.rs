@@ -68,8 +68,8 @@ static ROWS: &[Row] = &[
         &[Files::Whole],
         &[End::Proper],
         Replay,
-        "a crash: records up to the end are acknowledged or might have been; behind it none is. Those of a journal that had \
-         been closed, or replayed before, change nothing",
+        "a crash: records up to the end are acknowledged or might have been; behind it none is; those of a journal that had been \
+         closed, or replayed before, change nothing",
     ),
     row(
         &[Absent, Closed, Open],

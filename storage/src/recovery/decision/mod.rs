@@ -3,11 +3,15 @@
 //! | table          | of what                                                    | asked by                         |
 //! |----------------|------------------------------------------------------------|----------------------------------|
 //! | [`directory`]  | a data directory                                           | `data_dir`                       |
+//! | [`directory_name`] | a directory in `data/`                                 | `recovery`, `store::strays`      |
 //! | [`journal`]    | the journal of one shard of the last run                   | `recovery`                       |
 //! | [`replay`]     | a partition that has records in a journal                  | `recovery::replay`               |
 //! | [`partition`]  | the directory of a partition that the metadata names       | `Store::load_or_create`          |
+//! | [`leftover`]   | the files in a partition's directory                       | `compaction::swap`, `log::load`  |
 //! | [`log`]        | the state file and the segments of a partition             | `log::load`                      |
 //! | [`index`]      | a segment's index, when the log is opened or it is asked for | `log::chain`, `log::index`     |
+//! | [`batch`]      | a batch of a segment, when it is read                      | `log::index`, `log::cursor`      |
+//! | [`aborted`]    | a segment's `.txnindex`, when it is asked for              | `log::aborted`                   |
 //!
 //! One rule is behind all of them. What was acknowledged is in the journal, or in segments that were synced before the journal
 //! gave it up; each shard's ledger says which journal files and which partitions there must be. So whatever is behind the last
@@ -16,6 +20,11 @@
 //! no file is changed. A row's reason is its prose. Rows do not overlap and leave nothing out; the tests go through all
 //! combinations.
 //!
+//! # Every input
+//!
+//! As a test makes each on a real directory, and prints it (`tests/damage/situations.rs`):
+//!
+#![doc = include_str!("../situations.md")]
 //! # What cannot be told
 //!
 //! | found                          | could be                                    | taken for | why, and what an operator can do         |
@@ -26,9 +35,13 @@
 //! | a batch of a compacted segment whose base offset is another that lies between its neighbours | what compaction left | whole | no CRC covers it, and the offsets around it are gone; elsewhere, and of leader epochs, it is noticed |
 //! | a closed segment and all that is known of where it ends (`.idx`, `indexes`) gone or damaged together | one that is short by whole batches | whole, until it is read | its bytes are not read at a start; `corelane check` reads them |
 
+pub(crate) mod aborted;
+pub(crate) mod batch;
 pub(crate) mod directory;
+pub(crate) mod directory_name;
 pub(crate) mod index;
 pub(crate) mod journal;
+pub(crate) mod leftover;
 pub(crate) mod log;
 pub(crate) mod partition;
 pub(crate) mod replay;

@@ -6,16 +6,18 @@ use std::path::Path;
 use core_pinning::BLOCK;
 
 use crate::compaction::standing;
+use crate::data_dir::check_meta;
+use crate::file_kind::FileKind;
 use crate::journal::record::{FileId, Found, RecordKind, split_data, split_key};
+use crate::journal::retire;
 use crate::journal::scan::Scanner;
-use crate::journal::{parse_file_name, retire};
-use crate::layout;
 use crate::ledger::LedgerState;
 use crate::log::state::{PartitionState, read_vote};
 use crate::producer_state::{AbortedTransaction, ProducerTable};
 use crate::record::dump::Fields;
 use crate::recovery::decode_unclean;
-use crate::segment::index_file::IndexSummary;
+use crate::sealed::SealError;
+use crate::segment::index_file::{IndexHead, IndexSummary};
 use crate::segment::{index_heads, txn_index};
 
 /// Why a file cannot be described.
@@ -28,65 +30,83 @@ pub enum DescribeError {
     Damaged(String),
 }
 
-/// The contents of the file, a line each; `None` of a segment, and of what is no file of a data directory. Of a journal the records
-/// of its last use, in their order.
+impl From<SealError> for DescribeError {
+    fn from(error: SealError) -> DescribeError {
+        DescribeError::Damaged(error.to_string())
+    }
+}
+
+/// The contents of the file, a line each; `None` of what is a run of record batches, and of what is no file of a data directory.
+/// Of a journal the records of its last use, in their order.
 pub fn describe_file(path: &Path) -> Result<Option<Vec<Fields>>, DescribeError> {
-    let name = path.file_name().unwrap_or_default();
-    let text = name.to_string_lossy();
-    let parent = path.parent().and_then(Path::file_name).unwrap_or_default();
-    let bytes = || std::fs::read(path);
+    let Some(kind) = FileKind::of(path).filter(|kind| !kind.is_batches()) else { return Ok(None) };
+    if kind.is_opaque() {
+        let bytes = std::fs::metadata(path)?.len();
+        return Ok(Some(vec![one(|fields| fields.int("bytes", i64::try_from(bytes).unwrap_or(i64::MAX)))]));
+    }
+    describe(kind, &std::fs::read(path)?).map(Some)
+}
+
+/// As [`describe_file`], of the bytes of a file that is read as a whole.
+pub(super) fn describe(kind: FileKind, bytes: &[u8]) -> Result<Vec<Fields>, DescribeError> {
+    Ok(match kind {
+        FileKind::Meta => meta(bytes)?,
+        FileKind::Ledger => ledger(&LedgerState::decode(bytes)?),
+        FileKind::Journal => journal(bytes)?,
+        FileKind::Unclean => {
+            decode_unclean(bytes)?;
+            vec![one(|fields| fields.flag("unclean", true))]
+        }
+        FileKind::Replayed => retire::decode(bytes)?.iter().map(|id| file_id(*id)).collect(),
+        FileKind::State | FileKind::DamagedState => vec![state(&PartitionState::decode(bytes)?)],
+        FileKind::Index => index(&IndexSummary::read(bytes)?),
+        FileKind::Indexes => index_heads::decode(bytes)?.1.iter().map(index_head).collect(),
+        FileKind::Producers => producers(&ProducerTable::decode(&mut &bytes[..])?),
+        FileKind::Aborted => {
+            let decoded = txn_index::decode(bytes).map_err(|reason| DescribeError::Damaged(reason.to_owned()))?;
+            decoded.iter().map(aborted).collect()
+        }
+        FileKind::Cleaner => {
+            let first_dirty = standing::decode(bytes)?;
+            vec![one(|fields| fields.int("firstDirtyOffset", first_dirty.0))]
+        }
+        FileKind::Lock => vec![one(|fields| fields.text("holder", String::from_utf8_lossy(bytes).trim_end()))],
+        FileKind::Segment | FileKind::Swap | FileKind::Snapshot => Vec::new(),
+        FileKind::Reserve | FileKind::Spare | FileKind::Cleaned | FileKind::Deleted | FileKind::Unfinished => {
+            Vec::new()
+        }
+    })
+}
+
+fn one(fill: impl FnOnce(&mut Fields)) -> Fields {
+    let mut fields = Fields::default();
+    fill(&mut fields);
+    fields
+}
+
+fn meta(bytes: &[u8]) -> Result<Vec<Fields>, DescribeError> {
     let damaged = |error: &dyn std::fmt::Display| DescribeError::Damaged(error.to_string());
-    Ok(Some(if text == layout::STATE_FILE {
-        vec![state(&PartitionState::decode(&bytes()?).map_err(|e| damaged(&e))?)]
-    } else if text == layout::INDEXES_FILE {
-        let (_, heads) = index_heads::decode(&bytes()?).map_err(|e| damaged(&e))?;
-        let head = |head: &crate::segment::index_file::IndexHead| {
-            let mut fields = Fields::default();
-            fields.int("baseOffset", head.covers.base_offset.0);
-            fields.int("covered", head.covers.covered);
-            fields.int("nextOffset", head.covers.next_offset.0);
-            fields.int("maxTimestamp", head.covers.times.max_timestamp);
-            fields
-        };
-        heads.iter().map(head).collect()
-    } else if text.ends_with(".idx") {
-        index(&IndexSummary::read(&bytes()?).map_err(|e| damaged(&e))?)
-    } else if text.ends_with(".snap") {
-        producers(&ProducerTable::decode(&mut &bytes()?[..]).map_err(|e| damaged(&e))?)
-    } else if text.ends_with(layout::TXN_INDEX_SUFFIX) {
-        let aborted = |aborted: &AbortedTransaction| {
-            let mut fields = Fields::default();
-            fields.int("producerId", aborted.producer.0);
-            fields.int("firstOffset", aborted.first_offset.0);
-            fields.int("lastOffset", aborted.last_offset.0);
-            fields.int("lastStableOffset", aborted.last_stable_offset.0);
-            fields
-        };
-        txn_index::decode(&bytes()?).map_err(|e| damaged(&e))?.iter().map(aborted).collect()
-    } else if text == layout::CLEANER_FILE {
-        let mut fields = Fields::default();
-        fields.int("firstDirtyOffset", standing::decode(&bytes()?).map_err(|e| damaged(&e))?.0);
-        vec![fields]
-    } else if text == layout::UNCLEAN_MARK {
-        decode_unclean(&bytes()?).map_err(|e| damaged(&e))?;
-        let mut fields = Fields::default();
-        fields.flag("unclean", true);
-        vec![fields]
-    } else if text == layout::REPLAYED_MARK {
-        let files = retire::decode(&bytes()?).map_err(|e| damaged(&e))?;
-        files.iter().map(|id| file_id(*id)).collect()
-    } else if parent == "ledger" && layout::parse_shard(name).is_some() {
-        ledger(&LedgerState::decode(&bytes()?).map_err(|e| damaged(&e))?)
-    } else if parse_file_name(&text).is_some() {
-        journal(&bytes()?)?
-    } else if text == "meta.properties" {
-        let text = String::from_utf8(bytes()?).map_err(|e| damaged(&e))?;
-        let mut fields = Fields::default();
-        fields.text("properties", text.trim_end().replace('\n', " "));
-        vec![fields]
-    } else {
-        return Ok(None);
-    }))
+    let text = str::from_utf8(bytes).map_err(|error| damaged(&error))?;
+    check_meta(text).map_err(|error| damaged(&error))?;
+    Ok(vec![one(|fields| fields.text("properties", text.trim_end().replace('\n', " ")))])
+}
+
+fn index_head(head: &IndexHead) -> Fields {
+    let mut fields = Fields::default();
+    fields.int("baseOffset", head.covers.base_offset.0);
+    fields.int("covered", head.covers.covered);
+    fields.int("nextOffset", head.covers.next_offset.0);
+    fields.int("maxTimestamp", head.covers.times.max_timestamp);
+    fields
+}
+
+fn aborted(aborted: &AbortedTransaction) -> Fields {
+    let mut fields = Fields::default();
+    fields.int("producerId", aborted.producer.0);
+    fields.int("firstOffset", aborted.first_offset.0);
+    fields.int("lastOffset", aborted.last_offset.0);
+    fields.int("lastStableOffset", aborted.last_stable_offset.0);
+    fields
 }
 
 fn state(state: &PartitionState) -> Fields {

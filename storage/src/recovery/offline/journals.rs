@@ -73,11 +73,15 @@ fn read_shard(
     };
     journals.named.extend(&state.partitions);
     let dir = layout::journal_dir(data_dir, shard);
-    let replayed = read(&dir.join(layout::REPLAYED_MARK))?;
-    let replayed = replayed.and_then(|bytes| retire::decode(&bytes).ok()).unwrap_or_default();
+    let mark = dir.join(layout::REPLAYED_MARK);
+    let replayed = read(&mark)?.map(|bytes| retire::decode(&bytes)).unwrap_or(Ok(Vec::new()));
+    let replayed = replayed.unwrap_or_else(|error| {
+        findings.rebuilt(&mark, None, error.to_string());
+        Vec::new()
+    });
     let unclean = dir.join(layout::UNCLEAN_MARK);
     if let Some(Err(error)) = read(&unclean)?.map(|bytes| decode_unclean(&bytes)) {
-        findings.note(&unclean, format!("{error}: that it is there says all"));
+        findings.rebuilt(&unclean, None, error.to_string());
     }
     let live = live(&dir, &state, &replayed, findings)?;
     let mut scanner = Scanner::default();

@@ -1,16 +1,22 @@
 //! Looking through a data directory that no broker runs on, without changing anything.
 //!
-//! Every file is read: the ledgers, the journals, and of each partition the state file, the segments, their indexes and the
-//! producers' snapshots. What a replay of the journals would put in place is taken into account, so that a directory is as sound
-//! after a kill as after a stop. Blocks: to be called where no shard runs.
+//! Every file is read that counts: the ledgers, the journals, and of each partition the state file, the segments, their indexes,
+//! its aborted transactions and the producers' snapshots. What a replay of the journals would put in place is taken into account,
+//! so that a directory is as sound after a kill as after a stop. Which kinds of files there are, and what damage to each means, is
+//! a table: [`FileKind`]. Blocks: to be called where no shard runs.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod aborted;
 pub(crate) mod describe;
+mod expected;
+mod heads;
 mod journals;
 mod partition;
 mod segment;
 pub(crate) mod walk;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,15 +24,19 @@ use std::path::{Path, PathBuf};
 use hashbrown::HashSet;
 
 use crate::data_dir::{DataDirError, LOCK, LockHolder, data_dir_cluster_id};
+use crate::file_kind::FileKind;
 use crate::layout;
 use crate::model::PartitionKey;
+use crate::recovery::decision::directory_name::{self as name_table, Metadata, Name};
 
 /// What a finding means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Severity {
     /// Something that was durable is not what it was.
     Damage,
-    /// Nothing is lost: a shortcut that is made again, or what a start clears away.
+    /// A file is damaged or gone that a broker makes again from the data: nothing is lost.
+    Rebuilt,
+    /// What a start clears away, or nobody reads.
     Note,
 }
 
@@ -41,8 +51,12 @@ pub struct Finding {
 }
 
 /// What was looked at.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct CheckReport {
+    /// All files, by kind.
+    pub files: BTreeMap<FileKind, u64>,
+    /// Files that no broker has written, or an unknown release.
+    pub unknown: u64,
     pub partitions: u64,
     pub segments: u64,
     pub batches: u64,
@@ -51,7 +65,19 @@ pub struct CheckReport {
     /// Records in journals that have not been replayed.
     pub journal_records: u64,
     pub damaged: u64,
+    pub rebuilt: u64,
     pub notes: u64,
+}
+
+impl CheckReport {
+    /// The gravest finding; `None` if there was none that matters.
+    pub fn worst(&self) -> Option<Severity> {
+        match (self.damaged, self.rebuilt) {
+            (0, 0) => None,
+            (0, _) => Some(Severity::Rebuilt),
+            _ => Some(Severity::Damage),
+        }
+    }
 }
 
 /// Takes findings as they are made.
@@ -63,12 +89,21 @@ struct Findings<'a> {
 impl Findings<'_> {
     fn damage(&mut self, path: &Path, position: Option<u64>, what: impl Into<String>) {
         self.report.damaged += 1;
-        (self.tell)(Finding { severity: Severity::Damage, path: path.to_owned(), position, what: what.into() });
+        self.found(Severity::Damage, path, position, what);
+    }
+
+    fn rebuilt(&mut self, path: &Path, position: Option<u64>, what: impl Into<String>) {
+        self.report.rebuilt += 1;
+        self.found(Severity::Rebuilt, path, position, what);
     }
 
     fn note(&mut self, path: &Path, what: impl Into<String>) {
         self.report.notes += 1;
-        (self.tell)(Finding { severity: Severity::Note, path: path.to_owned(), position: None, what: what.into() });
+        self.found(Severity::Note, path, None, what);
+    }
+
+    fn found(&mut self, severity: Severity, path: &Path, position: Option<u64>, what: impl Into<String>) {
+        (self.tell)(Finding { severity, path: path.to_owned(), position, what: what.into() });
     }
 }
 
@@ -81,6 +116,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> DataDirError + use<> {
 pub fn check_data_dir(path: &Path, tell: &mut dyn FnMut(Finding)) -> Result<CheckReport, DataDirError> {
     let _lock = lock(path)?;
     let mut findings = Findings { report: CheckReport::default(), tell };
+    survey(path, FOLDERS, &mut findings)?;
     match data_dir_cluster_id(path) {
         Ok(Some(_)) => {}
         Ok(None) => {
@@ -101,7 +137,7 @@ pub fn check_data_dir(path: &Path, tell: &mut dyn FnMut(Finding)) -> Result<Chec
                 let plan = journals.plans.0.remove(&key).unwrap_or_default();
                 partition::check(&dir, key, plan, &journals, &mut findings)?;
             }
-            None if dir.is_dir() => findings.note(&dir, "not a partition in use"),
+            None if dir.is_dir() => findings.note(&dir, name_table::decide(Name::of(&name), Metadata::Unread).why),
             None => {}
         }
     }
@@ -138,8 +174,28 @@ fn lock(path: &Path) -> Result<Option<File>, DataDirError> {
     }
 }
 
+/// The folders of a data directory; below them there are files, or folders of files.
+const FOLDERS: &[&str] = &["data", "journal", "ledger"];
+
+/// Counts the files by kind, and tells of those that nobody knows.
+fn survey(dir: &Path, folders: &[&str], findings: &mut Findings<'_>) -> Result<(), DataDirError> {
+    for (name, path) in list(dir)? {
+        let is_folder = fs::symlink_metadata(&path).map_err(failed(&path))?.is_dir();
+        let is_ours = folders.is_empty() || folders.iter().any(|folder| name == *folder);
+        match FileKind::of(&path) {
+            _ if is_folder && is_ours => survey(&path, &[], findings)?,
+            Some(kind) if !is_folder => *findings.report.files.entry(kind).or_default() += 1,
+            _ => {
+                findings.report.unknown += 1;
+                findings.note(&path, "no file of a broker of this release");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Names and paths in a directory, in order; none if it is not there.
-fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, PathBuf)>, DataDirError> {
+fn list(dir: &Path) -> Result<Vec<(OsString, PathBuf)>, DataDirError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(failed(dir))?,

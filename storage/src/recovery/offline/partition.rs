@@ -5,22 +5,24 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::describe::{DescribeError, describe};
+use super::expected::Expected;
 use super::journals::Journals;
 use super::segment::{Place, Walk, check_segment};
 use super::{Findings, list, read};
-use crate::compaction::standing;
 use crate::data_dir::DataDirError;
 use crate::error::StorageError;
+use crate::file_kind::FileKind;
 use crate::layout;
 use crate::log::load::decode_state;
 use crate::log::state::PartitionState;
 use crate::model::{Offset, PartitionKey};
-use crate::producer_state::ProducerTable;
 use crate::record::Batches;
-use crate::recovery::decision::log::{self as log_table, Decision as LogDecision};
+use crate::recovery::decision::log::Decision as LogDecision;
 use crate::recovery::decision::partition::{self as table, Decision, Directory, Ledger};
-use crate::recovery::plan::{Plan, not_in_files, synced_ends};
-use crate::segment::{index_heads, txn_index};
+use crate::recovery::plan::Plan;
+use crate::segment::index_file::Covers;
+use crate::segment::index_heads;
 
 /// The files of a partition.
 #[derive(Default)]
@@ -29,6 +31,8 @@ struct Found {
     /// Compacted segments that are about to take the place of those from their base offset to before another.
     swaps: BTreeMap<Offset, (Offset, PathBuf)>,
     state: Option<Vec<u8>>,
+    /// From the file with the heads of all indexes.
+    heads: BTreeMap<Offset, Covers>,
 }
 
 pub(super) fn check(
@@ -86,33 +90,32 @@ pub(super) fn check(
 fn look(dir: &Path, findings: &mut Findings<'_>) -> Result<Found, DataDirError> {
     let mut found = Found::default();
     for (name, path) in list(dir)? {
-        if let Some(base) = layout::parse_offset(&name, ".log") {
-            found.segments.insert(base, std::fs::metadata(&path).map_err(super::failed(&path))?.len());
-        } else if let Some((base, end)) = layout::parse_swap(&name) {
-            findings.note(&path, "a compaction that was cut short: the next start finishes it");
-            found.swaps.insert(base, (end, path));
-        } else if name == layout::STATE_FILE {
-            found.state = read(&path)?;
-        } else if name == layout::INDEXES_FILE {
-            let bytes = read(&path)?.unwrap_or_default();
-            if let Err(error) = index_heads::decode(&bytes) {
-                findings.note(&path, format!("{error}: it is made again"));
+        let Some(kind) = FileKind::of(&path) else { continue };
+        match kind {
+            FileKind::Segment => {
+                let Some(base) = layout::parse_offset(&name, ".log") else { continue };
+                found.segments.insert(base, std::fs::metadata(&path).map_err(super::failed(&path))?.len());
             }
-        } else if name == layout::CLEANER_FILE {
-            if let Err(error) = standing::decode(&read(&path)?.unwrap_or_default()) {
-                findings.note(&path, format!("{error}: compaction begins anew"));
+            FileKind::Swap => {
+                let Some((base, end)) = layout::parse_swap(&name) else { continue };
+                findings.note(&path, "a compaction that was cut short: the next start finishes it");
+                found.swaps.insert(base, (end, path));
             }
-        } else if layout::parse_offset(&name, ".snap").is_some() {
-            let bytes = read(&path)?.unwrap_or_default();
-            if let Err(error) = ProducerTable::decode(&mut &bytes[..]) {
-                findings.note(&path, format!("{error}: the producers are found in the log again"));
+            FileKind::State => found.state = read(&path)?,
+            FileKind::Snapshot => check_snapshot(&path, findings)?,
+            FileKind::Index | FileKind::Indexes | FileKind::Aborted | FileKind::Cleaner | FileKind::Producers => {
+                check_shortcut(&path, kind, findings)?;
+                if kind == FileKind::Indexes
+                    && let Ok((_, heads)) = index_heads::decode(&read(&path)?.unwrap_or_default())
+                {
+                    found.heads.extend(heads.iter().map(|head| (head.covers.base_offset, head.covers)));
+                }
             }
-        } else if layout::parse_offset(&name, layout::TXN_INDEX_SUFFIX).is_some() {
-            if let Err(reason) = txn_index::decode(&read(&path)?.unwrap_or_default()) {
-                findings.note(&path, format!("{reason}: it is made from the log again"));
+            FileKind::Cleaned | FileKind::Deleted | FileKind::Unfinished => {
+                findings.note(&path, "left over: the next start removes it");
             }
-        } else if name.to_str().is_some_and(|name| name.ends_with(".checkpoint")) {
-            check_snapshot(&path, findings)?;
+            FileKind::DamagedState => findings.note(&path, "a start has moved it here: it was damaged"),
+            _ => findings.note(&path, "in a place where a broker puts no such file"),
         }
     }
     for (base, (end, path)) in &found.swaps {
@@ -120,6 +123,16 @@ fn look(dir: &Path, findings: &mut Findings<'_>) -> Result<Found, DataDirError> 
         found.segments.insert(*base, std::fs::metadata(path).map_err(super::failed(path))?.len());
     }
     Ok(found)
+}
+
+/// What a broker makes again from the log. Whether it is true of the log is looked at with the segments.
+fn check_shortcut(path: &Path, kind: FileKind, findings: &mut Findings<'_>) -> Result<(), DataDirError> {
+    match describe(kind, &read(path)?.unwrap_or_default()) {
+        Err(DescribeError::Damaged(what)) => findings.rebuilt(path, None, what),
+        Err(DescribeError::Io(source)) => return Err(DataDirError::Io { path: path.to_owned(), source }),
+        Ok(_) => {}
+    }
+    Ok(())
 }
 
 /// A snapshot of the metadata: a run of batches.
@@ -152,71 +165,31 @@ fn check_log(
         Some((_, swap)) => swap.clone(),
         None => dir.join(layout::segment_name(base)),
     };
-    // As replay would leave it.
-    let mut ends = BTreeMap::from([state.synced]);
-    for extent in &plan.extents {
-        let end = ends.entry(extent.segment).or_insert(0);
-        *end = extent.end().max(*end);
+    let expected = Expected::new(state, plan, in_journal, &found.segments);
+    if let Some(((base, position), row)) = expected.too_long(&found.segments)
+        && row.then == LogDecision::Fence
+    {
+        findings.damage(&path(base), Some(position.into()), row.why);
     }
-    let durable = match in_journal {
-        true => ends.last_key_value().map_or(state.durable, |(base, end)| (*base, *end)).max(state.end.place()),
-        false => state.durable,
-    };
-    let place = |base: Offset, len: u64| match ends.get(&base).filter(|_| in_journal) {
-        Some(end) if base != durable.0 => u64::from(*end),
-        _ if base == durable.0 => u64::from(durable.1),
-        _ => len,
-    };
-    let mut bases: BTreeMap<Offset, u64> =
-        found.segments.range(state.first_segment..=durable.0).map(|(base, len)| (*base, *len)).collect();
-    for extent in plan.extents.iter().filter(|extent| extent.segment >= state.first_segment) {
-        bases.entry(extent.segment).or_insert(0);
-    }
-    let log_state = if state.clean && !in_journal { log_table::State::Clean } else { log_table::State::Unclean };
-    let long = found.segments.iter().find_map(|(base, len)| match base.cmp(&durable.0) {
-        std::cmp::Ordering::Less => None,
-        std::cmp::Ordering::Equal => (*len > u64::from(durable.1)).then_some((*base, u64::from(durable.1))),
-        std::cmp::Ordering::Greater => (*len > 0).then_some((*base, 0)),
-    });
-    if let Some((base, position)) = long {
-        let row = log_table::decide(log_state, log_table::Segments::Long, log_table::Batches::Unread);
-        if row.then == LogDecision::Fence {
-            findings.damage(&path(base), Some(position), row.why);
-        }
-    }
-    for base in [state.first_segment, durable.0] {
-        bases.entry(base).or_insert_with(|| {
-            findings.damage(&path(base), None, "the segment file is missing");
-            0
-        });
-    }
-    let replayed = if in_journal { synced_ends(state, &plan.extents) } else { BTreeMap::new() };
-    let least = |base: Offset| match in_journal && ends.contains_key(&base) {
-        true => replayed.get(&base).copied().unwrap_or(0),
-        false => state.reached().filter(|(segment, _)| *segment == base).map(|(_, end)| end).max().unwrap_or(0),
-    };
-    let is_short = |(base, end): (&Offset, &u32)| found.segments.get(base).is_none_or(|len| *len < u64::from(*end));
-    // Then a replay leaves all the bytes where they are.
-    let extents = if replayed.iter().any(is_short) { Vec::new() } else { not_in_files(plan.extents) };
+    let (segments, missing) = expected.segments(&found.segments);
+    missing.iter().for_each(|base| findings.damage(&path(*base), None, "the segment file is missing"));
     let mut walk = Walk::default();
-    let order: Vec<(Offset, u64)> = bases.into_iter().collect();
-    for (n, (base, len)) in order.iter().enumerate() {
+    for (n, (base, len)) in segments.iter().enumerate() {
         let segment = Place {
+            dir,
             path: path(*base),
             key: state.key,
             base: *base,
             len: *len,
-            end: place(*base, *len),
-            least: least(*base).into(),
-            next: order.get(n + 1).map(|(next, _)| *next),
+            end: expected.end(*base, *len),
+            least: expected.least(*base).into(),
+            next: segments.get(n + 1).map(|(next, _)| *next),
+            is_closed: state.clean && !in_journal,
+            head: found.heads.get(base).map(|covers| (dir.join(layout::INDEXES_FILE), *covers)),
             state,
         };
-        let extents: Vec<_> = extents.iter().filter(|e| e.segment == *base).copied().collect();
-        check_segment(&segment, &extents, &files(journals), &mut walk, findings)?;
+        let extents: Vec<_> = expected.extents.iter().filter(|e| e.segment == *base).copied().collect();
+        check_segment(&segment, &extents, &journals.files, &mut walk, findings)?;
     }
     Ok(())
-}
-
-fn files(journals: &Journals) -> Vec<&PathBuf> {
-    journals.files.iter().collect()
 }

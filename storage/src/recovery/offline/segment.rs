@@ -3,22 +3,27 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::aborted::Aborted;
+use super::heads::Heads;
 use super::walk::{Met, SegmentBytes, SegmentWalk};
 use super::{Findings, failed, read};
 use crate::data_dir::DataDirError;
+use crate::layout;
 use crate::log::state::PartitionState;
 use crate::model::{Offset, PartitionKey, RaftIndex};
 use crate::record::internal::{self, BatchKind, SEGMENT_FORMAT};
 use crate::record::{BatchHeader, classify};
 use crate::recovery::plan::Extent;
-use crate::segment::index_file::IndexSummary;
+use crate::segment::index_file::{Covers, IndexHead, IndexSummary};
 
 /// Which segment, and how much of it there must be.
 pub(super) struct Place<'a> {
+    /// Of the partition.
+    pub(super) dir: &'a Path,
     pub(super) path: PathBuf,
     pub(super) key: PartitionKey,
     pub(super) base: Offset,
@@ -30,6 +35,10 @@ pub(super) struct Place<'a> {
     pub(super) least: u64,
     /// Where the next segment begins.
     pub(super) next: Option<Offset>,
+    /// The log was closed. After a crash an index may be of more than is left, or of what a start is about to cut off.
+    pub(super) is_closed: bool,
+    /// What the file with the heads of all indexes says of it.
+    pub(super) head: Option<(PathBuf, Covers)>,
     /// Knows which terms wrote what is before its end.
     pub(super) state: &'a PartitionState,
 }
@@ -43,6 +52,7 @@ pub(super) struct Walk {
     gaps: bool,
     /// Of the batch before.
     leader_epoch: Option<i32>,
+    aborted: Aborted,
 }
 
 /// The segment's bytes as they are after a replay.
@@ -55,7 +65,7 @@ struct Contents {
 }
 
 impl Contents {
-    fn open(place: &Place<'_>, extents: &[Extent], journals: &[&PathBuf]) -> Result<Contents, DataDirError> {
+    fn open(place: &Place<'_>, extents: &[Extent], journals: &[PathBuf]) -> Result<Contents, DataDirError> {
         let file = match File::open(&place.path) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -108,7 +118,7 @@ impl SegmentBytes for Contents {
 pub(super) fn check_segment(
     place: &Place<'_>,
     extents: &[Extent],
-    journals: &[&PathBuf],
+    journals: &[PathBuf],
     walk: &mut Walk,
     findings: &mut Findings<'_>,
 ) -> Result<(), DataDirError> {
@@ -121,19 +131,25 @@ pub(super) fn check_segment(
         findings.damage(&place.path, Some(place.len), format!("the file ends at {} of {least} bytes", place.len));
     }
     let beside = place.path.with_extension("idx");
-    let index = match read(&beside)?.map(|bytes| IndexSummary::read(&bytes)).transpose() {
-        Ok(index) => index,
-        Err(error) => {
-            findings.note(&beside, format!("{error}: it is made again"));
-            None
-        }
-    };
+    // One that cannot be read has been told of.
+    let index = read(&beside)?;
+    let covers = index.as_deref().and_then(|bytes| Some(IndexHead::decode(bytes).ok()?.0.covers));
+    let index = index.and_then(|bytes| IndexSummary::read(&bytes).ok());
+    let own = covers.filter(|_| index.is_some()).map(|covers| (beside.clone(), covers));
+    let mut heads = Heads::new(own.into_iter().chain(place.head.clone()).collect());
     let mut batches = SegmentWalk::new(&contents, if is_short { place.len } else { place.end }, index);
     while let Some(met) = batches.meet().map_err(failed(&place.path))? {
         let (at, what) = match met {
             Met::Batch { position, header, bytes, damage, .. } => {
-                if let Some(what) = damage {
-                    findings.damage(&place.path, Some(position), what);
+                match damage {
+                    Some(what) => {
+                        findings.damage(&place.path, Some(position), what);
+                        heads.lose();
+                    }
+                    None => {
+                        walk.aborted.see(&header, &bytes);
+                        heads.see(place.base, position, &header, findings);
+                    }
                 }
                 findings.report.batches += 1;
                 match position {
@@ -143,7 +159,10 @@ pub(super) fn check_segment(
                 continue;
             }
             Met::IndexUseless { what } => {
-                findings.note(&beside, format!("{what}: it is made again"));
+                match place.is_closed {
+                    true => findings.rebuilt(&beside, None, what),
+                    false => findings.note(&beside, format!("{what}: the next start makes it again")),
+                }
                 continue;
             }
             Met::IndexWrong { position, what } => {
@@ -162,6 +181,8 @@ pub(super) fn check_segment(
         *walk = Walk::default();
         return Ok(());
     }
+    let aborted = read(&place.dir.join(layout::txn_index_name(place.base)))?;
+    walk.aborted.compare(place, aborted.as_deref(), walk.gaps, findings);
     if let (Some(next), Some(found)) = (place.next, walk.next_offset)
         && (found > next || found < next && !walk.gaps)
     {
@@ -193,7 +214,7 @@ fn begin(place: &Place<'_>, head: &BatchHeader, batch: &[u8], walk: &mut Walk, f
         findings.damage(&place.path, Some(0), what);
     }
     let (next_offset, next_index) = (Some(place.base), Some(header.base_index));
-    *walk = Walk { next_offset, next_index, gaps, leader_epoch: walk.leader_epoch };
+    (walk.next_offset, walk.next_index, walk.gaps) = (next_offset, next_index, gaps);
 }
 
 fn follow(
