@@ -561,4 +561,11 @@ impl Files {
         self.charge(ino);
         true
     }
+
+    /// Takes a file away behind everybody's back; false if there is no such file.
+    pub fn lose(&mut self, path: &Path) -> bool {
+        let is_gone = self.unlink(path, false).is_ok();
+        self.settle();
+        is_gone
+    }
 }

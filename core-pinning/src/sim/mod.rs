@@ -129,6 +129,11 @@ impl Sim {
         self.0.disk().files.alter(path, change)
     }
 
+    /// Between two runs, when all is durable: a file is not there any more; false if it was not.
+    pub fn lose_file(&self, path: &Path) -> bool {
+        self.0.disk().files.lose(path)
+    }
+
     /// A number that is the same for two runs only if all that happened in them was.
     pub fn trace(&self) -> u64 {
         self.0.trace()

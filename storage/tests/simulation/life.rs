@@ -12,11 +12,12 @@ use corelane_storage::model::{LogId, NodeId, Offset, RaftIndex, Term};
 use corelane_storage::record::{Batches, patch_base_offset_and_epoch};
 use corelane_storage::{
     Cleaner, CleanerOptions, EntryKind, FirstState, Log, LogConfig, LogEntry, PartitionSpec, ReadError, ReadLimit,
-    StorageError, Store, StoreOptions, VoteRecord, recover_journals,
+    StorageError, Store, StoreOptions, VoteRecord,
 };
 
 use super::model::{Acknowledge, Change, Model, Proofs, State};
 use super::seed::Trouble;
+use super::shards::{self, Homes};
 use super::{common, compacted, contents, transactions};
 
 /// How a process ended.
@@ -32,7 +33,9 @@ pub enum Ending {
 
 pub struct Life {
     pub sim: Sim,
+    /// Of each store, but for its shard.
     pub options: StoreOptions,
+    pub homes: Homes,
     pub config: LogConfig,
     /// The first partition is compacted.
     pub compacts: bool,
@@ -51,7 +54,7 @@ struct GaveUp;
 /// What the work goes on with.
 struct Working<'a> {
     life: &'a Life,
-    store: Store,
+    stores: Vec<Store>,
     logs: Vec<Option<Log>>,
     models: &'a mut [Model],
     rng: Rng,
@@ -97,15 +100,16 @@ impl Life {
             _ => self.faults.clone(),
         };
         self.sim.set_faults(recovery);
-        let dir = &self.options.data_dir;
-        self.accept(recover_journals(dir, self.options.shard, 1).await)?;
-        let (store, _) = self.accept(Store::open(self.options.clone()).await)?;
+        let stores = self.accept(self.homes.open(&self.options).await)?;
         let (refused, aside) = (Rc::default(), Vec::new());
-        let mut work = Working { life: self, store, logs: Vec::new(), models, rng, refused, aside, cleaning: None };
+        let mut work = Working { life: self, stores, logs: Vec::new(), models, rng, refused, aside, cleaning: None };
         work.begin().await?;
-        let store = work.store.clone();
-        let proofs = Proofs::new(move || store.stats().journal_writes);
-        work.models.iter_mut().for_each(|model| model.prove_by(&proofs));
+        let proofs = |store: &Store| {
+            let store = store.clone();
+            Proofs::new(move || store.stats().journal_writes)
+        };
+        let proofs: Vec<Proofs> = work.stores.iter().map(proofs).collect();
+        work.models.iter_mut().enumerate().for_each(|(n, model)| model.prove_by(&proofs[self.homes.of(n)]));
         self.sim.set_faults(self.faults.clone());
         for _ in 0..self.steps {
             let n = work.rng.below(work.models.len() as u64) as usize;
@@ -119,7 +123,7 @@ impl Life {
         if self.trouble == Trouble::Flips {
             self.sim.set_faults(Faults::default());
         }
-        self.accept(work.store.close().await)
+        self.accept(shards::close(&work.stores).await)
     }
 
     /// Without trouble nothing may be refused.
@@ -156,12 +160,16 @@ impl Life {
 }
 
 impl Working<'_> {
+    fn store(&self, n: usize) -> &Store {
+        &self.stores[self.life.homes.of(n)]
+    }
+
     /// Opens what is there, and compares it with what must be.
     async fn begin(&mut self) -> Result<(), GaveUp> {
         for n in 0..self.models.len() {
             let spec = self.life.spec(n);
-            let log = match self.store.exists(&spec) {
-                true => Some(self.life.accept(self.store.load(spec).await)?),
+            let log = match self.store(n).exists(&spec) {
+                true => Some(self.life.accept(self.store(n).load(spec).await)?),
                 false => None,
             };
             let survivors = self.models[n].survivors();
@@ -194,7 +202,8 @@ impl Working<'_> {
             }
             self.logs.push(log);
         }
-        Ok(())
+        let settled = self.life.homes.settle(&self.stores, |n| self.logs[n].is_some()).await;
+        self.life.accept(settled)
     }
 
     async fn compare(&mut self, n: usize, log: &Log) -> Result<(), GaveUp> {
@@ -226,7 +235,7 @@ impl Working<'_> {
             67..70 => self.clean(n, &log),
             70..73 => self.flush(&log).await?,
             73..76 => {
-                let written = self.store.write_back().await;
+                let written = self.store(n).write_back().await;
                 self.life.accept(written)?;
             }
             76..81 => self.vote(n, &log),
@@ -262,7 +271,8 @@ impl Working<'_> {
         let term = Term(self.models[n].term + 1);
         let vote = VoteRecord { term, node: NodeId(1), committed: true };
         let membership = Bytes::from(format!("members {}", self.rng.u64()));
-        let created = self.store.create(self.life.spec(n), FirstState { vote, membership: membership.clone() }).await;
+        let created =
+            self.store(n).create(self.life.spec(n), FirstState { vote, membership: membership.clone() }).await;
         let log = self.life.accept(created)?;
         let model = &mut self.models[n];
         model.term = term.0;
@@ -275,11 +285,11 @@ impl Working<'_> {
     }
 
     async fn append(&mut self, n: usize, log: &Log) -> Result<(), GaveUp> {
-        let dirty = self.store.dirty();
+        let dirty = self.store(n).dirty();
         if dirty.is_over() {
             let room = time::timeout(Duration::from_secs(60), dirty.room()).await;
             if room.is_err() {
-                let error = self.store.refusal();
+                let error = self.store(n).refusal();
                 assert!(error.is_some() || self.life.trouble != Trouble::None, "write-back stands still");
                 return self.life.accept(error.map_or(Ok(()), Err));
             }
@@ -489,7 +499,7 @@ impl Working<'_> {
         let key = self.life.spec(n).key;
         let acknowledge = self.models[n].change(Change::Delete);
         self.logs[n] = None;
-        let deleted = self.store.delete(key).await;
+        let deleted = self.store(n).delete(key).await;
         self.life.accept(deleted)?;
         acknowledge.now();
         Ok(())

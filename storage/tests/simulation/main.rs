@@ -1,5 +1,6 @@
 //! The store on a simulated machine, by seed: random work on some partitions, a crash at any disk operation (during recovery
-//! too), a restart from what the disk kept, and again. A model outside the store says what must be there.
+//! too), a restart from what the disk kept, and again; for a third of the seeds each start with another number of shards. A model
+//! outside the store says what must be there.
 //!
 //! And damage to what is at rest (`rest`).
 //!
@@ -21,6 +22,7 @@ mod life;
 mod model;
 mod rest;
 mod seed;
+mod shards;
 mod transactions;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use core_pinning::sim::{FaultCounts, SEED_VARIABLE};
-use seed::Run;
+use seed::{Run, Story};
 
 /// Seeds of the work's campaign where the environment names no number; the others take a share of it.
 const SEEDS: u64 = 400;
@@ -119,9 +121,9 @@ fn seeds_that_failed_once() {
         1333, 1485, 9036, 101240, 14440, 17192, 12747, 100092, 106631, 128224, 222825, 23605, 1846, 5617, 456670,
         489375, 666015, 715609, 802167, 961972,
     ] {
-        seed::run_with(seed, false, false);
+        seed::run_with(seed, Story::default(), false);
     }
-    seed::run(1212, false);
+    seed::run_with(1212, Story { transacts: true, moves: false }, false);
 }
 
 /// The same of damage at rest.

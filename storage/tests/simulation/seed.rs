@@ -9,6 +9,7 @@ use corelane_storage::{LogConfig, StoreOptions};
 
 use super::life::{Ending, Life};
 use super::model::Model;
+use super::shards::Homes;
 
 pub struct Run {
     /// The same for two runs only if they did the same.
@@ -34,13 +35,34 @@ pub enum Trouble {
 const PARTITIONS: u64 = 3;
 const MANY_PARTITIONS: u64 = 80;
 
-/// Panics where the store breaks a promise.
-pub fn run(seed: u64, verbose: bool) -> Run {
-    // By itself: without transactions a seed tells the story that it told before there were any here.
-    run_with(seed, Rng::new(seed ^ 0x7a45).one_in(2), verbose)
+/// What only some seeds are about. By itself: a seed without it tells the story that it told before there was such a thing here.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Story {
+    pub transacts: bool,
+    /// Each start has another number of shards, and partitions move between them.
+    pub moves: bool,
 }
 
-pub fn run_with(seed: u64, transacts: bool, verbose: bool) -> Run {
+impl Story {
+    pub fn of(seed: u64) -> Story {
+        Story { transacts: Rng::new(seed ^ 0x7a45).one_in(2), moves: Rng::new(seed ^ 0x5a4d).one_in(3) }
+    }
+
+    /// For each life in turn, where its partitions are.
+    pub fn homes(self, seed: u64) -> impl FnMut() -> Homes {
+        let mut rng = Rng::new(seed ^ 0x40e5);
+        let first = rng.u64();
+        move || if self.moves { Homes::of_life(&mut rng, first) } else { Homes::ONE }
+    }
+}
+
+/// Panics where the store breaks a promise.
+pub fn run(seed: u64, verbose: bool) -> Run {
+    run_with(seed, Story::of(seed), verbose)
+}
+
+pub fn run_with(seed: u64, story: Story, verbose: bool) -> Run {
+    let mut homes = story.homes(seed);
     let sim = Sim::new(seed);
     let mut rng = Rng::new(seed ^ 0x5eed);
     if verbose && std::env::var_os("CORELANE_SIM_TELL").is_some() {
@@ -68,9 +90,10 @@ pub fn run_with(seed: u64, transacts: bool, verbose: bool) -> Run {
         let life = Life {
             sim: sim.clone(),
             options,
+            homes: homes(),
             config: config.clone(),
             compacts,
-            transacts,
+            transacts: story.transacts,
             steps: if many { rng.between(100, 500) } else { rng.between(5, 120) },
             faults: faults(trouble, &mut rng),
             trouble,
@@ -92,7 +115,8 @@ pub fn run_with(seed: u64, transacts: bool, verbose: bool) -> Run {
             sim.cut_power();
         }
         if verbose {
-            println!("life {n}: {trouble:?}, {ending:?}{}", if power { ", power cut" } else { "" });
+            let power = if power { ", power cut" } else { "" };
+            println!("life {n}: {:?}, {trouble:?}, {ending:?}{power}", life.homes);
         }
     }
     // At the end all is well with the disk, and everything is looked at once more.
@@ -100,9 +124,10 @@ pub fn run_with(seed: u64, transacts: bool, verbose: bool) -> Run {
     let last = Life {
         sim: sim.clone(),
         options: options(&mut rng),
+        homes: homes(),
         config,
         compacts,
-        transacts,
+        transacts: story.transacts,
         steps: 0,
         faults: Faults::default(),
         trouble: Trouble::None,
