@@ -152,7 +152,7 @@ fn scram_users(config: &BrokerConfig) -> Result<Arc<[NewUser]>, BrokerError> {
     let of_user = |user: ScramUser| {
         let hashes = user.mechanisms.into_iter().filter_map(|name| match Mechanism::named(name)? {
             Mechanism::Scram(hash) => Some(hash),
-            Mechanism::Plain => None,
+            Mechanism::Plain | Mechanism::OAuthBearer => None,
         });
         let credential = move |hash| {
             let salt: [u8; 26] = rand::random();

@@ -40,12 +40,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Looks names up and reads certificates, so not on a shard.
+    /// Looks names up and reads certificates and keys, so not on a shard.
     pub fn resolve(listener: &corelane_config::Listener) -> Result<Listener, String> {
         let wrong = |e: String| format!("listener {}: {e}", listener.name);
         let listen = listener.listen.resolve().map_err(|e| wrong(format!("{}: {e}", listener.listen)))?;
         let tls = listener.tls.as_ref().map(TlsContext::load).transpose().map_err(wrong)?.map(Arc::new);
-        let sasl = listener.sasl.as_ref().map(|settings| Arc::new(SaslContext::new(settings)));
+        let sasl = listener.sasl.as_ref().map(SaslContext::open).transpose().map_err(wrong)?.map(Arc::new);
         let (name, protocol, advertised) = (listener.name.clone(), listener.protocol, listener.advertised.clone());
         Ok(Listener { name, protocol, listen, advertised, tls, sasl })
     }

@@ -9,6 +9,7 @@ use crate::layers::{BrokerProperties, Overrides};
 use crate::listener_change::{check_change, check_places};
 use crate::listeners::of_one_listener;
 use crate::nearest::nearest;
+use crate::oauth::only_at_a_start;
 use crate::table::{Kind, Scope, Setting, Status, Update};
 use crate::topic::effective;
 use crate::value::{Value, permit};
@@ -114,7 +115,7 @@ pub fn validate_broker_dynamic(
         let message = format!("Cannot update these configs dynamically: [{}]{why}", names.join(", "));
         return Err(ConfigError::InvalidRequest(message));
     }
-    check_places(set, &own, one_broker).map_err(ConfigError::InvalidRequest)?;
+    check_places(set, &own, one_broker).and_then(|()| only_at_a_start(set)).map_err(ConfigError::InvalidRequest)?;
     let of_listener = of_listener.into_iter().filter_map(|(name, text)| Some((of_one_listener(name)?.1, text)));
     for (setting, text) in of_broker.into_iter().chain(of_listener) {
         Value::parse(setting, text).and_then(|v| permit(setting, &v)).map_err(invalid)?;

@@ -52,6 +52,10 @@ pub(crate) fn check_change(before: &BrokerProperties, after: &BrokerProperties) 
     for next in &new {
         if let Some(present) = old.iter().find(|l| l.name == next.name) {
             check_one(present, next)?;
+        } else if next.sasl.as_ref().is_some_and(|sasl| sasl.oauth.is_some()) {
+            // Its keys are read first, however long that takes.
+            let message = format!("listener {} offers OAUTHBEARER, so it is opened at a start only", next.name);
+            return Err(wrong("listeners", message));
         } else if !next.is_local() && !next.authenticates() && !allows_unauthenticated(after) {
             let message = format!(
                 "listener {} would ask nobody who they are (listeners.allow.unauthenticated) and can be reached from other machines",
@@ -99,6 +103,27 @@ mod tests {
 
     fn map(pairs: &[(&str, &str)]) -> Overrides {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn whose_tokens_are_believed_is_said_at_a_start() {
+        let mut broker = broker("A://127.0.0.1:1");
+        broker.fixed.insert("sasl.oauthbearer.jwks.endpoint.url".to_owned(), "file:///jwks".to_owned());
+        let refused = |set: &[(&str, &str)]| validate_broker_dynamic(&map(set), true, &broker).unwrap_err().to_string();
+        for name in [
+            "listener.name.a.sasl.oauthbearer.jwks.endpoint.url",
+            "listener.name.a.oauthbearer.sasl.oauthbearer.expected.issuer",
+            "listener.name.a.oauthbearer.sasl.jaas.config",
+        ] {
+            let message = refused(&[(name, "x")]);
+            assert!(message.contains(&format!("Cannot update these configs dynamically: [{name}]")), "{message}");
+        }
+        let message = refused(&[
+            ("listeners", "A://127.0.0.1:1,B://127.0.0.1:2,S://127.0.0.1:3,N://127.0.0.1:4"),
+            ("listener.security.protocol.map", "A:PLAINTEXT,B:PLAINTEXT,S:SSL,N:SASL_PLAINTEXT"),
+            ("listener.name.n.sasl.enabled.mechanisms", "OAUTHBEARER"),
+        ]);
+        assert!(message.contains("listener N offers OAUTHBEARER, so it is opened at a start only"), "{message}");
     }
 
     const MAP: (&str, &str) = ("listener.security.protocol.map", "A:PLAINTEXT,B:PLAINTEXT,S:SSL");

@@ -2,6 +2,7 @@
 //! The rules are those of Kafka's `AbstractKafkaConfig` and `KafkaConfig.validateValues`.
 
 use crate::layers::BrokerProperties;
+use crate::oauth::OAUTHBEARER;
 use crate::sasl::{SASL_MECHANISMS, SaslSettings, sasl};
 use crate::table::{Scope, Setting};
 use crate::tls::{ClientAuth, TlsSettings, tls};
@@ -104,19 +105,23 @@ const PREFIX: &str = "listener.name.";
 
 /// Properties that may be set for one listener, by how their names begin.
 const OF_ONE_LISTENER: &[&str] =
-    &["ssl.", "sasl.enabled.mechanisms", "sasl.server.max.receive.size", "connections.max.reauth.ms"];
+    &["ssl.", "sasl.enabled.mechanisms", "sasl.server.max.receive.size", "connections.max.reauth.ms", OF_TOKENS];
 /// Properties that may be set for one mechanism of a listener: `listener.name.<listener>.<mechanism>.<property>`.
 const OF_ONE_MECHANISM: &[&str] = &["sasl.jaas.config", "connections.max.reauth.ms"];
+/// Those that OAUTHBEARER has besides.
+const OF_OAUTHBEARER: &[&str] = &[OF_TOKENS, "sasl.server.callback.handler.class"];
+const OF_TOKENS: &str = "sasl.oauthbearer.";
 
 /// The property that `listener.name.<listener>.<property>` sets for one listener, and the part of the name that says which;
 /// `None`: the name has another form, or there is no such property of listeners.
 pub fn of_one_listener(name: &str) -> Option<(&str, &'static Setting)> {
     let (listener, property) = name.strip_prefix(PREFIX)?.split_once('.')?;
     if let Some((mechanism, property)) = property.split_once('.')
-        && OF_ONE_MECHANISM.contains(&property)
-        && SASL_MECHANISMS.iter().any(|known| known.to_lowercase() == mechanism)
+        && let Some(mechanism) = SASL_MECHANISMS.iter().find(|known| known.to_lowercase() == mechanism)
     {
-        return Some((listener, Scope::Broker.find(property)?));
+        let of_tokens = *mechanism == OAUTHBEARER && OF_OAUTHBEARER.iter().any(|begin| property.starts_with(begin));
+        let known = of_tokens || OF_ONE_MECHANISM.contains(&property);
+        return Some((listener, Scope::Broker.find(property).filter(|_| known)?));
     }
     let setting = Scope::Broker.find(property)?;
     OF_ONE_LISTENER.iter().any(|begin| property.starts_with(begin)).then_some((listener, setting))
@@ -147,9 +152,12 @@ pub(crate) fn listeners(properties: &BrokerProperties) -> Result<Vec<Listener>, 
             return Err(wrong("advertised.listeners", message));
         }
     }
-    if properties.fixed.contains_key("sasl.jaas.config") {
-        let message = "it belongs to a listener and a mechanism: listener.name.<listener>.plain.sasl.jaas.config";
-        return Err(wrong("sasl.jaas.config", message));
+    for (name, mechanism) in [("sasl.jaas.config", "plain"), ("sasl.server.callback.handler.class", "oauthbearer")] {
+        if properties.fixed.contains_key(name) {
+            let message =
+                format!("it belongs to a listener and a mechanism: listener.name.<listener>.{mechanism}.{name}");
+            return Err(wrong(name, message));
+        }
     }
     for name in properties.fixed.keys().chain(properties.dynamic_broker.keys()) {
         if let Some((listener, _)) = of_one_listener(name)

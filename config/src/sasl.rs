@@ -4,12 +4,13 @@
 use crate::jaas::Jaas;
 use crate::layers::BrokerProperties;
 use crate::listeners::{Listener, Wrong, wrong};
+use crate::oauth::{OAUTHBEARER, OAuthSettings, oauth};
 use crate::tls::Password;
 use crate::value::Value;
 use std::collections::BTreeMap;
 
 /// The mechanisms that this version has, in the order in which it offers them.
-pub const SASL_MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+pub const SASL_MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", OAUTHBEARER];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaslSettings {
@@ -17,6 +18,8 @@ pub struct SaslSettings {
     pub mechanisms: Vec<SaslMechanism>,
     /// Who may come by PLAIN, and with which password.
     pub plain_users: BTreeMap<String, Password>,
+    /// Where OAUTHBEARER is among the mechanisms.
+    pub oauth: Option<OAuthSettings>,
     /// Bytes of a frame before somebody has got in.
     pub max_receive_bytes: i32,
 }
@@ -67,10 +70,14 @@ pub(crate) fn sasl(properties: &BrokerProperties, listener: &Listener) -> Result
     if mechanisms.is_empty() {
         return Err(wrong(&enabled_at, format!("listener {}: at least one mechanism is needed", listener.name)));
     }
-    let mut plain_users = BTreeMap::new();
+    let (mut plain_users, mut oauth_options) = (BTreeMap::new(), BTreeMap::new());
     for mechanism in SASL_MECHANISMS {
         let given = of_mechanism(properties, listener, mechanism, JAAS)?;
-        let wanted = if mechanism == "PLAIN" { "PlainLoginModule" } else { "ScramLoginModule" };
+        let wanted = match mechanism {
+            "PLAIN" => "PlainLoginModule",
+            OAUTHBEARER => "OAuthBearerLoginModule",
+            _ => "ScramLoginModule",
+        };
         if let Some((name, value)) = &given {
             let refuse = |why: String| wrong(name, format!("listener {}: {why}", listener.name));
             let jaas = Jaas::parse(&value.to_string()).map_err(refuse)?;
@@ -82,6 +89,8 @@ pub(crate) fn sasl(properties: &BrokerProperties, listener: &Listener) -> Result
                 let users =
                     jaas.options.into_iter().filter_map(|(k, v)| Some((k.strip_prefix("user_")?.to_owned(), v)));
                 plain_users.extend(users.map(|(name, password)| (name, Password::new(password))));
+            } else if mechanism == OAUTHBEARER {
+                oauth_options = jaas.options;
             }
         }
         if mechanism == "PLAIN" && plain_users.is_empty() && mechanisms.iter().any(|m| m.name == mechanism) {
@@ -98,7 +107,8 @@ pub(crate) fn sasl(properties: &BrokerProperties, listener: &Listener) -> Result
     if max_receive_bytes < 0 {
         return Err(wrong(&place(properties, listener, RECEIVE), "must be at least 0".to_owned()));
     }
-    Ok(SaslSettings { mechanisms, plain_users, max_receive_bytes })
+    let oauth = mechanisms.iter().any(|m| m.name == OAUTHBEARER).then(|| oauth(properties, listener, &oauth_options));
+    Ok(SaslSettings { mechanisms, plain_users, oauth: oauth.transpose()?, max_receive_bytes })
 }
 
 /// The name by which a property of a listener was given.
@@ -114,7 +124,7 @@ fn of_mechanism_name(listener: &Listener, mechanism: &str, name: &str) -> String
 }
 
 /// The value of `listener.name.<listener>.<mechanism>.<name>`, and that name.
-fn of_mechanism(
+pub(crate) fn of_mechanism(
     properties: &BrokerProperties,
     listener: &Listener,
     mechanism: &str,
@@ -133,6 +143,8 @@ fn of_mechanism(
 mod tests {
     use super::*;
     use crate::listeners::listeners;
+    use crate::oauth::{JwksEndpoint, JwksSettings};
+    use crate::tls::Pem;
 
     const PLAIN: &str = "listener.name.sasl_plaintext.plain.sasl.jaas.config";
     const USERS: &str =
@@ -164,6 +176,86 @@ mod tests {
         assert_eq!(sasl.max_receive_bytes, 524_288);
         let sasl = load(&[("sasl.enabled.mechanisms", "SCRAM-SHA-512")]).unwrap();
         assert_eq!((sasl.mechanisms[0].session_ms, sasl.plain_users.len()), (None, 0));
+    }
+
+    #[test]
+    fn tokens_are_checked_as_a_mechanism_a_listener_and_all_say() {
+        let module = "a.b.OAuthBearerLoginModule required ssl.truststore.type=\"PEM\" ssl.truststore.location=\"/ca\";";
+        let sasl = load(&[
+            ("sasl.enabled.mechanisms", OAUTHBEARER),
+            ("sasl.oauthbearer.jwks.endpoint.url", "http://all/jwks"),
+            ("listener.name.sasl_plaintext.sasl.oauthbearer.jwks.endpoint.url", "http://listener/jwks"),
+            ("listener.name.sasl_plaintext.oauthbearer.sasl.oauthbearer.jwks.endpoint.url", "https://own/jwks"),
+            ("listener.name.sasl_plaintext.sasl.oauthbearer.expected.audience", "a,b"),
+            ("sasl.oauthbearer.expected.audience", "c"),
+            ("listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config", module),
+            ("listener.name.sasl_plaintext.oauthbearer.connections.max.reauth.ms", "9"),
+        ]);
+        let sasl = sasl.unwrap();
+        assert_eq!(sasl.mechanisms, [SaslMechanism { name: OAUTHBEARER, session_ms: Some(9) }]);
+        let oauth = sasl.oauth.unwrap();
+        let jwks = JwksSettings {
+            endpoint: JwksEndpoint::Http("https://own/jwks".into()),
+            refresh_ms: 3_600_000,
+            retry_backoff_ms: 100,
+            retry_backoff_max_ms: 10_000,
+            trust_store: Some(Pem::File("/ca".into())),
+        };
+        assert_eq!(oauth.jwks, jwks);
+        assert_eq!((oauth.expected_audience, oauth.expected_issuer), (vec!["a".into(), "b".into()], None));
+        assert_eq!((oauth.sub_claim.as_str(), oauth.scope_claim.as_str(), oauth.clock_skew_s), ("sub", "scope", 30));
+    }
+
+    #[test]
+    fn tokens_that_could_not_be_checked_are_refused_with_the_property() {
+        const URL: &str = "sasl.oauthbearer.jwks.endpoint.url";
+        let jaas = "listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config";
+        let handler = "listener.name.sasl_plaintext.oauthbearer.sasl.server.callback.handler.class";
+        let validator = "sasl.oauthbearer.jwt.validator.class";
+        let client = "org.apache.kafka.common.security.oauthbearer.ClientJwtValidator";
+        let unsecured = "org.apache.kafka.common.security.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler";
+        let url = (URL, "http://h/jwks");
+        for (set, name, why) in [
+            (vec![], "sasl.enabled.mechanisms", "OAUTHBEARER needs sasl.oauthbearer.jwks.endpoint.url"),
+            (vec![(URL, "ftp://h/jwks")], URL, "is no URL of the form"),
+            (vec![(URL, "http://")], URL, "is no URL of the form"),
+            (vec![(URL, "file:relative")], URL, "is no URL of the form"),
+            (vec![(URL, "/etc/jwks")], URL, "is no URL of the form"),
+            (vec![(URL, "https://a:b@h/jwks")], URL, "has a password in it"),
+            (vec![url, (handler, unsecured)], handler, "there is no org.apache"),
+            (vec![url, (validator, client)], validator, "only org.apache"),
+            (vec![url, (jaas, "a.PlainLoginModule required;")], jaas, "has the login module OAuthBearerLoginModule"),
+            (vec![url, (jaas, "OAuthBearerLoginModule required ssl.truststore.location=\"/a\";")], jaas, "in PEM only"),
+            (vec![url, (jaas, "OAuthBearerLoginModule required ssl.keystore.location=\"/a\";")], jaas, "is not served"),
+            (
+                vec![url, ("sasl.oauthbearer.clock.skew.seconds", "-1")],
+                "sasl.oauthbearer.clock.skew.seconds",
+                "at least 0",
+            ),
+            (
+                vec![url, ("sasl.oauthbearer.jwks.endpoint.refresh.ms", "0")],
+                "sasl.oauthbearer.jwks.endpoint.refresh.ms",
+                "at least 1",
+            ),
+            (
+                vec![url, ("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", "50")],
+                "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
+                "must not be below",
+            ),
+            (
+                vec![url, ("sasl.oauthbearer.sub.claim.name", " ")],
+                "sasl.oauthbearer.sub.claim.name",
+                "a claim has a name",
+            ),
+            (
+                vec![url, ("sasl.server.callback.handler.class", "x")],
+                "sasl.server.callback.handler.class",
+                "belongs to a listener",
+            ),
+        ] {
+            let (at, message) = load(&[&[("sasl.enabled.mechanisms", OAUTHBEARER)], &set[..]].concat()).unwrap_err();
+            assert!(at == name && message.contains(why), "{set:?}: {at}: {message}");
+        }
     }
 
     #[test]

@@ -214,6 +214,7 @@ fn honoured_properties_are_read() {
     let reader = [
         include_str!("../src/broker.rs"),
         include_str!("../src/listeners.rs"),
+        include_str!("../src/oauth.rs"),
         include_str!("../src/sasl.rs"),
         include_str!("../src/tls.rs"),
     ]

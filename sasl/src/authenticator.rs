@@ -40,8 +40,10 @@ pub enum Outcome {
     Next(Vec<Bytes>),
     /// To be sent; requests may come now.
     Done(Vec<Bytes>, Session),
-    /// Ends the connection, with an answer or without, after a delay.
-    Refused { answer: Option<Vec<Bytes>>, reason: String },
+    /// To be sent; nobody gets in, and the next frame says that the client knows.
+    Denied { answer: Vec<Bytes>, reason: String },
+    /// Ends the connection, with an answer or without, after a delay. `reason`: `None` after [`Outcome::Denied`].
+    Refused { answer: Option<Vec<Bytes>>, reason: Option<String> },
     /// Ends the connection at once: its peer does not speak Kafka, or at the wrong time.
     Broken(&'static str),
 }
@@ -72,6 +74,14 @@ enum State {
     Mechanism { mechanism: Mechanism, exchange: Box<dyn Exchange>, bare: bool },
     BadMechanism(String),
     Over,
+}
+
+/// What a step of the mechanism has led to.
+enum Progress {
+    Open,
+    /// Why nobody gets in.
+    Denied(String),
+    In(Session),
 }
 
 /// A request's header, and what follows it.
@@ -144,7 +154,7 @@ impl Authenticator {
                 Some(asked) => untimely(asked),
                 None => Outcome::Broken("no Kafka request within authentication"),
             },
-            State::BadMechanism(reason) => Outcome::Refused { answer: None, reason: std::mem::take(reason) },
+            State::BadMechanism(reason) => Outcome::Refused { answer: None, reason: Some(std::mem::take(reason)) },
             State::Over => Outcome::Broken("authentication is over"),
         }
     }
@@ -172,7 +182,7 @@ impl Authenticator {
         let chosen = Mechanism::named(&request.mechanism).filter(|m| host.mechanisms().contains(m));
         let Some(mechanism) = chosen else {
             response.error_code = ErrorCode::UnsupportedSaslMechanism.code();
-            let reason = "a mechanism that the listener does not offer".to_owned();
+            let reason = Some("a mechanism that the listener does not offer".to_owned());
             return Outcome::Refused { answer: Some(asked.answer(&response)), reason };
         };
         self.state = match &self.previous {
@@ -185,32 +195,34 @@ impl Authenticator {
         Outcome::Next(asked.answer(&response))
     }
 
-    /// The mechanism's next step, and whom it has made out.
-    fn step(&mut self, token: &[u8], host: &dyn Host) -> Result<(Vec<u8>, Option<Session>), (String, String)> {
+    /// The mechanism's next step, and what has come of it; or what the client is told of its failure, and what the audit is.
+    fn step(&mut self, token: &[u8], host: &dyn Host) -> Result<(Vec<u8>, Progress), (String, Option<String>)> {
         let State::Mechanism { mechanism, exchange, .. } = &mut self.state else {
-            return Err(("authentication is over".to_owned(), String::new()));
+            return Err(("authentication is over".to_owned(), None));
         };
         let mechanism = *mechanism;
         let again = if self.previous.is_some() { "re-authentication" } else { "authentication" };
         match exchange.step(token, host) {
-            Step::Challenge(token) => Ok((token, None)),
+            Step::Challenge(token) => Ok((token, Progress::Open)),
+            Step::Denied { answer, reason } => Ok((answer, Progress::Denied(reason))),
             Step::Done(token, identity) => {
                 if let Some(previous) = self.previous.as_ref().filter(|previous| previous.user != identity.user) {
                     let told = format!(
                         "Cannot change principals during re-authentication from User.{}: User.{}",
                         previous.user, identity.user
                     );
-                    return Err((told.clone(), told));
+                    return Err((told.clone(), Some(told)));
                 }
                 let lifetime_ms = host.session_ms(mechanism, &identity);
-                Ok((token, Some(Session { user: identity.user, mechanism, lifetime_ms })))
+                Ok((token, Progress::In(Session { user: identity.user, mechanism, lifetime_ms })))
             }
-            Step::Failed(Failure::Told(reason)) => Err((reason.to_owned(), reason.to_owned())),
+            Step::Failed(Failure::Told(reason)) => Err((reason.to_owned(), Some(reason.to_owned()))),
+            Step::Failed(Failure::ToldOther { told, reason }) => Err((told, reason.map(str::to_owned))),
             Step::Failed(Failure::Untold(reason)) => {
                 let told = format!(
                     "Authentication failed during {again} due to invalid credentials with SASL mechanism {mechanism}"
                 );
-                Err((told, reason.to_owned()))
+                Err((told, Some(reason.to_owned())))
             }
         }
     }
@@ -220,14 +232,17 @@ impl Authenticator {
             return Outcome::Broken("SaslAuthenticate does not parse");
         };
         match self.step(&request.auth_bytes, host) {
-            Ok((token, session)) => {
-                let lifetime_ms = session.as_ref().and_then(|session| session.lifetime_ms);
+            Ok((token, progress)) => {
+                let lifetime_ms = match &progress {
+                    Progress::In(session) => session.lifetime_ms,
+                    Progress::Open | Progress::Denied(_) => None,
+                };
                 let answer = asked.answer(&SaslAuthenticateResponse {
                     auth_bytes: token.into(),
                     session_lifetime_ms: lifetime_ms.filter(|_| asked.version() > 0).unwrap_or(0),
                     ..Default::default()
                 });
-                self.went_on(answer, session)
+                self.went_on(answer, progress)
             }
             Err((told, reason)) => {
                 let answer = asked.answer(&SaslAuthenticateResponse {
@@ -242,18 +257,19 @@ impl Authenticator {
 
     fn bare_token(&mut self, token: &[u8], host: &dyn Host) -> Outcome {
         match self.step(token, host) {
-            Ok((token, session)) => {
+            Ok((token, progress)) => {
                 let size = (token.len() as u32).to_be_bytes();
-                self.went_on(vec![Bytes::copy_from_slice(&size), token.into()], session)
+                self.went_on(vec![Bytes::copy_from_slice(&size), token.into()], progress)
             }
             Err((_, reason)) => Outcome::Refused { answer: None, reason },
         }
     }
 
-    fn went_on(&mut self, answer: Vec<Bytes>, session: Option<Session>) -> Outcome {
-        match session {
-            None => Outcome::Next(answer),
-            Some(session) => {
+    fn went_on(&mut self, answer: Vec<Bytes>, progress: Progress) -> Outcome {
+        match progress {
+            Progress::Open => Outcome::Next(answer),
+            Progress::Denied(reason) => Outcome::Denied { answer, reason },
+            Progress::In(session) => {
                 self.state = State::Over;
                 Outcome::Done(answer, session)
             }
@@ -279,5 +295,5 @@ fn untimely(asked: Asked) -> Outcome {
         }
         _ => None,
     };
-    Outcome::Refused { answer, reason: "another request within authentication".to_owned() }
+    Outcome::Refused { answer, reason: Some("another request within authentication".to_owned()) }
 }

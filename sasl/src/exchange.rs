@@ -21,6 +21,11 @@ pub enum Step {
     Challenge(Vec<u8>),
     /// The last token goes to the client.
     Done(Vec<u8>, Identity),
+    /// Nobody gets in, and the client answers that it knows (RFC 7628). `reason`: for the audit.
+    Denied {
+        answer: Vec<u8>,
+        reason: String,
+    },
     Failed(Failure),
 }
 
@@ -38,15 +43,8 @@ pub enum Failure {
     Told(&'static str),
     /// The client is told no more than that it failed.
     Untold(&'static str),
-}
-
-impl Failure {
-    /// For the audit.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Failure::Told(reason) | Failure::Untold(reason) => reason,
-        }
-    }
+    /// The client is told something else than the audit, which may have been told before.
+    ToldOther { told: String, reason: Option<&'static str> },
 }
 
 /// Those who may get in.
@@ -56,4 +54,7 @@ pub trait Users {
 
     /// What the user proves his password against. Who is not there has one that no password fits ([`crate::scram::Decoys`]).
     fn scram(&self, hash: Hash, user: &str) -> Arc<Credential>;
+
+    /// Who a token says that the client is, if it is believed; else the reason, for the audit.
+    fn bearer(&self, token: &str) -> Result<Identity, String>;
 }

@@ -1,4 +1,4 @@
-//! Authentication by SASL as Kafka has it (KIP-12, KIP-43, KIP-84, KIP-152, KIP-255, KIP-368).
+//! Authentication by SASL as Kafka has it (KIP-12, KIP-43, KIP-84, KIP-152, KIP-255, KIP-368, KIP-768).
 //!
 //! [`Authenticator`] is what stands between the bytes of one connection and its requests: frames in, answers out, until it knows
 //! who the client is. It is a state machine without clock, socket or memory of other connections. A mechanism is an [`Exchange`] in a
@@ -12,6 +12,7 @@
 mod authenticator;
 mod exchange;
 mod mechanism;
+pub mod oauth;
 pub mod plain;
 pub mod scram;
 

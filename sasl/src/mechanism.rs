@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::exchange::Exchange;
+use crate::oauth::OAuthServer;
 use crate::plain::Plain;
 use crate::scram::{Hash, ScramServer};
 
@@ -11,10 +12,12 @@ use crate::scram::{Hash, ScramServer};
 pub enum Mechanism {
     Plain,
     Scram(Hash),
+    OAuthBearer,
 }
 
 impl Mechanism {
-    pub const ALL: [Mechanism; 3] = [Mechanism::Plain, Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)];
+    pub const ALL: [Mechanism; 4] =
+        [Mechanism::Plain, Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512), Mechanism::OAuthBearer];
 
     /// The name that IANA has registered.
     pub fn name(self) -> &'static str {
@@ -22,6 +25,7 @@ impl Mechanism {
             Mechanism::Plain => "PLAIN",
             Mechanism::Scram(Hash::Sha256) => "SCRAM-SHA-256",
             Mechanism::Scram(Hash::Sha512) => "SCRAM-SHA-512",
+            Mechanism::OAuthBearer => "OAUTHBEARER",
         }
     }
 
@@ -35,6 +39,7 @@ impl Mechanism {
         match self {
             Mechanism::Plain => Box::new(Plain),
             Mechanism::Scram(hash) => Box::new(ScramServer::new(hash)),
+            Mechanism::OAuthBearer => Box::new(OAuthServer::default()),
         }
     }
 }

@@ -89,6 +89,10 @@ mod tests {
         fn scram(&self, _: Hash, _: &str) -> Arc<Credential> {
             unreachable!("PLAIN asks for passwords only")
         }
+
+        fn bearer(&self, _: &str) -> Result<Identity, String> {
+            unreachable!("PLAIN asks for passwords only")
+        }
     }
 
     #[test]

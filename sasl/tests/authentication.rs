@@ -11,6 +11,7 @@ use corelane_protocol::messages::{
     SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use corelane_protocol::{ApiKey, Decoder, Message, Request};
+use corelane_sasl::oauth::first_message;
 use corelane_sasl::plain::{self, Passwords};
 use corelane_sasl::scram::{Credential, Decoys, Hash, ScramClient};
 use corelane_sasl::{Authenticator, Host, Identity, Mechanism, Outcome, Previous, Session, Users};
@@ -51,6 +52,13 @@ impl Users for Broker {
     fn scram(&self, hash: Hash, user: &str) -> Arc<Credential> {
         let known = self.credentials.get(&(hash, user.to_owned())).cloned();
         known.unwrap_or_else(|| Arc::new(self.decoys.credential(hash, user, None)))
+    }
+
+    fn bearer(&self, token: &str) -> Result<Identity, String> {
+        match token {
+            "of.alice.x" => Ok(Identity { user: "alice".into(), expires_ms: Some(7) }),
+            _ => Err("nobody's".to_owned()),
+        }
     }
 }
 
@@ -121,7 +129,7 @@ fn refused(outcome: Outcome) -> (i16, String, String) {
     match outcome {
         Outcome::Refused { answer: Some(answer), reason } => {
             let answer: SaslAuthenticateResponse = read::<SaslAuthenticateRequest>(2, answer);
-            (answer.error_code, answer.error_message.expect("a message").to_string(), reason)
+            (answer.error_code, answer.error_message.expect("a message").to_string(), reason.unwrap_or_default())
         }
         other => panic!("{other:?}"),
     }
@@ -275,16 +283,57 @@ fn who_authenticates_again_stays_who_it_is() {
     begin(&mut authenticator, &broker, SCRAM, 1);
     let outcome = authenticator.frame(frame(2, &auth("n,,n=alice,r=x")), &broker);
     assert!(
-        matches!(outcome, Outcome::Refused { answer: None, reason } if reason.contains("re-authentication of mechanism 'PLAIN'"))
+        matches!(outcome, Outcome::Refused { answer: None, reason: Some(reason) } if reason.contains("re-authentication of mechanism 'PLAIN'"))
     );
     assert!(matches!(again().frame(frame(3, &ApiVersionsRequest::default()), &broker), Outcome::Broken(_)));
+}
+
+#[test]
+fn a_token_gets_in_or_is_denied_in_two_steps() {
+    let broker = broker();
+    let begun = || {
+        let mut authenticator = Authenticator::new();
+        begin(&mut authenticator, &broker, Mechanism::OAuthBearer, 1);
+        authenticator
+    };
+    let (_, session) = done(begun().frame(frame(2, &auth(first_message("of.alice.x"))), &broker));
+    assert_eq!(session, Session { user: "alice".into(), mechanism: Mechanism::OAuthBearer, lifetime_ms: None });
+    let other = refused(begun().frame(frame(2, &auth("n,a=bob,\u{1}auth=Bearer of.alice.x\u{1}\u{1}")), &broker));
+    let told = "Authentication failed: Client requested an authorization id (bob) that is different from the token's principal name \
+                (alice)";
+    assert_eq!(
+        (other.0, other.1.as_str(), other.2.as_str()),
+        (58, told, "another authorization id than the token names")
+    );
+    let untold =
+        "Authentication failed during authentication due to invalid credentials with SASL mechanism OAUTHBEARER";
+    for (second, told) in [
+        (vec![1], "{\"status\":\"invalid_token\"}"),
+        (first_message("of.alice.x"), untold),
+        (vec![1, 1], untold),
+        (vec![], untold),
+    ] {
+        let mut authenticator = begun();
+        match authenticator.frame(frame(2, &auth(first_message("of.mallory.x"))), &broker) {
+            Outcome::Denied { answer, reason } => {
+                let answer: SaslAuthenticateResponse = read::<SaslAuthenticateRequest>(2, answer);
+                assert_eq!((answer.error_code, answer.error_message.as_deref()), (0, Some("")));
+                assert_eq!((&answer.auth_bytes[..], &*reason), (&b"{\"status\":\"invalid_token\"}"[..], "nobody's"));
+            }
+            other => panic!("{other:?}"),
+        }
+        let over = refused(authenticator.frame(frame(2, &auth(second.clone())), &broker));
+        assert_eq!((over.0, over.1.as_str()), (58, told));
+        assert_eq!(over.2.is_empty(), second == [1], "what was denied before is not told twice");
+    }
+    assert_eq!(refused(begun().frame(frame(2, &auth(vec![1])), &broker)).1, untold);
 }
 
 proptest! {
     /// Nobody gets in by chance, and nothing breaks.
     #[test]
     fn noise_gets_nowhere(
-        mechanism in 0..3usize, version in 0..2i16, tokens in prop::collection::vec("[ -~]{0,40}|n,,n=[a-z,=]{1,6},r=[a-z]{0,3}|c=biws,r=[a-z]{1,3},p=[A-Za-z+/]{0,9}=?", 1..4)
+        mechanism in 0..4usize, version in 0..2i16, tokens in prop::collection::vec("[ -~]{0,40}|n,,n=[a-z,=]{1,6},r=[a-z]{0,3}|c=biws,r=[a-z]{1,3},p=[A-Za-z+/]{0,9}=?|n,,\u{1}auth=Bearer [a-z.]{0,9}\u{1}\u{1}", 1..4)
     ) {
         let (broker, mut authenticator) = (broker(), Authenticator::new());
         begin(&mut authenticator, &broker, Mechanism::ALL[mechanism], version);
@@ -293,7 +342,7 @@ proptest! {
             match authenticator.frame(token, &broker) {
                 Outcome::Next(_) => {}
                 Outcome::Done(..) => prop_assert!(false, "somebody got in"),
-                Outcome::Refused { .. } | Outcome::Broken(_) => break,
+                Outcome::Denied { .. } | Outcome::Refused { .. } | Outcome::Broken(_) => break,
             }
         }
     }

@@ -79,7 +79,7 @@ pub fn intercept(shard: &Rc<Shard>, client: &Rc<Client>, frame: &Bytes) -> Optio
     }
     let Progress::Authenticating(authenticator) = &mut *progress else { return None };
     if frame.len() > authentication.max_receive_bytes() {
-        return Some(refused(shard, client, authenticator, None, TOO_LARGE));
+        return Some(refused(shard, client, authenticator, None, Some(TOO_LARGE)));
     }
     let host = Broker { shard, client, context: &authentication.context };
     Some(match authenticator.frame(frame.clone(), &host) {
@@ -91,7 +91,11 @@ pub fn intercept(shard: &Rc<Shard>, client: &Rc<Client>, frame: &Bytes) -> Optio
             *progress = Progress::In { session, expires_at };
             at_once(Answer::Send(answer))
         }
-        Outcome::Refused { answer, reason } => refused(shard, client, authenticator, answer, &reason),
+        Outcome::Denied { answer, reason } => {
+            audit(shard, client, authenticator, &reason);
+            at_once(Answer::Send(answer))
+        }
+        Outcome::Refused { answer, reason } => refused(shard, client, authenticator, answer, reason.as_deref()),
         Outcome::Broken(reason) => {
             audit(shard, client, authenticator, reason);
             at_once(Answer::Close(reason))
@@ -101,7 +105,7 @@ pub fn intercept(shard: &Rc<Shard>, client: &Rc<Client>, frame: &Bytes) -> Optio
 
 /// What becomes of a client that announces a frame above [`Authentication::max_receive_bytes`].
 pub fn too_large(shard: &Rc<Shard>, client: &Client) -> Accepted {
-    refused(shard, client, &Authenticator::new(), None, TOO_LARGE)
+    refused(shard, client, &Authenticator::new(), None, Some(TOO_LARGE))
 }
 
 const TOO_LARGE: &str = "a frame above sasl.server.max.receive.size";
@@ -116,9 +120,11 @@ fn refused(
     client: &Client,
     authenticator: &Authenticator,
     answer: Option<Vec<Bytes>>,
-    reason: &str,
+    reason: Option<&str>,
 ) -> Accepted {
-    audit(shard, client, authenticator, reason);
+    if let Some(reason) = reason {
+        audit(shard, client, authenticator, reason);
+    }
     let delay =
         Duration::from_millis(shard.config.broker().failed_authentication_delay_ms.max(0).unsigned_abs().into());
     let answer = async move {
@@ -151,6 +157,10 @@ impl Users for Broker<'_> {
         // Made up for those who are there, too: it takes the same time.
         let decoy = DECOYS.credential(hash, user, users.any(hash));
         users.get(hash, user).cloned().unwrap_or_else(|| Arc::new(decoy))
+    }
+
+    fn bearer(&self, token: &str) -> Result<Identity, String> {
+        self.context.bearer(token, wall_ms())
     }
 }
 

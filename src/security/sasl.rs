@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use corelane_config::SaslSettings;
-use corelane_sasl::Mechanism;
 use corelane_sasl::plain::Passwords;
 use corelane_sasl::scram::Decoys;
+use corelane_sasl::{Identity, Mechanism};
+
+use super::oauth::OAuthContext;
 
 /// Those of all listeners and shards, or two of them would tell who is not there.
 pub static DECOYS: LazyLock<Decoys> = LazyLock::new(|| Decoys::new(&rand::random()));
@@ -17,18 +19,29 @@ pub struct SaslContext {
     /// Bytes of a frame before somebody has got in.
     pub max_receive_bytes: usize,
     pub passwords: Passwords,
+    oauth: Option<OAuthContext>,
     sessions_ms: BTreeMap<Mechanism, i64>,
 }
 
 impl SaslContext {
-    pub fn new(settings: &SaslSettings) -> SaslContext {
+    /// Reads the keys of tokens, so not on a shard.
+    pub fn open(settings: &SaslSettings) -> Result<SaslContext, String> {
         let named = |name: &str| Mechanism::named(name);
         let users = settings.plain_users.iter().map(|(name, password)| (name.as_str(), password.reveal()));
-        SaslContext {
+        Ok(SaslContext {
             mechanisms: settings.mechanisms.iter().filter_map(|m| named(m.name)).collect(),
             max_receive_bytes: settings.max_receive_bytes.max(0) as usize,
             passwords: Passwords::new(&rand::random(), users),
+            oauth: settings.oauth.as_ref().map(OAuthContext::open).transpose()?,
             sessions_ms: settings.mechanisms.iter().filter_map(|m| Some((named(m.name)?, m.session_ms?))).collect(),
+        })
+    }
+
+    /// Who a token says that its bearer is, or why it is not believed.
+    pub fn bearer(&self, token: &str, now_ms: i64) -> Result<Identity, String> {
+        match &self.oauth {
+            Some(oauth) => oauth.verify(token, now_ms),
+            None => Err("the listener takes no tokens".to_owned()),
         }
     }
 

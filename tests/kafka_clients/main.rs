@@ -9,6 +9,7 @@ mod kcat;
 mod librdkafka_admin;
 mod librdkafka_groups;
 mod librdkafka_records;
+mod oauth;
 mod sasl;
 mod share;
 mod streams;

@@ -22,6 +22,7 @@ mod live_listeners;
 mod log_dirs;
 mod metadata;
 mod mutations;
+mod oauth;
 mod offsets;
 mod produce;
 mod quotas;

@@ -58,7 +58,7 @@ fn closed(connection: &mut Connection) {
     assert!(matches!(connection.fate(), Fate::Closed));
 }
 
-fn told(result: std::io::Result<impl std::fmt::Debug>) -> String {
+pub fn told(result: std::io::Result<impl std::fmt::Debug>) -> String {
     let error = result.expect_err("a refusal");
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     error.to_string()

@@ -25,13 +25,21 @@ impl Kafka {
 
     /// The same with the classes of its plugins.
     pub fn start_with(more: &[(&str, &str)], plugins: Option<&Path>) -> Kafka {
+        Kafka::launch(ports::free(2), more, plugins, "")
+    }
+
+    /// The same at this port and the next one, with further options of its JVM.
+    pub fn start_at(port: u16, more: &[(&str, &str)], jvm: &str) -> Kafka {
+        Kafka::launch(port, more, None, jvm)
+    }
+
+    fn launch(port: u16, more: &[(&str, &str)], plugins: Option<&Path>, jvm: &str) -> Kafka {
         let folder = scratch::folder("apache-kafka");
-        let port = ports::free(2);
         let properties: Vec<String> = PROPERTIES.iter().chain(more).map(|(k, v)| format!("{k}={v}")).collect();
         // the script's own lines come first, and the last of two counts
         let mut command = process::command(repository().join("benches/kafka.sh"));
         command.arg("run").env("KAFKA_RUN", &folder).env("KAFKA_PORT", port.to_string());
-        command.env("KAFKA_EXTRA", properties.join(" ")).env("HEAP", HEAP).stdin(Stdio::null());
+        command.env("KAFKA_EXTRA", properties.join(" ")).env("HEAP", format!("{HEAP} {jvm}")).stdin(Stdio::null());
         command.envs(plugins.map(|plugins| ("KAFKA_CLASSPATH", plugins)));
         let child = process::spawn(command).expect("benches/kafka.sh");
         Kafka { child, folder, bootstrap: format!("127.0.0.1:{port}") }

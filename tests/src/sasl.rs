@@ -5,7 +5,7 @@ use corelane_protocol::messages::{
     SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use corelane_sasl::scram::ScramClient;
-use corelane_sasl::{Mechanism, plain};
+use corelane_sasl::{Mechanism, oauth, plain};
 use std::io;
 
 fn failed(why: impl ToString) -> io::Error {
@@ -31,7 +31,7 @@ fn accepted(connection: &mut Connection, bytes: Vec<u8>) -> io::Result<SaslAuthe
     }
 }
 
-/// The whole of it; gives the last answer. A refusal is `PermissionDenied`.
+/// The whole of it; gives the last answer. A refusal is `PermissionDenied`. The password of OAUTHBEARER is the token.
 pub fn authenticate(
     connection: &mut Connection,
     mechanism: Mechanism,
@@ -44,6 +44,13 @@ pub fn authenticate(
     }
     match mechanism {
         Mechanism::Plain => accepted(connection, plain::token(user, password)),
+        Mechanism::OAuthBearer => {
+            let answer = accepted(connection, oauth::first_message(password))?;
+            match answer.auth_bytes.is_empty() {
+                true => Ok(answer),
+                false => accepted(connection, vec![1]),
+            }
+        }
         Mechanism::Scram(hash) => {
             let mut client = ScramClient::new(hash, user, password, "rOprNGfwEbeRWgbNEkqO");
             let challenge = accepted(connection, client.first())?;

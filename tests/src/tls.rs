@@ -4,7 +4,9 @@ use crate::broker::binary;
 use crate::process;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion, crypto::ring};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion, crypto::ring,
+};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -62,13 +64,24 @@ impl Authority {
         Arc::new(match identity {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let chain =
-                    CertificateDer::pem_file_iter(path).expect("PEM").collect::<Result<_, _>>().expect("a chain");
-                let key = PrivateKeyDer::from_pem_file(path).expect("a key");
+                let (chain, key) = shown(path);
                 builder.with_client_auth_cert(chain, key).expect("an identity")
             }
         })
     }
+
+    /// Shows this certificate, and asks for none.
+    pub fn server(&self, name: &str) -> Arc<ServerConfig> {
+        let (chain, key) = shown(&self.pem(name));
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        Arc::new(builder.with_single_cert(chain, key).expect("an identity"))
+    }
+}
+
+fn shown(path: &Path) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = CertificateDer::pem_file_iter(path).expect("PEM").collect::<Result<_, _>>().expect("a chain");
+    (chain, PrivateKeyDer::from_pem_file(path).expect("a key"))
 }
 
 /// A connection's bytes.

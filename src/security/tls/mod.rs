@@ -2,7 +2,7 @@
 
 mod certificate;
 mod context;
-mod credentials;
+pub(super) mod credentials;
 mod mapping;
 mod session;
 

@@ -1,0 +1,86 @@
+//! Where a JWKS is read from. Everything here blocks, so it is not for shards.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use corelane_config::{JwksEndpoint, JwksSettings};
+use corelane_sasl::oauth::KeySet;
+use rustls::crypto::ring;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::security::tls::credentials;
+
+/// One attempt to read it, all in all (jose4j: 20 s to connect, and as much to read).
+const ATTEMPT_MAX: Duration = Duration::from_secs(20);
+/// No JWKS is larger, or somebody named the wrong place.
+const JWKS_MAX: u64 = 1 << 20;
+
+pub enum Endpoint {
+    File(PathBuf),
+    Http { url: String, agent: Agent },
+}
+
+impl Endpoint {
+    pub fn new(settings: &JwksSettings) -> Result<Endpoint, String> {
+        let url = match &settings.endpoint {
+            JwksEndpoint::File(path) => return Ok(Endpoint::File(path.clone())),
+            JwksEndpoint::Http(url) => url.clone(),
+        };
+        let is_https = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+        // As in Java a redirection stays within the protocol.
+        let mut config = Agent::config_builder().timeout_global(Some(ATTEMPT_MAX)).https_only(is_https);
+        if is_https {
+            let roots = RootCerts::new_with_certs(&roots(settings)?);
+            let provider = Arc::new(ring::default_provider());
+            let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider);
+            config = config.tls_config(tls.build());
+        }
+        Ok(Endpoint::Http { url, agent: config.build().into() })
+    }
+
+    pub fn read(&self) -> Result<KeySet, String> {
+        let text = match self {
+            Endpoint::File(path) => read_file(path).map_err(|e| e.to_string())?,
+            Endpoint::Http { url, agent } => read_url(url, agent).map_err(|e| e.to_string())?,
+        };
+        KeySet::parse(&text).map_err(str::to_owned)
+    }
+}
+
+/// What a file looks like: when it was written, and its size.
+pub type Stamp = (SystemTime, u64);
+
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if std::fs::metadata(path)?.len() > JWKS_MAX {
+        return Err(io::Error::other(format!("larger than {JWKS_MAX} bytes, which no JWKS is")));
+    }
+    std::fs::read(path)
+}
+
+fn read_url(url: &str, agent: &Agent) -> Result<Vec<u8>, ureq::Error> {
+    let request = agent.get(url).header("accept", "application/json").header("cache-control", "no-cache");
+    request.call()?.body_mut().with_config().limit(JWKS_MAX).read_to_vec()
+}
+
+/// Certificates that those of the endpoint must go back to.
+fn roots(settings: &JwksSettings) -> Result<Vec<Certificate<'static>>, String> {
+    let certificates = match &settings.trust_store {
+        Some(pem) => credentials::read(pem).and_then(|pem| credentials::certificates(&pem)),
+        None => match rustls_native_certs::load_native_certs().certs {
+            none if none.is_empty() => {
+                Err("this machine has no certificates of authorities (SSL_CERT_FILE)".to_owned())
+            }
+            some => Ok(some),
+        },
+    };
+    let certificates = certificates.map_err(|e| format!("the trust store: {e}"))?;
+    Ok(certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect())
+}
