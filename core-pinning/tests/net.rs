@@ -120,7 +120,13 @@ fn pipelined_replies_keep_their_order() {
 #[test]
 fn small_receive_memory_is_shared_and_comes_back() {
     for incremental in [false, true] {
-        let options = NetOptions { receive_buffers: 8, receive_buffer_bytes: 8192, incremental, rx_limit: 16 << 10 };
+        let options = NetOptions {
+            receive_buffers: 8,
+            receive_buffer_bytes: 8192,
+            incremental,
+            rx_limit: 16 << 10,
+            ..Default::default()
+        };
         let (starved, stats) = with_server(
             options,
             |a| {
@@ -217,6 +223,79 @@ fn tasks_that_do_not_read_stop_their_peers_only() {
     quick_done.store(true, Ordering::Release);
     slow.into_iter().for_each(|t| t.join().unwrap());
     assert_eq!(server.join().unwrap(), SLOW * (4 << 20));
+}
+
+/// A server whose tasks take a piece of what comes and never read on, for all connections but the last, which is served. Each puts
+/// back all of its piece but a byte. Answers with the statistics while they wait.
+fn beside_tasks_that_wait(options: NetOptions, keepers: usize, bytes: usize) -> net::NetStats {
+    let (addr_tx, addr_rx) = mpsc::channel();
+    let done = Arc::new(AtomicBool::new(false));
+    let is_done = done.clone();
+    let server = thread::spawn(move || {
+        run_local(async || {
+            net::configure(options).unwrap();
+            let l = net::listen(local(), false, 128).unwrap();
+            addr_tx.send(l.local_addr().unwrap()).unwrap();
+            for _ in 0..keepers {
+                let c = l.accept().await.unwrap();
+                spawn_here("keeper", async move {
+                    let mut piece = c.recv().await.unwrap().unwrap();
+                    piece.skip(1);
+                    c.put_back(piece);
+                    std::future::pending::<()>().await;
+                })
+                .detach();
+            }
+            spawn_here("echo", echo(l.accept().await.unwrap())).detach();
+            while !is_done.load(Ordering::Acquire) {
+                time::sleep(Duration::from_millis(10)).await;
+            }
+            net::stats()
+        })
+    });
+    let a = addr_rx.recv().unwrap();
+    let kept: Vec<TcpStream> = (0..keepers)
+        .map(|_| {
+            let mut s = client(a);
+            s.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            // taken in until the server takes no more, or lets the connection go
+            let _ = (0..bytes.div_ceil(4096)).try_for_each(|_| s.write_all(&[1; 4096]));
+            s
+        })
+        .collect();
+    let mut served = client(a);
+    for k in 0..50 {
+        served.write_all(&frame(k, 20_000)).unwrap();
+        let mut got = vec![0; 20_004];
+        served.read_exact(&mut got).unwrap();
+        assert!(got == frame(k, 20_000));
+    }
+    done.store(true, Ordering::Release);
+    let stats = server.join().unwrap();
+    drop(kept);
+    stats
+}
+
+#[test]
+fn tasks_that_wait_keep_no_receive_buffer() {
+    let options =
+        NetOptions { receive_buffers: 4, receive_buffer_bytes: 16 << 10, rx_limit: 64 << 10, ..Default::default() };
+    let stats = beside_tasks_that_wait(options, 20, 8 << 10);
+    assert!(stats.receive_buffers_free > 0 && stats.aside_bytes > 0, "{stats:?}");
+}
+
+#[test]
+fn what_lies_outside_the_receive_memory_is_bounded() {
+    const ASIDE: usize = 256 << 10;
+    let options = NetOptions {
+        receive_buffers: 4,
+        receive_buffer_bytes: 16 << 10,
+        rx_limit: 64 << 10,
+        aside_bytes: ASIDE,
+        ..Default::default()
+    };
+    let stats = beside_tasks_that_wait(options, 20, 4 << 20);
+    assert!(stats.aside_bytes > 0 && stats.aside_bytes <= ASIDE, "{stats:?}");
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub(super) fn listen(a: SocketAddr, reuse_port: bool, backlog: u32) -> io::Resul
     }
     // accepted sockets inherit it: no system call per connection
     set_option(s.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    // What is accepted has the same: a peer that vanished is found out some day, as in Kafka.
+    set_option(s.as_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     let (storage, len) = to_kernel(a);
     // SAFETY: the address is live and `len` bytes long.
     if unsafe { libc::bind(s.as_raw_fd(), (&raw const storage).cast(), len) } != 0 {

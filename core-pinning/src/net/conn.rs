@@ -126,6 +126,14 @@ impl Conn {
         self.next(&mut self.reactor.net.borrow_mut())
     }
 
+    /// What was received last and is not wanted yet is received again. So a task that waits keeps no receive memory from others.
+    pub fn put_back(&self, piece: RecvBuf) {
+        let mut st = self.reactor.net.borrow_mut();
+        let c = st.conn(self.i);
+        c.got_bytes += piece.len();
+        c.got.push_front(piece);
+    }
+
     fn next(&self, st: &mut NetState) -> Option<RecvBuf> {
         let limit = st.options.rx_limit;
         let c = st.conn(self.i);

@@ -19,6 +19,7 @@ pub use options::{NetOptions, NetStats};
 pub use recv::RecvBuf;
 
 use crate::{
+    budget::Budget,
     reactor::{Kind, Reactor},
     shard::lane,
     slab::Slab,
@@ -31,9 +32,10 @@ use std::{io, rc::Rc, task::Waker};
 /// Pieces a connection may queue, whatever their size.
 const RX_PIECES: usize = 64;
 
-#[derive(Default)]
 pub(crate) struct NetState {
     options: NetOptions,
+    /// What received bytes outside the receive memory take.
+    aside: Budget,
     conns: Slab<Slot>,
     acceptors: Slab<Acceptor>,
     /// Connections with something to send and no send under way.
@@ -51,18 +53,21 @@ pub fn configure(o: NetOptions) -> io::Result<()> {
     if reactor.area.borrow().is_some() {
         return Err(io::Error::other("the shard has sockets already"));
     }
-    reactor.net.borrow_mut().options = o;
+    let mut st = reactor.net.borrow_mut();
+    st.aside = Budget::new(o.aside_bytes);
+    st.options = o;
     Ok(())
 }
 
 /// Of the calling shard.
 pub fn stats() -> NetStats {
     let reactor = lane::current().reactor.clone();
-    let area = reactor.area.borrow();
+    let (area, st) = (reactor.area.borrow(), reactor.net.borrow());
     NetStats {
-        connections: reactor.net.borrow().conns.len(),
+        connections: st.conns.len(),
         receive_buffers: area.as_ref().map_or(0, Area::count),
         receive_buffers_free: area.as_ref().map_or(0, Area::free),
+        aside_bytes: st.aside.used(),
     }
 }
 
@@ -75,6 +80,21 @@ fn reactor() -> io::Result<Rc<Reactor>> {
         *reactor.area.borrow_mut() = Some(area);
     }
     Ok(reactor)
+}
+
+impl Default for NetState {
+    fn default() -> Self {
+        let options = NetOptions::default();
+        NetState {
+            aside: Budget::new(options.aside_bytes),
+            options,
+            conns: Slab::default(),
+            acceptors: Slab::default(),
+            dirty: Vec::new(),
+            starved: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
 }
 
 impl NetState {

@@ -9,13 +9,22 @@ pub struct NetOptions {
     /// Let the kernel put several receives into one buffer, where it can (Linux 6.12).
     pub incremental: bool,
     /// Received bytes a connection may queue before its receive is stopped until its task catches up. The kernel may
-    /// deliver more until it sees that: such pieces are copied out, so that nobody else starves.
+    /// deliver more until it sees that: such pieces are set aside, so that nobody else starves.
     pub rx_limit: usize,
+    /// Received bytes that may lie outside the receive memory, because their tasks do not read them now. A connection is ended
+    /// where there is no room for what it has sent.
+    pub aside_bytes: usize,
 }
 
 impl Default for NetOptions {
     fn default() -> Self {
-        NetOptions { receive_buffers: 16, receive_buffer_bytes: 256 << 10, incremental: true, rx_limit: 256 << 10 }
+        NetOptions {
+            receive_buffers: 16,
+            receive_buffer_bytes: 256 << 10,
+            incremental: true,
+            rx_limit: 256 << 10,
+            aside_bytes: 64 << 20,
+        }
     }
 }
 
@@ -26,4 +35,6 @@ pub struct NetStats {
     /// Receive buffers in all, and those the kernel can receive into.
     pub receive_buffers: u16,
     pub receive_buffers_free: u16,
+    /// Received bytes outside them.
+    pub aside_bytes: usize,
 }

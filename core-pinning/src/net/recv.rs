@@ -1,12 +1,21 @@
 //! Receiving: one multishot request per connection, pieces of the shard's receive memory.
 #![allow(unsafe_code)]
 
-use super::{NetState, RX_PIECES, area::GROUP, conn::Rx};
+use super::{
+    NetState, RX_PIECES, address,
+    area::GROUP,
+    conn::{Rx, Slot},
+};
+use crate::budget::{Budget, BudgetUnits};
 use crate::reactor::{Kind, Reactor, tag};
 use io_uring::{cqueue, opcode, types::Fd};
 use std::{ops::Deref, os::fd::AsRawFd, rc::Rc, task::Waker};
 
-/// Received bytes, still in the shard's receive memory: copy them where they belong and drop this soon.
+/// What is set aside and no larger is let in where larger pieces are not, into the last quarter of what there is.
+const ASIDE_SMALL: usize = 4 << 10;
+
+/// Received bytes, still in the shard's receive memory: copy them where they belong and drop this soon, or
+/// [put it back](super::Conn::put_back).
 pub struct RecvBuf {
     from: Source,
     at: *const u8,
@@ -21,18 +30,31 @@ enum Source {
     /// Outside the receive memory, for a task that is not reading.
     Heap {
         _bytes: Box<[u8]>,
+        _units: BudgetUnits,
     },
 }
 
 impl RecvBuf {
-    /// The same bytes outside the receive memory.
-    fn detach(self) -> RecvBuf {
-        if let Source::Heap { .. } = self.from {
-            return self;
-        }
-        let bytes: Box<[u8]> = (*self).into();
-        RecvBuf { at: bytes.as_ptr(), len: bytes.len(), from: Source::Heap { _bytes: bytes } }
+    /// Leaves out the first `n` bytes, at most all.
+    pub fn skip(&mut self, n: usize) {
+        let rest = self.get(n..).unwrap_or_default();
+        (self.at, self.len) = (rest.as_ptr(), rest.len());
     }
+
+    /// The same bytes outside the receive memory; `None`: there is no room for them, and they are gone.
+    fn set_aside(self, aside: &Budget) -> Option<RecvBuf> {
+        if let Source::Heap { .. } = self.from {
+            return Some(self);
+        }
+        let units = room_in(aside, self.len)?;
+        let bytes: Box<[u8]> = (*self).into();
+        Some(RecvBuf { at: bytes.as_ptr(), len: bytes.len(), from: Source::Heap { _bytes: bytes, _units: units } })
+    }
+}
+
+fn room_in(aside: &Budget, bytes: usize) -> Option<BudgetUnits> {
+    let kept = if bytes > ASIDE_SMALL { aside.limit() / 4 } else { 0 };
+    (aside.used() + bytes + kept <= aside.limit()).then(|| aside.try_take(bytes)).flatten()
 }
 
 impl Deref for RecvBuf {
@@ -71,27 +93,34 @@ pub(super) fn arm(reactor: &Reactor, st: &mut NetState, i: u32) {
 }
 
 /// Receives that found no buffer go on, if there is one now. If there is none, what connections have queued is copied
-/// out of the receive memory: tasks that do not read must not stop those that do.
+/// out of the receive memory: tasks that do not read must not stop those that do. Who has queued most is let go where there is no
+/// room for it.
 pub(super) fn resume_starved(reactor: &Rc<Reactor>, st: &mut NetState) {
     let free = || reactor.area.borrow().as_ref().map_or(0, |a| a.free());
     if free() == 0 {
-        for (_, c) in st.conns.iter_mut() {
-            for piece in std::mem::take(&mut c.got) {
-                c.got.push_back(piece.detach());
+        let mut queued: Vec<&mut Slot> = st.conns.iter_mut().map(|(_, c)| c).filter(|c| !c.got.is_empty()).collect();
+        queued.sort_unstable_by_key(|c| c.got_bytes);
+        for c in queued {
+            match std::mem::take(&mut c.got).into_iter().map(|piece| piece.set_aside(&st.aside)).collect() {
+                Some(aside) => c.got = aside,
+                None => c.overrun(),
             }
         }
         if free() == 0 {
-            return; // all of it is in the hands of tasks; the drop of a piece kicks the pump
+            return; // all of it is in the hands of tasks, which do not wait with it; the drop of a piece kicks the pump
         }
     }
     if let Some(a) = reactor.area.borrow_mut().as_mut() {
         a.starved = false;
     }
+    let limit = st.options.rx_limit;
     for i in std::mem::take(&mut st.starved) {
-        if let Some(c) = st.conns.get_mut(i) {
-            c.starved = false;
+        let Some(c) = st.conns.get_mut(i) else { continue };
+        c.starved = false;
+        // Whose task does not read goes on when it does.
+        if !c.is_full(limit) {
+            arm(reactor, st, i);
         }
-        arm(reactor, st, i);
     }
 }
 
@@ -124,9 +153,14 @@ pub(super) fn received(
             if let Some(piece) = piece
                 && c.owned
             {
-                let full = c.is_full(limit);
-                c.got_bytes += piece.len();
-                c.got.push_back(if full { piece.detach() } else { piece });
+                let (full, len) = (c.is_full(limit), piece.len());
+                match if full { piece.set_aside(&st.aside) } else { Some(piece) } {
+                    Some(piece) => {
+                        c.got_bytes += len;
+                        c.got.push_back(piece);
+                    }
+                    None => c.overrun(),
+                }
             }
             let full = c.is_full(limit);
             if full && c.rx == Rx::Armed {
@@ -137,7 +171,7 @@ pub(super) fn received(
                 arm(reactor, st, i);
             }
         }
-        0 => c.eof = Some(0),
+        0 => c.eof = c.eof.or(Some(0)),
         e if e == -libc::ENOBUFS => {
             reactor.count(|s| s.starved += 1);
             if c.owned {
@@ -153,7 +187,7 @@ pub(super) fn received(
                 arm(reactor, st, i);
             }
         }
-        e => c.eof = Some(-e),
+        e => c.eof = c.eof.or(Some(-e)),
     }
     if let Some(c) = st.conns.get_mut(i)
         && (!c.got.is_empty() || c.eof.is_some())
@@ -162,9 +196,17 @@ pub(super) fn received(
     }
 }
 
-impl super::conn::Slot {
+impl Slot {
     fn is_full(&self, limit: usize) -> bool {
         self.got_bytes >= limit || self.got.len() >= RX_PIECES
+    }
+
+    /// What it has sent is lost: it ends here.
+    fn overrun(&mut self) {
+        self.got.clear();
+        self.got_bytes = 0;
+        self.eof = Some(libc::ENOBUFS);
+        address::shut_down(&self.fd);
     }
 
     /// Enough has been read for the receive to go on.

@@ -219,6 +219,12 @@ impl Network {
 /// Received bytes.
 pub struct RecvBuf(Bytes);
 
+impl RecvBuf {
+    pub fn skip(&mut self, n: usize) {
+        self.0 = self.0.slice(n.min(self.0.len())..);
+    }
+}
+
 impl Deref for RecvBuf {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -361,6 +367,16 @@ impl Conn {
         }
         net.send(other, self.world.now());
         Some(RecvBuf(b))
+    }
+
+    pub fn put_back(&self, piece: RecvBuf) {
+        let mut net = self.world.net();
+        let Some(side) = net.sides.get_mut(self.i) else { return };
+        let (other, len) = (side.other, piece.len());
+        side.got.push_front(piece.0);
+        if let Some(sender) = net.sides.get_mut(other) {
+            sender.under_way += len;
+        }
     }
 
     pub fn send(&self, b: Bytes) {

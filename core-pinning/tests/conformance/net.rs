@@ -52,6 +52,26 @@ fn bytes_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn what_is_put_back_comes_again() {
+    on_shard(async |_| {
+        let (client, server) = pair().await;
+        let sent = pattern(50_000, 3);
+        client.send(Bytes::from(sent.clone()));
+        let mut got = Vec::new();
+        while got.len() < sent.len() {
+            let mut piece = server.recv().await.unwrap().expect("more bytes");
+            // half of it now, and the rest once something else has run
+            let half = piece.len().div_ceil(2);
+            got.extend_from_slice(&piece[..half]);
+            piece.skip(half);
+            server.put_back(piece);
+            yield_now().await;
+        }
+        assert!(got == sent);
+    });
+}
+
+#[test]
 fn who_does_not_read_holds_up_its_peer() {
     on_shard(async |_| {
         let (client, server) = pair().await;
