@@ -63,6 +63,10 @@ type OfGroup = (Arc<Overrides>, Rc<GroupProperties>);
 pub struct ShardMemory {
     /// Requests received and not answered.
     pub requests: usize,
+    /// More of them, for small ones alone.
+    pub small_requests: usize,
+    /// What has been received, no task reads yet, and the receive memory has no room for.
+    pub aside: usize,
     /// Answers made and not sent.
     pub answers: usize,
     /// Records acknowledged and not yet written back to their segments.
@@ -110,12 +114,15 @@ impl Settings {
         let share = self.broker().memory_bytes as usize / shards.max(1);
         // A request may be as large as socket.request.max.bytes and must fit.
         let requests = (share / 8).max(self.request_max_bytes());
+        // A connection alone may send as much as the receive memory before it is stopped.
+        let (small_requests, aside) = ((share / 32).max(1 << 20), (share / 16).max(16 << 20));
         // Without a listener with TLS there is some for one that comes later.
         let tls = if self.broker().listeners.iter().any(|l| l.tls.is_some()) { share / 8 } else { share / 32 };
         // Of those who are nobody yet, no more: everybody may connect.
         let authentication = share / 32;
-        let cache = share / 2 - tls - authentication;
-        ShardMemory { requests, answers: share / 8, dirty: share / 4, cache, tls, authentication }
+        let cache = (share / 2).saturating_sub(tls + authentication + small_requests + aside);
+        let (answers, dirty) = (share / 8, share / 4);
+        ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication }
     }
 
     /// What the group coordinators obey.

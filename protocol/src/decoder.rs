@@ -54,6 +54,11 @@ impl Decoder {
         self.memory_left = bytes;
     }
 
+    /// What arrays may still take.
+    pub fn memory_left(&self) -> usize {
+        self.memory_left
+    }
+
     pub fn position(&self) -> usize {
         self.position
     }

@@ -55,11 +55,13 @@ impl AnswerBudget {
         AnswerMemory { budget: self.budget.clone(), held: Rc::default() }
     }
 
-    /// Bytes to reserve for the next answer of `api`; `None`: it is small.
-    pub fn expected(&self, api: ApiKey) -> Option<usize> {
+    /// Bytes to reserve for the next answer of `api`, whose request says so much (and the answer as much, or more); `None`: it
+    /// is small.
+    pub fn expected(&self, api: ApiKey, said: usize) -> Option<usize> {
         // These wait for other members of their group, who must not have to wait for them.
         let waits = matches!(api, ApiKey::JoinGroup | ApiKey::SyncGroup);
-        self.sizes.borrow().get(&api).copied().filter(|size| *size >= LARGE && !waits)
+        let lately = self.sizes.borrow().get(&api).copied().unwrap_or(0);
+        Some(lately.max(said)).filter(|size| *size >= LARGE && !waits)
     }
 
     pub fn note(&self, api: ApiKey, size: usize) {
@@ -190,10 +192,11 @@ mod tests {
     #[test]
     fn large_answers_are_expected_again() {
         let budget = AnswerBudget::new(1 << 20);
-        assert_eq!(budget.expected(ApiKey::Metadata), None);
+        assert_eq!(budget.expected(ApiKey::Metadata, 100), None);
+        assert_eq!(budget.expected(ApiKey::Metadata, 1 << 20), Some(1 << 20));
         budget.note(ApiKey::Metadata, 800 << 10);
-        assert_eq!(budget.expected(ApiKey::Metadata), Some(800 << 10));
+        assert_eq!(budget.expected(ApiKey::Metadata, 0), Some(800 << 10));
         (0..40).for_each(|_| budget.note(ApiKey::Metadata, 100));
-        assert_eq!(budget.expected(ApiKey::Metadata), None);
+        assert_eq!(budget.expected(ApiKey::Metadata, 0), None);
     }
 }

@@ -5,8 +5,9 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use core_pinning::budget::BudgetUnits;
@@ -86,10 +87,12 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
         let may_read = !exclusive && answers.len() < PIPELINE_MAX;
         let frame = async {
             if !may_read {
+                reader.put_back();
                 std::future::pending::<()>().await;
             }
             // What has begun to come is taken, so that nobody holds memory for it meanwhile.
-            if let Some(until) = client.held_until().filter(|_| reader.is_between_frames()) {
+            if let Some(until) = client.held_until().filter(|until| *until > now() && reader.is_between_frames()) {
+                reader.put_back();
                 sleep_until(until).await;
             }
             reader.next().await
@@ -111,7 +114,15 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
         match event {
             Event::Answer((answer, memory, last)) => {
                 exclusive &= !last;
-                if let Err(reason) = send(&mut outbox, answer, memory).await {
+                let mut sending = pin!(send(&mut outbox, answer, memory));
+                let sent = match futures::poll!(sending.as_mut()) {
+                    Poll::Ready(sent) => sent,
+                    Poll::Pending => {
+                        reader.put_back();
+                        sending.await
+                    }
+                };
+                if let Err(reason) = sent {
                     break reason;
                 }
             }
@@ -119,10 +130,10 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
             Event::Sent(Err(why)) => break why.into(),
             Event::Frame(Ok(frame)) => {
                 connection.last_active.set(now());
-                let Frame { bytes, memory } = frame;
+                let Frame { bytes, mut memory } = frame;
                 let holds = shard.answer_memory.answer();
                 let accepted = authentication::intercept(&shard, &client, &bytes)
-                    .unwrap_or_else(|| handlers::accept(&shard, &client, bytes, holds.clone()));
+                    .unwrap_or_else(|| handlers::accept(&shard, &client, bytes, holds.clone(), &mut memory));
                 exclusive = !accepted.overlaps;
                 let last = exclusive;
                 answers.push_back(answering(accepted.answer, memory, holds, last));
@@ -150,8 +161,8 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
             let _ = outbox.sent(0).await;
         }
         Closed::Because(reason) => {
-            let (principal, client_id) = (client.principal(), client.id());
-            tracing::info!(peer = %client.peer, %principal, client_id = client_id.as_deref(), reason, "connection closed");
+            let (principal, client_id) = (client.principal().to_string(), client.id());
+            tracing::info!(peer = %client.peer, principal, client_id = client_id.as_deref(), reason, "connection closed");
         }
     }
 }

@@ -18,6 +18,8 @@ use hashbrown::HashMap;
 /// A session that was not used for this long may be dropped for another, and one that is older than this for a larger one
 /// (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`, `FetchSessionCacheShard`).
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
+/// Partitions that the sessions of a shard remember together. Whoever asks for more has no session, and is served all the same.
+const PARTITIONS_MAX: usize = 100_000;
 const INITIAL_EPOCH: i32 = 0;
 const FINAL_EPOCH: i32 = -1;
 
@@ -122,7 +124,13 @@ impl FetchSessions {
                 if session.by_id != by_id {
                     return Err(ErrorCode::FetchSessionTopicIdError);
                 }
+                let known = session.partitions.borrow().len();
                 update(&mut session.partitions.borrow_mut(), request);
+                let grown = session.partitions.borrow().len() > known;
+                if grown && remembered(&self.sessions.borrow()) > PARTITIONS_MAX {
+                    self.sessions.borrow_mut().remove(&id);
+                    return Err(ErrorCode::FetchSessionIdNotFound);
+                }
                 if session.partitions.borrow().is_empty() {
                     // Nothing is left to watch: Kafka closes it.
                     self.sessions.borrow_mut().remove(&id);
@@ -140,8 +148,11 @@ impl FetchSessions {
     }
 
     /// Gives the partitions back where there is no room for a session.
-    fn open(&self, by_id: bool, wanted: Vec<Wanted>, now: Instant) -> Result<Rc<Session>, Vec<Wanted>> {
+    fn open(&self, by_id: bool, mut wanted: Vec<Wanted>, now: Instant) -> Result<Rc<Session>, Vec<Wanted>> {
         let mut sessions = self.sessions.borrow_mut();
+        if remembered(&sessions) + wanted.len() > PARTITIONS_MAX {
+            return Err(wanted);
+        }
         if sessions.len() >= self.slots {
             let Some(evicted) = evictable(&sessions, wanted.len(), now) else { return Err(wanted) };
             sessions.remove(&evicted);
@@ -154,6 +165,7 @@ impl FetchSessions {
                 break id;
             }
         };
+        detach(&mut wanted);
         let session = Rc::new(Session {
             id,
             by_id,
@@ -177,6 +189,18 @@ fn evictable(sessions: &HashMap<i32, Rc<Session>>, size: usize, now: Instant) ->
     let settled = sessions.values().filter(|s| s.last_used.get() - s.opened > EVICTABLE_AFTER);
     let smallest = settled.map(|s| (s.partitions.borrow().len(), s.id)).min()?;
     (smallest.0 < size).then_some(smallest.1)
+}
+
+fn remembered(sessions: &HashMap<i32, Rc<Session>>) -> usize {
+    sessions.values().map(|session| session.partitions.borrow().len()).sum()
+}
+
+/// Names in memory of their own: slices would hold on to the request that they came with.
+fn detach(partitions: &mut [Wanted]) {
+    for partitions in partitions.chunk_by_mut(|a, b| a.topic == b.topic) {
+        let Some(name) = partitions.first().map(|wanted| wanted.topic.name.detach()) else { continue };
+        partitions.iter_mut().for_each(|wanted| wanted.topic.name = name.clone());
+    }
 }
 
 fn next_epoch(epoch: i32) -> i32 {
@@ -211,7 +235,9 @@ fn ask(partitions: &mut Vec<Wanted>, request: &FetchRequest) {
 }
 
 fn update(partitions: &mut Vec<Wanted>, request: &FetchRequest) {
+    let known = partitions.len();
     ask(partitions, request);
+    detach(partitions.get_mut(known..).unwrap_or_default());
     if request.forgotten_topics_data.is_empty() {
         return;
     }
@@ -269,6 +295,33 @@ mod tests {
         let topic = FetchRequestFetchTopic { topic: Str::from_static("t"), partitions, ..Default::default() };
         let topics = if topic.partitions.is_empty() { Vec::new() } else { vec![topic] };
         FetchRequest { session_id, session_epoch, topics, ..Default::default() }
+    }
+
+    #[test]
+    fn sessions_remember_a_bounded_number_of_partitions_together() {
+        let cache = Cache::new(10);
+        let most = PARTITIONS_MAX as i32;
+        assert_eq!(cache.open(most + 1), None);
+        let first = cache.open(most - 1).expect("room");
+        assert_eq!(cache.open(2), None);
+        let second = cache.open(1).expect("room");
+        assert!(cache.sessions.context(&request(second, 1, 2), false, cache.now).is_err(), "it grows too large");
+        assert!(cache.fetch(first, 1) && !cache.fetch(second, 1));
+        assert!(cache.open(1).is_some(), "it has gone");
+    }
+
+    #[test]
+    fn names_of_a_session_hold_on_to_no_request() {
+        let cache = Cache::new(10);
+        let frame = bytes::Bytes::from(vec![b't'; 1000]);
+        let mut asked = request(0, INITIAL_EPOCH, 3);
+        asked.topics[0].topic = Str::from_utf8(frame.slice(..5)).expect("text");
+        let Ok(Context::Opened { session }) = cache.sessions.context(&asked, false, cache.now) else {
+            panic!("there is room")
+        };
+        drop(asked);
+        assert_eq!(session.partitions.borrow()[2].topic.name.as_str(), "ttttt");
+        assert!(frame.is_unique(), "nothing else holds it");
     }
 
     #[test]

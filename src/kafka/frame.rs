@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use core_pinning::AlignedBuf;
-use core_pinning::budget::{Budget, BudgetUnits};
-use core_pinning::time::timeout;
+use core_pinning::budget::BudgetUnits;
+use core_pinning::time::{Instant, now, timeout};
 
+use super::request_memory::RequestMemory;
 use super::transport::{Piece, Transport};
 
 /// What a frame may allocate before that many bytes of it have come: a client pays for what it sends, not for what it
@@ -19,6 +20,10 @@ const GROWTH: usize = 16;
 const SMALL: usize = 16 << 10;
 /// A frame that gets no memory for so long is given up with its connection: others may be waiting for what it holds.
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
+/// While others wait for memory, a frame comes at least as fast as would bring what it holds in so long.
+const SLOWEST: Duration = Duration::from_secs(8);
+/// Over so long that is measured, and so often looked at.
+const MEASURED: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -28,6 +33,8 @@ pub enum FrameError {
     Size { size: i32, max: usize },
     #[error("no memory for a frame of {size} bytes")]
     Memory { size: usize },
+    #[error("a frame of {size} bytes comes too slowly, and others wait for its memory")]
+    Slow { size: usize },
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -41,7 +48,7 @@ pub struct Frame {
 pub struct FrameReader {
     conn: Rc<Transport>,
     max: usize,
-    budget: Budget,
+    budget: RequestMemory,
     piece: Option<(Piece, usize)>,
     length: Vec<u8>,
     partial: Option<Partial>,
@@ -53,6 +60,25 @@ struct Partial {
     /// What `bytes` may grow to.
     room: usize,
     memory: Vec<BudgetUnits>,
+    /// What had come at a time since when others have waited for memory.
+    measured: Option<(Instant, usize)>,
+}
+
+impl Partial {
+    /// It comes more slowly than it may while others wait. To be asked again and again.
+    fn is_too_slow(&mut self, now: Instant, is_wanted: bool) -> bool {
+        let have = self.bytes.len();
+        let Some((since, had)) = self.measured.filter(|_| is_wanted) else {
+            self.measured = is_wanted.then_some((now, have));
+            return false;
+        };
+        let passed = now - since;
+        if passed < MEASURED {
+            return false;
+        }
+        self.measured = Some((now, have));
+        ((have - had) as f64) < self.room as f64 * (passed.as_secs_f64() / SLOWEST.as_secs_f64())
+    }
 }
 
 enum Memory {
@@ -106,18 +132,23 @@ impl AsRef<[u8]> for Memory {
 }
 
 impl FrameReader {
-    pub fn new(conn: Rc<Transport>, max: usize, budget: Budget) -> FrameReader {
+    pub fn new(conn: Rc<Transport>, max: usize, budget: RequestMemory) -> FrameReader {
         FrameReader { conn, max, budget, piece: None, length: Vec::with_capacity(4), partial: None }
     }
 
     /// What goes for the frames whose length has not been read.
-    pub fn limit(&mut self, max: usize, budget: Budget) {
+    pub fn limit(&mut self, max: usize, budget: RequestMemory) {
         (self.max, self.budget) = (max, budget);
     }
 
     /// Nothing of the next frame has been taken.
     pub fn is_between_frames(&self) -> bool {
         self.partial.is_none() && self.length.is_empty()
+    }
+
+    /// Nothing will be taken for a while: what has come must not keep the shard's receive memory from others.
+    pub fn put_back(&mut self) {
+        self.piece = self.conn.put_back(self.piece.take());
     }
 
     /// The next frame. May be dropped while it waits; nothing that has arrived is lost.
@@ -134,7 +165,7 @@ impl FrameReader {
                 continue;
             }
             if self.piece.is_none() {
-                let piece = self.conn.recv().await?.ok_or(FrameError::Closed)?;
+                let piece = self.receive().await?.ok_or(FrameError::Closed)?;
                 self.piece = Some((piece, 0));
             }
             self.make_room().await?;
@@ -151,24 +182,50 @@ impl FrameReader {
         let wanted = usize::try_from(size).ok().filter(|w| *w <= self.max);
         let Some(wanted) = wanted else { return Err(FrameError::Size { size, max: self.max }) };
         self.length.clear();
-        self.partial = Some(Partial { wanted, bytes: Memory::Small(Vec::new()), room: 0, memory: Vec::new() });
+        let (bytes, memory) = (Memory::Small(Vec::new()), Vec::new());
+        self.partial = Some(Partial { wanted, bytes, room: 0, memory, measured: None });
         Ok(())
+    }
+
+    /// The next bytes, if they come as fast as they must where others wait for the memory that the frame holds.
+    async fn receive(&mut self) -> Result<Option<Piece>, FrameError> {
+        loop {
+            let Some(partial) = self.partial.as_mut().filter(|partial| partial.room > 0) else {
+                return Ok(self.conn.recv().await?);
+            };
+            if partial.is_too_slow(now(), self.budget.is_wanted()) {
+                return Err(FrameError::Slow { size: partial.wanted });
+            }
+            if let Ok(come) = timeout(MEASURED, self.conn.recv()).await {
+                return Ok(come?);
+            }
+        }
     }
 
     /// Waits for memory to take the piece in. Room grows in steps, so that copying stays linear, and never past the frame.
     async fn make_room(&mut self) -> Result<(), FrameError> {
-        let (Some(partial), Some((piece, used))) = (&mut self.partial, &self.piece) else { return Ok(()) };
+        let (Some(partial), Some((piece, used))) = (&self.partial, &self.piece) else { return Ok(()) };
         let have = partial.bytes.len();
         let needed = have + (piece.len() - used).min(partial.wanted - have);
         if needed <= partial.room {
             return Ok(());
         }
-        let room = needed.max(partial.room * GROWTH).max(FIRST_ALLOCATION).min(partial.wanted);
-        let more = (room - partial.room).min(self.budget.limit());
-        let units = timeout(MEMORY_WAIT, self.budget.take(more)).await;
-        partial.memory.push(units.map_err(|_| FrameError::Memory { size: partial.wanted })?);
-        partial.room = room;
-        partial.bytes.grow(room);
+        let size = partial.wanted;
+        let room = needed.max(partial.room * GROWTH).max(FIRST_ALLOCATION).min(size);
+        let (more, whole) = (room - partial.room, needed == size && partial.room == 0);
+        let units = match self.budget.try_take(more, whole) {
+            Some(units) => units,
+            None => {
+                self.put_back();
+                let waited = self.budget.take(more, whole, MEMORY_WAIT).await;
+                waited.map_err(|_| FrameError::Memory { size })?
+            }
+        };
+        if let Some(partial) = &mut self.partial {
+            partial.memory.push(units);
+            partial.room = room;
+            partial.bytes.grow(room);
+        }
         Ok(())
     }
 
@@ -197,5 +254,28 @@ impl FrameReader {
         if *used == piece.len() {
             self.piece = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_too_slow_only_where_others_wait_for_what_it_holds() {
+        let begun = Instant::now();
+        let bytes = Memory::Large(AlignedBuf::zeroed(1000));
+        let mut partial = Partial { wanted: 1 << 20, bytes, room: 64 << 10, memory: Vec::new(), measured: None };
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert!(!partial.is_too_slow(after(3600), false), "nobody waits");
+        assert!(!partial.is_too_slow(after(3700), true), "from now on it is measured");
+        assert!(partial.is_too_slow(after(3701), true), "nothing has come");
+        assert!(!partial.is_too_slow(after(3702), false));
+        assert!(!partial.is_too_slow(after(3703), true), "begun again");
+        partial.bytes.grow(64 << 10);
+        partial.bytes.extend(&[0; 8 << 10]);
+        assert!(!partial.is_too_slow(after(3704), true), "an eighth of what it holds came in a second");
+        partial.bytes.extend(&[0; (8 << 10) - 1]);
+        assert!(partial.is_too_slow(after(3705), true), "a little less");
     }
 }

@@ -20,6 +20,7 @@ mod offset_answers;
 mod operations;
 mod pace;
 pub mod request;
+pub mod request_memory;
 pub mod server;
 pub mod share;
 mod share_state;

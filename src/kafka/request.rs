@@ -125,7 +125,8 @@ impl Client {
 
     pub fn set_id(&self, id: Option<Str>) {
         if *self.id.borrow() != id {
-            self.id.replace(id);
+            // A slice would hold on to the request that it came with.
+            self.id.replace(id.map(|id| id.detach()));
         }
     }
 }
@@ -136,6 +137,8 @@ pub struct RequestContext {
     pub client: Rc<Client>,
     pub api: ApiKey,
     pub version: i16,
+    /// Bytes of the request.
+    pub size: usize,
     /// What its answer holds.
     pub memory: AnswerMemory,
     /// Where somebody has a quota.

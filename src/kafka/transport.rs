@@ -40,6 +40,23 @@ impl Transport {
         }
     }
 
+    /// Nobody will read for a while: gives what has come back to the socket, where it keeps no receive memory from others. What
+    /// cannot go back is given back to the caller. `piece`: the last one, and how much of it was used.
+    pub fn put_back(&self, piece: Option<(Piece, usize)>) -> Option<(Piece, usize)> {
+        match (self, piece) {
+            (Transport::Plain(conn), Some((Piece::Received(mut piece), used))) => {
+                piece.skip(used);
+                conn.put_back(piece);
+                None
+            }
+            (Transport::Plain(_), piece) => piece,
+            (Transport::Tls(tls), piece) => {
+                tls.put_back();
+                piece
+            }
+        }
+    }
+
     /// Queues slices without copying them. They leave in the order of the calls, those with TLS as far as somebody waits in
     /// [`Transport::flushed`].
     pub fn send(&self, slices: Vec<Bytes>) {

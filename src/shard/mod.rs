@@ -27,6 +27,7 @@ use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::listeners::OpenListeners;
+use crate::kafka::request_memory::RequestMemory;
 use crate::kafka::share::{SharePartitions, ShareSessionHomes, ShareSessions};
 use crate::kafka::telemetry::Telemetry;
 use crate::node::Node;
@@ -65,13 +66,13 @@ pub struct Shard {
     pub connection_limits: Arc<ConnectionLimits>,
     pub quotas: Quotas,
     /// Bytes of requests that have been received and not answered.
-    pub request_memory: Budget,
+    pub request_memory: RequestMemory,
     pub answer_memory: AnswerBudget,
     pub listeners: OpenListeners,
     /// What TLS connections hold.
     pub tls_memory: Budget,
     /// Bytes of frames of those who are nobody yet.
-    pub authentication_memory: Budget,
+    pub authentication_memory: RequestMemory,
     data_dir: PathBuf,
     image: RefCell<Arc<ClusterImage>>,
     /// Every shard has the first image.

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Barrier, mpsc};
 
 use core_pinning::budget::Budget;
+use core_pinning::net::{self, NetOptions};
 use core_pinning::sync::Signal;
 use core_pinning::task::{Queue, spawn};
 use core_pinning::{ShardContext, ShardId};
@@ -28,6 +29,7 @@ use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::listeners::OpenListeners;
+use crate::kafka::request_memory::RequestMemory;
 use crate::kafka::server::Server;
 use crate::kafka::share::{SharePartitions, ShareSessionHomes, ShareSessions};
 use crate::kafka::telemetry::Telemetry;
@@ -133,6 +135,8 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     };
     let settings = Settings::new(config, &node, id);
     let memory = settings.shard_memory(shards);
+    net::configure(NetOptions { aside_bytes: memory.aside, ..NetOptions::default() })
+        .map_err(|error| Event::Failed(format!("the sockets of shard {id}: {error}")))?;
     let options = StoreOptions::new(&data_dir, id, memory.dirty, memory.cache);
     let opened = with_reserve(&data_dir, || Store::open(options.clone())).await;
     let (store, _) = opened.map_err(|e| failure(&e, format!("the store of shard {id} does not open: {e}")))?;
@@ -156,11 +160,11 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         audit: Audit::default(),
         connection_limits,
         quotas: Quotas::new(settings.quota_windows()),
-        request_memory: Budget::new(memory.requests),
+        request_memory: RequestMemory::new(memory.small_requests, memory.requests),
         answer_memory: AnswerBudget::new(memory.answers),
         listeners: OpenListeners::default(),
         tls_memory: Budget::new(memory.tls),
-        authentication_memory: Budget::new(memory.authentication),
+        authentication_memory: RequestMemory::new(memory.authentication / 4, memory.authentication / 4 * 3),
         data_dir: data_dir.clone(),
         image: RefCell::default(),
         may_serve: Signal::default(),

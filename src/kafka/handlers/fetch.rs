@@ -20,6 +20,7 @@ use crate::kafka::fetch_tails::{Part, Tail, Tails};
 use crate::kafka::fetch_watch::Terms;
 use crate::kafka::hints;
 use crate::kafka::request::RequestContext;
+use crate::kafka::request_memory::SMALL;
 use crate::kafka::topics::{find_allowed, find_topic};
 use crate::partition::{EpochCheck, FetchRead, FetchedRecords};
 
@@ -28,6 +29,9 @@ const ZSTD_FROM: i16 = 10;
 const READ_COMMITTED: i8 = 1;
 /// What a watch reads at most for a request that waits: memory is only taken when it has come.
 const PUSHED_MAX: usize = 1 << 20;
+
+/// A large request waits no longer: it holds memory that others want.
+const LARGE_WAITS_MAX: Duration = Duration::from_secs(1);
 
 pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResponse {
     let mut response = answer(&context, request).await;
@@ -111,7 +115,8 @@ fn remember(partitions: &mut Vec<Wanted>, fetched: &[FetchedRecords]) {
 /// failed ends the wait, one that is not known at all does not.
 async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wanted]) -> Vec<FetchedRecords> {
     let shard = &context.shard;
-    let deadline = now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let deadline = now() + if context.size > SMALL { wait.min(LARGE_WAITS_MAX) } else { wait };
     let pace = context.pace.as_ref().filter(|_| !is_replica(request));
     let quota = pace.map_or(usize::MAX, |pace| pace.fetch_max_bytes(shard));
     let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes()).min(quota);

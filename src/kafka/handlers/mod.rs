@@ -75,6 +75,7 @@ mod write_txn_markers;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use core_pinning::budget::BudgetUnits;
 use corelane_protocol::frame::{decode_request_header, encode_response};
 use corelane_protocol::{ApiKey, Decoder, ErrorCode, Message, Str};
 
@@ -96,15 +97,18 @@ macro_rules! apis {
         /// Every API that is served, at the versions of the generated schemas.
         pub const SERVED: &[ApiKey] = &[ApiKey::Produce, $(ApiKey::$api),*];
 
-        fn dispatch(context: RequestContext, call: Call, mut body: Decoder) -> Option<Accepted> {
+        fn dispatch(context: RequestContext, call: Call, body: Body<'_>) -> Result<Accepted, &'static str> {
             match call.api {
                 ApiKey::Produce => produce::accept(context, call, body),
                 $(ApiKey::$api => {
-                    let request = read(&mut body, call.version).filter(Guarded::is_sound)?;
-                    Some(Accepted {
+                    let (request, decoded) = body.read(&context.shard, call.version)?;
+                    if !Guarded::is_sound(&request) {
+                        return Err(UNSOUND);
+                    }
+                    Ok(Accepted {
                         answer: Box::pin(async move {
                             let (shard, pace) = (context.shard.clone(), context.pace.clone());
-                            reserve(&context, call.api).await;
+                            reserve(&context, call.api, decoded).await;
                             let mut response = guarded(context, request, $module::handle).await;
                             if let Some(pace) = pace {
                                 pace.answered(&shard, call.api, call.version, &mut response).await;
@@ -116,7 +120,7 @@ macro_rules! apis {
                         overlaps: false,
                     })
                 })*
-                _ => None,
+                _ => Err(NOT_SERVED),
             }
         }
     };
@@ -214,31 +218,61 @@ impl Call {
     }
 }
 
-/// Bytes after the message are let pass, as Kafka does.
-fn read<M: Message>(body: &mut Decoder, version: i16) -> Option<M> {
-    M::decode(body, version).ok()
+const NOT_SERVED: &str = "API is not served";
+const UNSOUND: &str = "request body does not parse";
+const NO_MEMORY: &str = "no memory for what the request says";
+
+/// Arrays of one request; bytes and strings are those of its frame.
+const DECODED_MAX: usize = 16 << 20;
+/// Arrays of a request that take no more do not count beside its frame.
+const DECODED_SMALL: usize = 4 << 10;
+
+/// A request that has not been decoded, and what it holds of the shard's memory.
+struct Body<'a> {
+    decoder: Decoder,
+    memory: &'a mut Vec<BudgetUnits>,
 }
 
-/// A fetch knows by itself what it needs.
-async fn reserve(context: &RequestContext, api: ApiKey) {
-    let expected =
-        context.shard.answer_memory.expected(api).filter(|_| !matches!(api, ApiKey::Fetch | ApiKey::ShareFetch));
-    if let Some(expected) = expected {
+impl Body<'_> {
+    /// The request, and what its arrays take, which a few bytes may announce much of. Bytes after it are let pass, as Kafka does.
+    fn read<M: Message>(mut self, shard: &Shard, version: i16) -> Result<(M, usize), &'static str> {
+        let most = self.decoder.memory_left().min(DECODED_MAX);
+        self.decoder.set_memory_limit(most);
+        let request = M::decode(&mut self.decoder, version).map_err(|_| UNSOUND)?;
+        let decoded = most - self.decoder.memory_left();
+        if decoded > DECODED_SMALL {
+            self.memory.push(shard.request_memory.try_take(decoded, true).ok_or(NO_MEMORY)?);
+        }
+        Ok((request, decoded))
+    }
+}
+
+/// A fetch knows by itself what it needs. `decoded`: the answer has as much to say, or more.
+async fn reserve(context: &RequestContext, api: ApiKey, decoded: usize) {
+    let expected = context.shard.answer_memory.expected(api, decoded);
+    if let Some(expected) = expected.filter(|_| !matches!(api, ApiKey::Fetch | ApiKey::ShareFetch)) {
         context.memory.reserve(expected).await;
     }
 }
 
 /// Starts a request. What has to happen in the order of the requests has happened when this returns.
-pub fn accept(shard: &Rc<Shard>, client: &Rc<Client>, frame: Bytes, memory: AnswerMemory) -> Accepted {
+/// `held`: what the request holds until it is answered.
+pub fn accept(
+    shard: &Rc<Shard>,
+    client: &Rc<Client>,
+    frame: Bytes,
+    memory: AnswerMemory,
+    held: &mut Vec<BudgetUnits>,
+) -> Accepted {
     let size = frame.len();
-    let mut body = Decoder::new(frame);
-    let Ok((api, header)) = decode_request_header(&mut body) else {
+    let mut decoder = Decoder::new(frame);
+    let Ok((api, header)) = decode_request_header(&mut decoder) else {
         return close("request header does not parse");
     };
     let call = Call { api, version: header.request_api_version, correlation_id: header.correlation_id };
     client.set_id(header.client_id);
     if !SERVED.contains(&api) {
-        return close("API is not served");
+        return close(NOT_SERVED);
     }
     if !api.valid_versions().contains(&call.version) {
         return match api {
@@ -252,8 +286,9 @@ pub fn accept(shard: &Rc<Shard>, client: &Rc<Client>, frame: Bytes, memory: Answ
     let pace = Pace::begin(shard, client, size);
     let timed = pace.clone().filter(|_| !shard.quotas.is_free(Kind::Request));
     let (shard, client) = (shard.clone(), client.clone());
-    let context = RequestContext { shard, client, api, version: call.version, memory, pace };
-    let mut accepted = dispatch(context, call, body).unwrap_or_else(|| close("request body does not parse"));
+    let context = RequestContext { shard, client, api, version: call.version, size, memory, pace };
+    let body = Body { decoder, memory: held };
+    let mut accepted = dispatch(context, call, body).unwrap_or_else(close);
     if let Some(pace) = timed {
         accepted.answer = pace.timed(accepted.answer);
     }

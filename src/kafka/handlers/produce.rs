@@ -14,11 +14,11 @@ use corelane_protocol::messages::produce_response::{
     ProduceResponseTopicProduceResponse,
 };
 use corelane_protocol::messages::{ProduceRequest, ProduceResponse};
-use corelane_protocol::{Decoder, ErrorCode, Str, Uuid};
+use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::PartitionKey;
 use corelane_storage::record::BatchHeader;
 
-use super::Call;
+use super::{Body, Call};
 use crate::controller::image::owner;
 use crate::kafka::connection::{Accepted, Answer};
 use crate::kafka::hints;
@@ -56,8 +56,8 @@ impl Acks {
     }
 }
 
-pub fn accept(context: RequestContext, call: Call, mut body: Decoder) -> Option<Accepted> {
-    let request: ProduceRequest = super::read(&mut body, call.version)?;
+pub fn accept(context: RequestContext, call: Call, body: Body<'_>) -> Result<Accepted, &'static str> {
+    let (request, _): (ProduceRequest, _) = body.read(&context.shard, call.version)?;
     let silent = request.acks == 0;
     let outcome = enqueue(&context, request);
     let (shard, client, pace) = (context.shard, context.client, context.pace);
@@ -74,7 +74,7 @@ pub fn accept(context: RequestContext, call: Call, mut body: Decoder) -> Option<
             true => Answer::Nothing,
         }
     });
-    Some(Accepted { answer, overlaps })
+    Ok(Accepted { answer, overlaps })
 }
 
 fn failed(response: &ProduceResponse) -> bool {

@@ -151,6 +151,21 @@ impl TlsConn {
         }
     }
 
+    /// Gives what has come and is not decrypted back to the socket, until somebody reads again.
+    pub fn put_back(&self) {
+        // A connection that has failed has nothing to give.
+        let _ = self.with(|session| {
+            match session.received.take() {
+                Some((Received::Piece(mut piece), used)) => {
+                    piece.skip(used);
+                    self.conn.put_back(piece);
+                }
+                rest => session.received = rest,
+            }
+            Ok(())
+        });
+    }
+
     /// Queues bytes without copying them.
     pub fn send(&self, bytes: Bytes) {
         // A connection that has failed takes nothing any more; who waits for it hears of that.
