@@ -2,7 +2,7 @@
 # Corelane behind the same verbs as kafka.sh.
 #   corelane.sh start|stop|kill9|status|wipe|pids|bootstrap
 # Environment: CORELANE_BIN (target/release/corelane), CORELANE_RUN (data and logs), CORELANE_PORT (9392), CORELANE_ARGS (added to
-#   `start`), ADVERTISE (node|shard).
+#   `start`), ADVERTISE (node|shard), LISTEN_ON (listeners, the first of them at that port).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=${CORELANE_BIN:-$here/../target/release/corelane}
@@ -16,7 +16,7 @@ start() {
   mkdir -p "$run"
   # The broker takes its settings from CORELANE_ variables and refuses those that it does not know.
   # shellcheck disable=SC2086
-  setsid nohup env -u CORELANE_BIN -u CORELANE_RUN -u CORELANE_PORT -u CORELANE_ARGS -u CORELANE_BOOTSTRAP -u CORELANE_CACHE -u CORELANE_LONG "$bin" start --data-dir "$run/data" --listen "$address" --node-id 1 --advertise "${ADVERTISE:-node}" \
+  setsid nohup env -u CORELANE_BIN -u CORELANE_RUN -u CORELANE_PORT -u CORELANE_ARGS -u CORELANE_BOOTSTRAP -u CORELANE_CACHE -u CORELANE_LONG "$bin" start --data-dir "$run/data" --listen "${LISTEN_ON:-$address}" --node-id 1 --advertise "${ADVERTISE:-node}" \
     --set auto.create.topics.enable=false ${CORELANE_ARGS:-} >>"$run/server.log" 2>&1 </dev/null 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
   echo $! >"$run/pid"
 }

@@ -30,7 +30,7 @@ fn metadata_frame(version: i16, correlation_id: i32) -> Vec<u8> {
 }
 
 /// Length, api key, version, correlation id, client id "t".
-fn header(api: i16, version: i16, flexible: bool, body: &[u8]) -> Vec<u8> {
+pub fn header(api: i16, version: i16, flexible: bool, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(api.to_be_bytes());
     out.extend(version.to_be_bytes());

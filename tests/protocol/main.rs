@@ -16,6 +16,7 @@ mod frames;
 mod group_kinds;
 mod groups;
 mod hints;
+mod hostile;
 mod large_group;
 mod listeners;
 mod live_listeners;

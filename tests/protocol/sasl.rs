@@ -16,7 +16,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
-const PLAIN: Mechanism = Mechanism::Plain;
+pub const PLAIN: Mechanism = Mechanism::Plain;
 const SCRAMS: [Mechanism; 2] = [Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)];
 const USERS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
                      user_alice=\"plain-secret\" user_bob=\"bobs-secret\";";
@@ -106,7 +106,7 @@ fn who_shows_the_right_password_is_that_user() {
     authenticate(&mut connection, PLAIN, "bob", "bobs-secret").expect("bob");
     connection.write(&[0x7f, 0xff, 0xff, 0xff]).expect("written");
     closed(&mut connection);
-    let line = "principal=User:bob ";
+    let line = "principal=\"User:bob\" ";
     wait::until(line, LIMIT, || broker.log().contains(line).then_some(()));
 }
 

@@ -17,7 +17,7 @@ const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// PLAINTEXT at the first port, SSL at the next, and a listener MAPPED at the third that asks for certificates.
-fn start(authority: &Authority, set: &[(&str, &str)]) -> Broker {
+pub fn start(authority: &Authority, set: &[(&str, &str)]) -> Broker {
     let options = BrokerOptions {
         set: authority.properties(),
         advertise: "node".into(),
@@ -34,7 +34,7 @@ fn start(authority: &Authority, set: &[(&str, &str)]) -> Broker {
     Broker::start(set.iter().fold(options, |options, (k, v)| options.set(k, v)))
 }
 
-fn at(broker: &Broker, offset: u16) -> String {
+pub fn at(broker: &Broker, offset: u16) -> String {
     format!("127.0.0.1:{}", broker.port() + offset)
 }
 
@@ -47,7 +47,7 @@ fn named_in_log(broker: &Broker, mut connection: Connection, principal: &str) {
     serves(&mut connection);
     connection.write(&[0x7f, 0xff, 0xff, 0xff, 0]).expect("written");
     assert!(matches!(connection.fate(), Fate::Closed));
-    let line = format!("principal={principal} ");
+    let line = format!("principal={principal:?} ");
     wait::until(&line, LIMIT, || broker.log().contains(&line).then_some(()));
 }
 

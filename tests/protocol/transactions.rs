@@ -26,11 +26,11 @@ const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
 const TRANSACTION_COORDINATOR_FENCED: i16 = 52;
-const READ_COMMITTED: i8 = 1;
+pub const READ_COMMITTED: i8 = 1;
 
 /// A producer with a transactional id, and where it writes.
-struct Writer {
-    connection: Connection,
+pub struct Writer {
+    pub connection: Connection,
     topic: String,
     name: String,
     id: i64,
@@ -40,11 +40,15 @@ struct Writer {
 
 impl Writer {
     fn new(broker: &Broker, topic: &str, version: i16) -> Writer {
+        Writer::with_timeout(broker, topic, version, 60_000)
+    }
+
+    pub fn with_timeout(broker: &Broker, topic: &str, version: i16, transaction_timeout_ms: i32) -> Writer {
         let name = unique("writer");
         let mut connection = to_leader(broker.bootstrap(), topic, 0).expect("the leader");
         let request = InitProducerIdRequest {
             transactional_id: Some(Str::from(name.clone())),
-            transaction_timeout_ms: 60_000,
+            transaction_timeout_ms,
             producer_id: -1,
             producer_epoch: -1,
             ..Default::default()
@@ -65,7 +69,7 @@ impl Writer {
         Writer { connection, topic: topic.to_owned(), name, id, epoch, sequence: 0 }
     }
 
-    fn add(&mut self) {
+    pub fn add(&mut self) {
         let request = AddPartitionsToTxnRequest {
             v3_and_below_transactional_id: Str::from(self.name.clone()),
             v3_and_below_producer_id: self.id,
@@ -85,7 +89,7 @@ impl Writer {
     }
 
     /// Writes one record; gives the error and the offset.
-    fn write(&mut self, version: i16, value: &str, transactional: bool) -> (i16, i64) {
+    pub fn write(&mut self, version: i16, value: &str, transactional: bool) -> (i16, i64) {
         let who = ProducerIdentity { id: self.id, epoch: self.epoch, sequence: self.sequence };
         let mut batch = build(who, now_ms(), [(None, Some(value.as_bytes()))]);
         if transactional {
@@ -102,14 +106,24 @@ impl Writer {
         (partition.error_code, partition.base_offset)
     }
 
-    fn end(&mut self, version: i16, commit: bool) {
-        let request = EndTxnRequest {
+    fn end_request(&self, commit: bool) -> EndTxnRequest {
+        EndTxnRequest {
             transactional_id: Str::from(self.name.clone()),
             producer_id: self.id,
             producer_epoch: self.epoch,
             committed: commit,
             ..Default::default()
-        };
+        }
+    }
+
+    /// Does not wait for the answer.
+    pub fn send_end(&mut self, version: i16, commit: bool) -> std::io::Result<i32> {
+        let request = self.end_request(commit);
+        self.connection.send(version, &request)
+    }
+
+    pub fn end(&mut self, version: i16, commit: bool) {
+        let request = self.end_request(commit);
         let answer = wait::until("the transaction ends", LIMIT, || {
             Some(self.connection.call(version, &request)).filter(|answer| answer.error_code == 0)
         });
@@ -165,10 +179,10 @@ fn fetch(
 }
 
 /// Offsets, aborted transactions by producer and first offset, last stable offset.
-type Seen = (Vec<i64>, Option<Vec<(i64, i64)>>, i64);
+pub type Seen = (Vec<i64>, Option<Vec<(i64, i64)>>, i64);
 
 /// What a reader sees from the beginning.
-fn seen(connection: &mut Connection, topic: &str, isolation: i8) -> Seen {
+pub fn seen(connection: &mut Connection, topic: &str, isolation: i8) -> Seen {
     let data = fetch(connection, topic, 0, isolation, 0);
     assert_eq!(data.error_code, 0);
     let records = data.records.map(Records::into_bytes).unwrap_or_default();

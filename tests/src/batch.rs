@@ -95,6 +95,27 @@ pub fn zstd(batch: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A batch with this one's header, whose records are `bytes` zeroes, compressed with zstd.
+pub fn bomb(batch: &[u8], bytes: u64) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(batch[..HEADER].to_vec(), 1).expect("zstd");
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), bytes), &mut encoder).expect("zeroes");
+    let mut out = encoder.finish().expect("zstd");
+    let length = i32::try_from(out.len() - 12).expect("a batch below 2 GiB");
+    out[8..12].copy_from_slice(&length.to_be_bytes());
+    out[22] |= 4;
+    seal(&mut out);
+    out
+}
+
+/// The same records, whose zstd frame says that it needs a window of 2^`log` bytes.
+pub fn with_window(batch: &[u8], log: u8) -> Vec<u8> {
+    let mut out = batch.to_vec();
+    // Behind zstd's magic number and the descriptor of its frame.
+    out[HEADER + 5] = (log - 10) << 3;
+    seal(&mut out);
+    out
+}
+
 /// Computes the CRC again, after a test has changed something.
 pub fn seal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[21..]);

@@ -66,8 +66,8 @@ impl Connection {
     }
 
     /// Names itself so from now on.
-    pub fn set_client_id(&mut self, id: &'static str) {
-        self.client_id = Str::from_static(id);
+    pub fn set_client_id(&mut self, id: impl Into<String>) {
+        self.client_id = Str::from(id.into());
     }
 
     pub fn set_read_timeout(&self, limit: Duration) {

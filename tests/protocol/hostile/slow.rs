@@ -1,0 +1,130 @@
+//! Clients that take their time.
+
+use super::{LIMIT, REQUEST_MAX, open, small, waiting_fetch};
+use crate::bystander::undisturbed;
+use corelane_protocol::frame;
+use corelane_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+use corelane_tests::batch::{ProducerIdentity, build, now_ms};
+use corelane_tests::broker::{Broker, BrokerOptions, is_corelane};
+use corelane_tests::connection::{Connection, Fate, to_leader};
+use corelane_tests::librdkafka::{create_topic, unique};
+use corelane_tests::wait;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+/// The length of a large frame, and its first bytes.
+fn begun(bytes: usize) -> Vec<u8> {
+    let mut out = (REQUEST_MAX as u32).to_be_bytes().to_vec();
+    out.resize(bytes, 0);
+    out
+}
+
+#[test]
+fn frames_that_never_end_give_their_memory_to_those_that_do() {
+    if !is_corelane() {
+        return;
+    }
+    let broker = small("0,1");
+    let topic = unique("patient");
+    create_topic(&broker, &topic, 1, &[]);
+    undisturbed(&broker, |broker| {
+        // More than there is memory for requests. Half of them send another byte now and then.
+        let mut stalled: Vec<Connection> = (0..400).map(|_| open(broker)).collect();
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for connection in &mut stalled {
+                connection.write(&begun(60 << 10)).expect("the beginning of a frame");
+            }
+            let (dripping, still) = stalled.split_at_mut(200);
+            let drip = scope.spawn(|| {
+                while !ended.load(SeqCst) {
+                    // those that are given up do not take it any more
+                    dripping.iter_mut().for_each(|connection| drop(connection.write(&[0])));
+                    thread::park_timeout(Duration::from_millis(50));
+                }
+            });
+            let mut writer = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
+            let batch = build(ProducerIdentity::NONE, now_ms(), [(None, Some(&[b'x'; 300 << 10][..]))]);
+            for _ in 0..3 {
+                let answer = writer.produce(&topic, 0, batch.clone()).expect("an answer");
+                assert_eq!(answer.error_code, 0);
+            }
+            let given_up = |connection: &mut Connection| {
+                connection.set_read_timeout(Duration::from_millis(1));
+                matches!(connection.fate(), Fate::Closed)
+            };
+            let some = wait::within(LIMIT, || still.iter_mut().any(given_up).then_some(()));
+            ended.store(true, SeqCst);
+            drip.join().expect("the dripping clients");
+            assert!(some.is_some(), "nobody was given up");
+        });
+    });
+}
+
+#[test]
+fn requests_behind_one_that_waits_keep_no_receive_memory_from_others() {
+    if !is_corelane() {
+        return;
+    }
+    // Each of these connections asks for records that do not come, and sends more with that. What else comes fills one receive
+    // buffer of the shard after the other, and each holds something of one of them.
+    let broker = small("0");
+    let (quiet, filled) = (unique("quiet"), unique("filled"));
+    create_topic(&broker, &quiet, 1, &[]);
+    create_topic(&broker, &filled, 1, &[]);
+    let fetch = frame::request(12, 1, None, &waiting_fetch(&quiet)).expect("a frame").concat();
+    undisturbed(&broker, |broker| {
+        let mut filling = open(broker);
+        let batch = build(ProducerIdentity::NONE, now_ms(), [(None, Some(&[b'x'; 300 << 10][..]))]);
+        let waiting: Vec<Connection> = (0..40)
+            .map(|_| {
+                let mut connection = open(broker);
+                connection.write(&[&fetch[..], &fetch].concat()).expect("two requests");
+                assert_eq!(filling.produce(&filled, 0, batch.clone()).expect("an answer").error_code, 0);
+                connection
+            })
+            .collect();
+        let mut other = open(broker);
+        assert!(other.metadata(&quiet).is_ok());
+        // They are served all the same, once there is something for them.
+        let batch = build(ProducerIdentity::NONE, now_ms(), [(None, Some(&b"awaited"[..]))]);
+        assert_eq!(other.produce(&quiet, 0, batch).expect("an answer").error_code, 0);
+        for mut connection in waiting {
+            for _ in 0..2 {
+                connection.read_frame().expect("an answer");
+            }
+        }
+    });
+}
+
+#[test]
+fn peers_that_have_gone_without_a_word_are_let_go() {
+    if !is_corelane() {
+        return;
+    }
+    let options = BrokerOptions::default().set("connections.max.idle.ms", 1000);
+    let broker = Broker::start(options);
+    undisturbed(&broker, |broker| {
+        // Nothing comes of them any more: from the beginning, within a length, within a frame, after an answer.
+        let mut gone: Vec<Connection> = (0..400)
+            .map(|i| {
+                let mut connection = open(broker);
+                match i % 4 {
+                    0 => {}
+                    1 => connection.write(&[0, 0]).expect("half a length"),
+                    2 => connection.write(&begun(1000)).expect("the beginning of a frame"),
+                    _ => assert_eq!(connection.call(0, &ApiVersionsRequest::default()).error_code, 0),
+                }
+                connection
+            })
+            .collect();
+        for (i, connection) in gone.iter_mut().enumerate() {
+            connection.set_read_timeout(LIMIT);
+            let fate = connection.fate();
+            assert!(matches!(fate, Fate::Closed), "connection {i}: {fate:?}");
+        }
+        let mut alive = open(broker);
+        assert!(!alive.call(12, &MetadataRequest::default()).brokers.is_empty());
+    });
+}
