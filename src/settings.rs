@@ -22,6 +22,7 @@ use corelane_coordinator::group::{Assignor, ConsumerGroupConfig, GroupConfig, Mi
 use corelane_coordinator::share::ShareConfig;
 use corelane_coordinator::txn::TxnConfig;
 use corelane_protocol::ErrorCode;
+use corelane_sasl::TokenKey;
 use corelane_storage::CleanerOptions;
 use hashbrown::HashMap;
 
@@ -51,6 +52,8 @@ pub struct Settings {
     group_properties: RefCell<HashMap<String, OfGroup>>,
     /// `None`: nobody is refused anything.
     authorizer: Option<Authorizer>,
+    /// `None`: there are no delegation tokens.
+    token_key: Option<TokenKey>,
     /// Changes with the dynamic layers, so that partitions know when to look again.
     version: Cell<u64>,
 }
@@ -86,6 +89,7 @@ impl Settings {
         let group_defaults = RefCell::new(Rc::new(GroupProperties::resolve(&Overrides::new(), &broker.properties)));
         let authorizer =
             broker.access.as_ref().map(|a| Authorizer::new(a.super_users.iter().cloned(), a.allow_everyone));
+        let token_key = broker.tokens.secret_key.as_ref().map(|secret| TokenKey::new(secret.reveal()));
         Settings {
             broker: RefCell::new(broker),
             name,
@@ -93,6 +97,7 @@ impl Settings {
             group_defaults,
             group_properties: RefCell::default(),
             authorizer,
+            token_key,
             version: Cell::new(0),
         }
     }
@@ -104,6 +109,10 @@ impl Settings {
 
     pub fn authorizer(&self) -> Option<&Authorizer> {
         self.authorizer.as_ref()
+    }
+
+    pub fn token_key(&self) -> Option<&TokenKey> {
+        self.token_key.as_ref()
     }
 
     pub fn properties(&self) -> Rc<BrokerProperties> {

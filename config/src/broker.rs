@@ -5,6 +5,7 @@ use crate::layers::BrokerProperties;
 use crate::listeners::{Listener, inter_broker, listeners};
 use crate::load::LoadOptions;
 use crate::per_ip;
+use crate::tls::Password;
 use crate::units;
 use crate::value::Value;
 use std::net::IpAddr;
@@ -67,6 +68,7 @@ pub struct BrokerConfig {
     pub failed_authentication_delay_ms: i32,
     /// Users that are made while there are none.
     pub scram_users_file: Option<PathBuf>,
+    pub tokens: TokenSettings,
     pub quotas: QuotaSettings,
     /// Bytes of one push of client metrics.
     pub telemetry_max_bytes: i32,
@@ -86,6 +88,17 @@ pub struct BrokerConfig {
     pub log_level: String,
     /// As Kafka sees it: the static layer.
     pub properties: BrokerProperties,
+}
+
+/// Delegation tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// `None`: there are none.
+    pub secret_key: Option<Password>,
+    pub max_lifetime_ms: i64,
+    /// How long one lasts before it is renewed.
+    pub expiry_ms: i64,
+    pub expiry_check_interval_ms: i64,
 }
 
 /// Committed offsets and the topic they live in.
@@ -243,6 +256,12 @@ impl BrokerConfig {
             connections_creation_rate: r.int("max.connection.creation.rate")?,
             failed_authentication_delay_ms: r.int("connection.failed.authentication.delay.ms")?,
             scram_users_file: r.text("scram.users.file")?.filter(|path| !path.is_empty()).map(PathBuf::from),
+            tokens: TokenSettings {
+                secret_key: r.text("delegation.token.secret.key")?.filter(|key| !key.is_empty()).map(Password::new),
+                max_lifetime_ms: r.need("delegation.token.max.lifetime.ms")?,
+                expiry_ms: r.need("delegation.token.expiry.time.ms")?,
+                expiry_check_interval_ms: r.need("delegation.token.expiry.check.interval.ms")?,
+            },
             quotas: QuotaSettings {
                 windows: r.int("quota.window.num")?,
                 window_seconds: r.int("quota.window.size.seconds")?,

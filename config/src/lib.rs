@@ -40,7 +40,8 @@ mod value;
 
 pub use alter::{Alteration, Operation};
 pub use broker::{
-    Advertise, BrokerConfig, CleanerSettings, GroupSettings, LogFormat, OffsetsSettings, SHARDS_PER_NODE, SpaceSettings,
+    Advertise, BrokerConfig, CleanerSettings, GroupSettings, LogFormat, OffsetsSettings, SHARDS_PER_NODE,
+    SpaceSettings, TokenSettings,
 };
 pub use client_metrics::MetricsSubscription;
 pub use describe::{ConfigEntry, ConfigSource, ConfigType, Synonym};

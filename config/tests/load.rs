@@ -184,8 +184,8 @@ fn refusals_name_their_place_and_what_is_allowed() {
         "",
         &[],
         &[],
-        &["delegation.token.secret.key=secret"],
-        "--set delegation.token.secret.key: Invalid value [hidden]",
+        &["sasl.oauthbearer.assertion.private.key.passphrase=secret"],
+        "--set sasl.oauthbearer.assertion.private.key.passphrase: Invalid value [hidden]",
     );
 }
 

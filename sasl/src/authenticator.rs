@@ -55,6 +55,8 @@ pub struct Session {
     pub mechanism: Mechanism,
     /// Milliseconds from now; `None`: for ever.
     pub lifetime_ms: Option<i64>,
+    /// It showed a delegation token of the user's.
+    pub by_token: bool,
 }
 
 /// Who a connection is that authenticates again (KIP-368): it must stay so.
@@ -214,7 +216,8 @@ impl Authenticator {
                     return Err((told.clone(), Some(told)));
                 }
                 let lifetime_ms = host.session_ms(mechanism, &identity);
-                Ok((token, Progress::In(Session { user: identity.user, mechanism, lifetime_ms })))
+                let Identity { user, by_token, .. } = identity;
+                Ok((token, Progress::In(Session { user, mechanism, lifetime_ms, by_token })))
             }
             Step::Failed(Failure::Told(reason)) => Err((reason.to_owned(), Some(reason.to_owned()))),
             Step::Failed(Failure::ToldOther { told, reason }) => Err((told, reason.map(str::to_owned))),

@@ -34,6 +34,15 @@ pub struct Identity {
     pub user: String,
     /// When what it showed stops being valid, in milliseconds since 1970; `None`: never.
     pub expires_ms: Option<i64>,
+    /// It showed a delegation token of the user's (KIP-48).
+    pub by_token: bool,
+}
+
+impl Identity {
+    /// A user who showed what only he has, for as long as he likes.
+    pub fn user(name: impl Into<String>) -> Identity {
+        Identity { user: name.into(), expires_ms: None, by_token: false }
+    }
 }
 
 /// Why nobody got in.
@@ -54,6 +63,9 @@ pub trait Users {
 
     /// What the user proves his password against. Who is not there has one that no password fits ([`crate::scram::Decoys`]).
     fn scram(&self, hash: Hash, user: &str) -> Arc<Credential>;
+
+    /// The same of a delegation token, by its id, and who comes by it; `None`: there is no such token.
+    fn token(&self, hash: Hash, id: &str) -> (Arc<Credential>, Option<Identity>);
 
     /// Who a token says that the client is, if it is believed; else the reason, for the audit.
     fn bearer(&self, token: &str) -> Result<Identity, String>;

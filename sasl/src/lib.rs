@@ -1,4 +1,4 @@
-//! Authentication by SASL as Kafka has it (KIP-12, KIP-43, KIP-84, KIP-152, KIP-255, KIP-368, KIP-768).
+//! Authentication by SASL as Kafka has it (KIP-12, KIP-43, KIP-48, KIP-84, KIP-152, KIP-255, KIP-368, KIP-768).
 //!
 //! [`Authenticator`] is what stands between the bytes of one connection and its requests: frames in, answers out, until it knows
 //! who the client is. It is a state machine without clock, socket or memory of other connections. A mechanism is an [`Exchange`] in a
@@ -15,7 +15,9 @@ mod mechanism;
 pub mod oauth;
 pub mod plain;
 pub mod scram;
+mod token;
 
 pub use authenticator::{Authenticator, Host, Outcome, Previous, Session};
 pub use exchange::{Exchange, Failure, Identity, Step, Users};
 pub use mechanism::Mechanism;
+pub use token::{TokenHmac, TokenKey};

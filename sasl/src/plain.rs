@@ -32,7 +32,7 @@ impl Exchange for Plain {
                 "Authentication failed: Client requested an authorization id that is different from username",
             ));
         }
-        Step::Done(Vec::new(), Identity { user: user.to_owned(), expires_ms: None })
+        Step::Done(Vec::new(), Identity::user(user))
     }
 }
 
@@ -93,13 +93,17 @@ mod tests {
         fn bearer(&self, _: &str) -> Result<Identity, String> {
             unreachable!("PLAIN asks for passwords only")
         }
+
+        fn token(&self, _: Hash, _: &str) -> (Arc<Credential>, Option<Identity>) {
+            unreachable!("PLAIN asks for passwords only")
+        }
     }
 
     #[test]
     fn only_the_right_password_gets_in() {
         let known = Known(Passwords::new(&[7; 32], [("alice", "secret"), ("bob", "b\u{fc}ro")]));
         let step = |token: &[u8]| Plain.step(token, &known);
-        let done = |user: &str| Step::Done(Vec::new(), Identity { user: user.to_owned(), expires_ms: None });
+        let done = |user: &str| Step::Done(Vec::new(), Identity::user(user));
         assert_eq!(step(b"\0alice\0secret"), done("alice"));
         assert_eq!(step(b"alice\0alice\0secret"), done("alice"));
         assert_eq!(step(&token("bob", "b\u{fc}ro")), done("bob"));

@@ -14,7 +14,7 @@ use corelane_protocol::{ApiKey, Decoder, Message, Request};
 use corelane_sasl::oauth::first_message;
 use corelane_sasl::plain::{self, Passwords};
 use corelane_sasl::scram::{Credential, Decoys, Hash, ScramClient};
-use corelane_sasl::{Authenticator, Host, Identity, Mechanism, Outcome, Previous, Session, Users};
+use corelane_sasl::{Authenticator, Host, Identity, Mechanism, Outcome, Previous, Session, TokenKey, Users};
 use proptest::prelude::*;
 
 const PLAIN: Mechanism = Mechanism::Plain;
@@ -24,11 +24,12 @@ struct Broker {
     passwords: Passwords,
     credentials: BTreeMap<(Hash, String), Arc<Credential>>,
     decoys: Decoys,
+    tokens: TokenKey,
     mechanisms: Vec<Mechanism>,
     session_ms: Option<i64>,
 }
 
-/// Knows alice, whose password is secret, and in PLAIN bob, too.
+/// Knows alice, whose password is secret, and in PLAIN bob, too; a token of alice's is called one.
 fn broker() -> Broker {
     let credential = |hash: Hash| {
         let iterations = NonZeroU32::new(4096).expect("not zero");
@@ -39,6 +40,7 @@ fn broker() -> Broker {
         passwords: Passwords::new(&[1; 32], [("alice", "secret"), ("bob", "bobs")]),
         credentials: [Hash::Sha256, Hash::Sha512].into_iter().map(credential).collect(),
         decoys: Decoys::new(&[2; 32]),
+        tokens: TokenKey::new("key"),
         mechanisms: Mechanism::ALL.to_vec(),
         session_ms: None,
     }
@@ -56,8 +58,20 @@ impl Users for Broker {
 
     fn bearer(&self, token: &str) -> Result<Identity, String> {
         match token {
-            "of.alice.x" => Ok(Identity { user: "alice".into(), expires_ms: Some(7) }),
+            "of.alice.x" => Ok(Identity { expires_ms: Some(7), ..Identity::user("alice") }),
             _ => Err("nobody's".to_owned()),
+        }
+    }
+
+    fn token(&self, hash: Hash, id: &str) -> (Arc<Credential>, Option<Identity>) {
+        let decoy = self.decoys.credential(hash, id, None);
+        match id {
+            "one" => {
+                let credential = self.tokens.hmac(id).credential(hash, decoy.salt);
+                let identity = Identity { expires_ms: Some(99), by_token: true, ..Identity::user("alice") };
+                (Arc::new(credential), Some(identity))
+            }
+            _ => (Arc::new(decoy), None),
         }
     }
 }
@@ -76,8 +90,8 @@ impl Host for Broker {
         encode_response(ApiKey::ApiVersions, 0, correlation_id, &response).expect("it encodes")
     }
 
-    fn session_ms(&self, _: Mechanism, _: &Identity) -> Option<i64> {
-        self.session_ms
+    fn session_ms(&self, _: Mechanism, identity: &Identity) -> Option<i64> {
+        identity.expires_ms.filter(|_| identity.by_token).or(self.session_ms)
     }
 }
 
@@ -143,7 +157,8 @@ fn plain_gets_in_by_either_handshake() {
         begin(&mut authenticator, &broker, PLAIN, 1);
         let outcome = authenticator.frame(frame(version, &auth(plain::token("bob", "bobs"))), &broker);
         let (answer, session) = done(outcome);
-        assert_eq!(session, Session { user: "bob".into(), mechanism: PLAIN, lifetime_ms: None });
+        let bob = Session { user: "bob".into(), mechanism: PLAIN, lifetime_ms: None, by_token: false };
+        assert_eq!(session, bob);
         let answer: SaslAuthenticateResponse = read::<SaslAuthenticateRequest>(version, answer);
         assert_eq!((answer.error_code, answer.auth_bytes.len(), answer.session_lifetime_ms), (0, 0, 0));
         let after = authenticator.frame(frame(2, &auth("")), &broker);
@@ -178,9 +193,12 @@ fn scram_gets_in_and_both_sides_know_the_password() {
 
 /// A whole exchange of SCRAM, up to how its last message fares; and the challenge.
 fn attempt(broker: &Broker, user: &str, password: &str) -> (Outcome, String) {
+    attempt_as(broker, ScramClient::new(Hash::Sha512, user, password, "n"))
+}
+
+fn attempt_as(broker: &Broker, mut client: ScramClient) -> (Outcome, String) {
     let mut authenticator = Authenticator::new();
     begin(&mut authenticator, broker, SCRAM, 1);
-    let mut client = ScramClient::new(Hash::Sha512, user, password, "n");
     let challenge = next(authenticator.frame(frame(2, &auth(client.first())), broker));
     let challenge: SaslAuthenticateResponse = read::<SaslAuthenticateRequest>(2, challenge);
     let last = client.last(&challenge.auth_bytes).expect("a challenge");
@@ -207,6 +225,26 @@ fn a_user_who_is_not_there_looks_like_a_wrong_password() {
     let decoy = broker.decoys.credential(Hash::Sha512, "mallory", Some(&alice));
     assert_eq!((decoy.salt.len(), decoy.iterations), (alice.salt.len(), alice.iterations));
     assert_ne!(decoy.stored_key, broker.decoys.credential(Hash::Sha512, "mallorz", Some(&alice)).stored_key);
+}
+
+#[test]
+fn a_token_makes_its_owner_of_who_shows_it() {
+    let broker = broker();
+    let hmac = broker.tokens.hmac("one").text();
+    let attempt = |id: &str, hmac: &str| attempt_as(&broker, ScramClient::of_token(Hash::Sha512, id, hmac, "n"));
+    let (_, session) = done(attempt("one", &hmac).0);
+    let expected = Session { user: "alice".into(), mechanism: SCRAM, lifetime_ms: Some(99), by_token: true };
+    assert_eq!(session, expected);
+    let other = broker.tokens.hmac("other").text();
+    for (id, hmac) in [("one", "secret"), ("one", ""), ("one", &other), ("other", &other), ("alice", "secret")] {
+        let told = refused(attempt(id, hmac).0);
+        assert_eq!((told.0, told.2.as_str()), (58, "wrong HMAC, or no such token"), "{id}");
+    }
+    // A token is no user, and no user a token.
+    for user in ["one", "alice"] {
+        let told = refused(attempt_as(&broker, ScramClient::new(Hash::Sha512, user, &hmac, "n")).0);
+        assert_eq!(told.2, "wrong password, or no such user");
+    }
 }
 
 #[test]
@@ -297,7 +335,10 @@ fn a_token_gets_in_or_is_denied_in_two_steps() {
         authenticator
     };
     let (_, session) = done(begun().frame(frame(2, &auth(first_message("of.alice.x"))), &broker));
-    assert_eq!(session, Session { user: "alice".into(), mechanism: Mechanism::OAuthBearer, lifetime_ms: None });
+    assert_eq!(
+        session,
+        Session { user: "alice".into(), mechanism: Mechanism::OAuthBearer, lifetime_ms: None, by_token: false }
+    );
     let other = refused(begun().frame(frame(2, &auth("n,a=bob,\u{1}auth=Bearer of.alice.x\u{1}\u{1}")), &broker));
     let told = "Authentication failed: Client requested an authorization id (bob) that is different from the token's principal name \
                 (alice)";

@@ -50,7 +50,7 @@ fn a_token_that_the_key_has_signed_is_believed() {
     let (old, new, stranger) = (Issuer::new("old"), Issuer::new("new"), Issuer::new("new"));
     let set = keys(&jwks(&[&old, &new]));
     assert_eq!(set.len(), 2);
-    let alice = Identity { user: "alice".into(), expires_ms: Some((NOW_S + 60) * 1000) };
+    let alice = Identity { expires_ms: Some((NOW_S + 60) * 1000), ..Identity::user("alice") };
     assert_eq!(verify(&old.token(&claims()), &set), Ok(alice.clone()));
     assert_eq!(verify(&new.token(&claims()), &set), Ok(alice.clone()));
     refused(&stranger.token(&claims()), &set, "signature is not that of the key");

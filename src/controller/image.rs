@@ -15,6 +15,7 @@ use super::features::feature_named;
 use super::quotas::QuotaEntity;
 use super::records::MetadataRecord;
 use super::scram::ScramUsers;
+use super::tokens::Tokens;
 
 /// Kafka's own name and id of the log that holds the metadata (`Topic.CLUSTER_METADATA_TOPIC_NAME`, `Uuid.METADATA_TOPIC_ID`).
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -95,6 +96,7 @@ pub struct ClusterImage {
     /// Differs between images of one process whose access rules differ.
     acl_version: u64,
     scram_users: ScramUsers,
+    tokens: Tokens,
     quotas: imbl::OrdMap<QuotaEntity, Arc<BTreeMap<String, f64>>>,
     /// Differs between images of one process whose quotas differ.
     quota_version: u64,
@@ -151,6 +153,10 @@ impl ClusterImage {
 
     pub fn scram_users(&self) -> &ScramUsers {
         &self.scram_users
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     pub fn quota(&self, of: &QuotaEntity) -> Option<&Arc<BTreeMap<String, f64>>> {
@@ -245,6 +251,11 @@ impl ClusterImage {
                 Ok(None)
             }
             MetadataRecord::RemoveScramUser { hash, user } => self.scram_users.remove(*hash, user).map(|()| None),
+            MetadataRecord::Token(token) => {
+                self.tokens.set(token.clone());
+                Ok(None)
+            }
+            MetadataRecord::RemoveToken { id } => self.tokens.remove(id).map(|()| None),
             MetadataRecord::Quota { entity, key, value } => {
                 self.quota_version += 1;
                 let mut quotas = self.quotas.get(entity).map(|quotas| (**quotas).clone()).unwrap_or_default();
@@ -291,6 +302,7 @@ impl ClusterImage {
         let feature = |(name, level): (&String, &i16)| MetadataRecord::Feature { name: name.clone(), level: *level };
         records.extend(self.features.iter().map(feature));
         records.extend(self.scram_users.to_records());
+        records.extend(self.tokens.iter().map(|kept| MetadataRecord::Token((*kept.token).clone())));
         records.extend(self.acls.iter().map(|(id, rule)| MetadataRecord::Acl { id, rule: (**rule).clone() }));
         for (entity, quotas) in &self.quotas {
             let quota = |(key, value): (&String, &f64)| MetadataRecord::Quota {
@@ -327,6 +339,8 @@ pub fn owner(key: PartitionKey, shards: usize) -> ShardId {
 mod tests {
     use super::*;
     use crate::controller::quotas::Name;
+    use crate::controller::tokens::Token;
+    use crate::security::Principal;
     use corelane_acl::{Operation, PatternType, Permission, ResourceType as AclResourceType, Rule, RuleId};
     use corelane_sasl::scram::{Credential, Hash};
 
@@ -364,6 +378,17 @@ mod tests {
             user: user.into(),
             credential: Credential::of_salted(Hash::Sha256, &[salted], vec![1], 4096),
         };
+        let token = |id: &str, expires_ms| {
+            MetadataRecord::Token(Token {
+                id: id.into(),
+                owner: Principal::user("alice"),
+                requester: Principal::user("bob"),
+                renewers: vec![Principal::user("carol")],
+                issued_ms: 1,
+                expires_ms,
+                max_ms: 9,
+            })
+        };
         let everybody = QuotaEntity { user: Some(Name::Default), ..QuotaEntity::default() };
         let quota = |key: &str, value| MetadataRecord::Quota { entity: everybody.clone(), key: key.into(), value };
         let image = apply_all(&[
@@ -387,6 +412,10 @@ mod tests {
             scram("alice", 2),
             scram("alice", 3),
             MetadataRecord::RemoveScramUser { hash: Hash::Sha256, user: "gone".into() },
+            token("gone", 5),
+            token("kept", 5),
+            token("kept", 7),
+            MetadataRecord::RemoveToken { id: "gone".into() },
             quota("producer_byte_rate", Some(5.0)),
             quota("request_percentage", Some(0.5)),
             quota("producer_byte_rate", None),
@@ -401,6 +430,8 @@ mod tests {
         assert!(again.scram_users().names().into_iter().eq(["alice"]));
         let latest = Credential::of_salted(Hash::Sha256, &[3], vec![1], 4096);
         assert_eq!(again.scram_users().get(Hash::Sha256, "alice").map(|c| &**c), Some(&latest));
+        let tokens: Vec<_> = again.tokens().iter().map(|k| (k.token.id.as_str(), k.token.expires_ms)).collect();
+        assert_eq!(tokens, [("kept", 7)]);
         let read = |user: &str| again.acls.grant(user, [127, 0, 0, 1].into(), AclResourceType::Topic, "a").allowed;
         assert!(read("User:b").contains(Operation::Read) && !read("User:a").contains(Operation::Read));
         assert_eq!(**again.quota(&everybody).unwrap(), [("request_percentage".to_owned(), 0.5)].into());
@@ -417,6 +448,7 @@ mod tests {
         assert!(image.apply(&MetadataRecord::Feature { name: "of.the.future".into(), level: 1 }).is_err());
         assert!(image.apply(&MetadataRecord::RemoveAcl { id: RuleId([1; 16]) }).is_err());
         assert!(image.apply(&MetadataRecord::RemoveScramUser { hash: Hash::Sha256, user: "u".into() }).is_err());
+        assert!(image.apply(&MetadataRecord::RemoveToken { id: "t".into() }).is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod quotas;
 pub mod records;
 pub mod requests;
 pub mod scram;
+pub mod tokens;
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -4,15 +4,18 @@ use bytes::Bytes;
 use corelane_acl::{Operation, PatternType, Permission, ResourceType as AclResourceType, Rule, RuleId};
 use corelane_protocol::Uuid;
 use corelane_protocol::records::metadata::{
-    AccessControlEntryRecord, ClientQuotaRecord, ClientQuotaRecordEntityData, ConfigRecord, FeatureLevelRecord,
-    MetadataRecord as Schema, PartitionRecord, ProducerIdsRecord, RemoveAccessControlEntryRecord, RemoveTopicRecord,
-    RemoveUserScramCredentialRecord, TopicRecord, UserScramCredentialRecord,
+    AccessControlEntryRecord, ClientQuotaRecord, ClientQuotaRecordEntityData, ConfigRecord, DelegationTokenRecord,
+    FeatureLevelRecord, MetadataRecord as Schema, PartitionRecord, ProducerIdsRecord, RemoveAccessControlEntryRecord,
+    RemoveDelegationTokenRecord, RemoveTopicRecord, RemoveUserScramCredentialRecord, TopicRecord,
+    UserScramCredentialRecord,
 };
 use corelane_sasl::scram::{Credential, Hash};
 use corelane_storage::model::TopicId;
 
 use super::image::ResourceType;
 use super::quotas::{Name, QuotaEntity};
+use super::tokens::Token;
+use crate::security::Principal;
 
 /// What Corelane writes into the metadata log. A record of another kind or of a later version ends the start: the data
 /// directory is from a newer release.
@@ -61,6 +64,11 @@ pub enum MetadataRecord {
     RemoveScramUser {
         hash: Hash,
         user: String,
+    },
+    /// In place of the one with its id.
+    Token(Token),
+    RemoveToken {
+        id: String,
     },
     /// `value: None` takes the quota away.
     Quota {
@@ -143,6 +151,20 @@ impl MetadataRecord {
                     ..Default::default()
                 })
             }
+            MetadataRecord::Token(token) => Schema::DelegationToken(DelegationTokenRecord {
+                owner: token.owner.to_string().into(),
+                requester: token.requester.to_string().into(),
+                renewers: token.renewers.iter().map(|renewer| renewer.to_string().into()).collect(),
+                issue_timestamp: token.issued_ms,
+                max_timestamp: token.max_ms,
+                expiration_timestamp: token.expires_ms,
+                token_id: token.id.clone().into(),
+                ..Default::default()
+            }),
+            MetadataRecord::RemoveToken { id } => Schema::RemoveDelegationToken(RemoveDelegationTokenRecord {
+                token_id: id.clone().into(),
+                ..Default::default()
+            }),
             MetadataRecord::Quota { entity, key, value } => Schema::ClientQuota(ClientQuotaRecord {
                 entity: entity
                     .parts()
@@ -201,6 +223,10 @@ impl MetadataRecord {
                 hash: Hash::from_code(record.mechanism).ok_or(RecordError::Bounds("SCRAM mechanism"))?,
                 user: record.name.to_string(),
             },
+            Schema::DelegationToken(record) => {
+                MetadataRecord::Token(token(record).ok_or(RecordError::Bounds("principal of a delegation token"))?)
+            }
+            Schema::RemoveDelegationToken(record) => MetadataRecord::RemoveToken { id: record.token_id.to_string() },
             Schema::ClientQuota(record) => {
                 let parts = record
                     .entity
@@ -227,6 +253,18 @@ fn rule(record: AccessControlEntryRecord) -> Option<Rule> {
         host: record.host.to_string(),
         operation: Operation::from_code(record.operation)?,
         permission: Permission::from_code(record.permission_type)?,
+    })
+}
+
+fn token(record: DelegationTokenRecord) -> Option<Token> {
+    Some(Token {
+        id: record.token_id.to_string(),
+        owner: Principal::parse(&record.owner)?,
+        requester: Principal::parse(&record.requester)?,
+        renewers: record.renewers.iter().map(|renewer| Principal::parse(renewer)).collect::<Option<_>>()?,
+        issued_ms: record.issue_timestamp,
+        expires_ms: record.expiration_timestamp,
+        max_ms: record.max_timestamp,
     })
 }
 
@@ -268,6 +306,16 @@ mod tests {
                 credential: Credential::of_salted(Hash::Sha512, b"salted", b"salt".to_vec(), 4096),
             },
             MetadataRecord::RemoveScramUser { hash: Hash::Sha256, user: "u".into() },
+            MetadataRecord::Token(Token {
+                id: "AAAAAAAAAAAAAAAAAAAAAQ".into(),
+                owner: Principal::parse("Group:a:b").unwrap(),
+                requester: Principal::user("CN=a,O=b"),
+                renewers: vec![Principal::user(""), Principal::anonymous()],
+                issued_ms: 1,
+                expires_ms: 2,
+                max_ms: i64::MAX,
+            }),
+            MetadataRecord::RemoveToken { id: "t".into() },
             MetadataRecord::Quota {
                 entity: QuotaEntity { user: Some(Name::Of("a".into())), client_id: Some(Name::Default), ip: None },
                 key: "producer_byte_rate".into(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use core_pinning::ShardId;
 use corelane_config::{Alteration, Overrides};
-use corelane_protocol::ErrorCode;
+use corelane_protocol::{ErrorCode, Uuid};
 use corelane_storage::model::TopicId;
 
 use super::image::{ClusterImage, ResourceType, TopicImage, is_internal};
@@ -146,7 +146,7 @@ fn plan_topic(
         check_space(shard)?;
     }
     shard.controller().mutations().charge(mutator, partitions as usize)?;
-    let id = new_topic_id();
+    let id = TopicId(new_uuid().0);
     let mut records = vec![MetadataRecord::Topic { name: topic.name.clone(), id }];
     records.extend((0..partitions).map(|partition| MetadataRecord::Partition { topic: id, partition }));
     records.extend(topic.configs.into_iter().map(|(name, value)| MetadataRecord::Config {
@@ -209,12 +209,12 @@ pub fn check_replicas(shard: &Shard, brokers: &[i32]) -> Result<(), Refused> {
     }
 }
 
-fn new_topic_id() -> TopicId {
+pub(super) fn new_uuid() -> Uuid {
     loop {
         let id: [u8; 16] = rand::random();
         // Kafka keeps the lowest ids for itself, and ids whose text starts with '-' trouble command lines.
         if id[..8] != [0; 8] && id[0] >> 2 != 0b11_1110 {
-            return TopicId(id);
+            return Uuid(id);
         }
     }
 }

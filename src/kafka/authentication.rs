@@ -88,6 +88,7 @@ pub fn intercept(shard: &Rc<Shard>, client: &Rc<Client>, frame: &Bytes) -> Optio
             let lifetime = session.lifetime_ms.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
             let expires_at = lifetime.map(|lifetime| now() + lifetime);
             client.set_principal(Principal::user(Str::from(session.user.clone())));
+            client.set_by_token(session.by_token);
             *progress = Progress::In { session, expires_at };
             at_once(Answer::Send(answer))
         }
@@ -161,6 +162,17 @@ impl Users for Broker<'_> {
 
     fn bearer(&self, token: &str) -> Result<Identity, String> {
         self.context.bearer(token, wall_ms())
+    }
+
+    fn token(&self, hash: Hash, id: &str) -> (Arc<Credential>, Option<Identity>) {
+        let decoy = DECOYS.credential(hash, id, None);
+        let image = self.shard.image();
+        // Kafka lets one in whose time is over, and takes no request from it.
+        let kept = image.tokens().get(id).filter(|kept| !kept.token.is_past(wall_ms()));
+        let Some((kept, key)) = kept.zip(self.shard.config.token_key()) else { return (Arc::new(decoy), None) };
+        let (token, credential) = (&kept.token, kept.credential(key, hash, decoy.salt));
+        let owner = Identity::user(token.owner.name.as_str());
+        (credential, Some(Identity { expires_ms: Some(token.expires_ms), by_token: true, ..owner }))
     }
 }
 

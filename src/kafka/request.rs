@@ -31,6 +31,8 @@ pub struct Client {
     pub listener: Rc<Listener>,
     is_somebody: Cell<bool>,
     principal: RefCell<Rc<Principal>>,
+    /// It is somebody by a delegation token of that one's.
+    by_token: Cell<bool>,
     /// Where the listener demands it.
     pub authentication: Option<Authentication>,
     /// The client id of the last request.
@@ -56,6 +58,7 @@ impl Client {
             listener,
             is_somebody: Cell::new(false),
             principal: RefCell::new(Rc::new(Principal::anonymous())),
+            by_token: Cell::new(false),
             id: RefCell::new(None),
             software: RefCell::default(),
             telemetry: Cell::default(),
@@ -87,6 +90,14 @@ impl Client {
         if **self.principal.borrow() != principal {
             self.principal.replace(Rc::new(principal));
         }
+    }
+
+    pub fn set_by_token(&self, by_token: bool) {
+        self.by_token.set(by_token);
+    }
+
+    pub fn is_by_token(&self) -> bool {
+        self.by_token.get()
     }
 
     /// Who it is; nobody in particular before it has been authenticated.

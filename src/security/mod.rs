@@ -6,4 +6,4 @@ mod principal;
 pub mod sasl;
 pub mod tls;
 
-pub use principal::Principal;
+pub use principal::{Principal, USER};

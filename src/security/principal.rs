@@ -22,6 +22,12 @@ impl Principal {
         Principal { kind: USER.into(), name: name.into() }
     }
 
+    /// The inverse of `Display`.
+    pub fn parse(text: &str) -> Option<Principal> {
+        let (kind, name) = text.split_once(':')?;
+        Some(Principal { kind: kind.to_owned().into(), name: name.to_owned().into() })
+    }
+
     /// A client of a listener that asks nobody who he is.
     pub fn anonymous() -> Principal {
         Principal::user(ANONYMOUS)

@@ -20,8 +20,9 @@ use corelane_raft::{Groups, GroupsOptions};
 use corelane_storage::{Reserve, StorageError, Store, StoreOptions, recover_journals};
 
 use super::{PartitionTable, Shard};
-use crate::controller::requests::ask;
+use crate::controller::requests::{CONTROLLER_SHARD, ask};
 use crate::controller::scram::{FirstUsers, NewUser};
+use crate::controller::tokens::sweep_in_background;
 use crate::controller::{Controller, publish};
 use crate::coordinator::Coordinators;
 use crate::exit;
@@ -208,7 +209,8 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     };
     let keeping = keeping.map(|keeper| spawn(Queue::Background, "disk space", keeper.run()));
     let serving = server.run(listeners);
-    let cleaning = [keeping, Some(retention::start(&shard)), compaction::start(&shard)];
+    let sweeping = (id == CONTROLLER_SHARD).then(|| sweep_in_background(&shard));
+    let cleaning = [keeping, sweeping, Some(retention::start(&shard)), compaction::start(&shard)];
     let _ = events.send(Event::Serving { topics: shard.image().topics().count(), partitions: shard.partitions.len() });
 
     context.inbox.recv().await;

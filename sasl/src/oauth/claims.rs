@@ -111,6 +111,6 @@ impl Expected {
         let claim = &self.subject_claim;
         let user = claims.text(claim)?.and_then(trimmed);
         let user = user.ok_or_else(|| Unverified::refused(format!("its claim {claim} names nobody")))?;
-        Ok(Identity { user: user.to_owned(), expires_ms: Some(expires.saturating_mul(1000)) })
+        Ok(Identity { expires_ms: Some(expires.saturating_mul(1000)), ..Identity::user(user) })
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
 use super::hash::{Hash, xor};
-use super::messages::escaped;
+use super::messages::{TOKEN_AUTH, escaped};
 
 /// More would be a broker's way to keep a client busy.
 const ITERATIONS_BELIEVED: u32 = 1_000_000;
@@ -39,6 +39,12 @@ impl ScramClient {
     pub fn new(hash: Hash, user: &str, password: &str, nonce: &str) -> ScramClient {
         let bare = format!("n={},r={nonce}", escaped(user));
         ScramClient { hash, password: password.to_owned(), nonce: nonce.to_owned(), bare, expected: None }
+    }
+
+    /// Of one who shows a delegation token: its id, and the text of its HMAC.
+    pub fn of_token(hash: Hash, id: &str, hmac: &str, nonce: &str) -> ScramClient {
+        let client = ScramClient::new(hash, id, hmac, nonce);
+        ScramClient { bare: format!("{},{TOKEN_AUTH}=true", client.bare), ..client }
     }
 
     pub fn first(&self) -> Vec<u8> {

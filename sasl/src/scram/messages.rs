@@ -6,6 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 /// Longer first messages are refused: they are kept until the exchange ends.
 const FIRST_MAX: usize = 4096;
 
+/// The extension that says that a name is a token's.
+pub const TOKEN_AUTH: &str = "tokenauth";
+
 /// `n,[a=authzid],n=user,r=nonce[,extensions]`
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientFirst {
@@ -82,7 +85,7 @@ impl ClientFirst {
         let user = name(parts.next()?.strip_prefix("n=")?)?;
         let nonce = parts.next()?.strip_prefix("r=").filter(|nonce| is_nonce(nonce))?.to_owned();
         let extensions = parts.map(extension).collect::<Option<Vec<_>>>()?;
-        let is_token = extensions.iter().any(|(key, value)| *key == "tokenauth" && value.eq_ignore_ascii_case("true"));
+        let is_token = extensions.iter().any(|(key, value)| *key == TOKEN_AUTH && value.eq_ignore_ascii_case("true"));
         Some(ClientFirst { gs2_header, bare: bare.to_owned(), authorize, user, nonce, is_token })
     }
 }

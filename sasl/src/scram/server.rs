@@ -29,6 +29,8 @@ struct Begun {
     /// Of both.
     nonce: String,
     credential: Arc<Credential>,
+    /// Whom the right proof makes of the client; `None`: no proof is right.
+    identity: Option<Identity>,
 }
 
 impl ScramServer {
@@ -38,21 +40,21 @@ impl ScramServer {
 
     fn first(&mut self, token: &[u8], users: &dyn Users) -> Result<Step, Failure> {
         let first = ClientFirst::parse(token).ok_or(Failure::Untold("the first message has another form"))?;
-        if first.is_token {
-            return Err(Failure::Untold("there are no delegation tokens"));
-        }
         if !first.authorize.is_empty() && first.authorize != first.user {
             return Err(Failure::Told(
                 "Authentication failed: Client requested an authorization id that is different from username",
             ));
         }
-        let credential = users.scram(self.hash, &first.user);
+        let (credential, identity) = match first.is_token {
+            true => users.token(self.hash, &first.user),
+            false => (users.scram(self.hash, &first.user), Some(Identity::user(&*first.user))),
+        };
         let mut random = [0; NONCE];
         SystemRandom::new().fill(&mut random).map_err(|_| Failure::Untold("no random numbers"))?;
         let nonce = format!("{}{}", first.nonce, STANDARD.encode(random));
         let challenge = format!("r={nonce},s={},i={}", STANDARD.encode(&credential.salt), credential.iterations);
         let step = Step::Challenge(challenge.clone().into_bytes());
-        self.begun = Some(Begun { first, challenge, nonce, credential });
+        self.begun = Some(Begun { first, challenge, nonce, credential, identity });
         Ok(step)
     }
 
@@ -76,11 +78,10 @@ impl ScramServer {
         let expected = hmac::sign(&compare, &credential.stored_key);
         let shown = hmac::verify(&compare, &hash.digest(&client_key), expected.as_ref());
         let answer = format!("v={}", STANDARD.encode(hash.hmac(&credential.server_key, said.as_bytes())));
-        match shown {
-            Ok(()) => {
-                Ok(Step::Done(answer.into_bytes(), Identity { user: begun.first.user.clone(), expires_ms: None }))
-            }
-            Err(_) => Err(Failure::Untold("wrong password, or no such user")),
+        match (shown, &begun.identity) {
+            (Ok(()), Some(identity)) => Ok(Step::Done(answer.into_bytes(), identity.clone())),
+            _ if begun.first.is_token => Err(Failure::Untold("wrong HMAC, or no such token")),
+            _ => Err(Failure::Untold("wrong password, or no such user")),
         }
     }
 }

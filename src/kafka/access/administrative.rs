@@ -8,12 +8,14 @@ use corelane_protocol::messages::{
     AlterConfigsResponse, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
     AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, AlterShareGroupOffsetsRequest,
     AlterShareGroupOffsetsResponse, AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse,
-    CreateAclsRequest, CreateAclsResponse, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest,
-    CreateTopicsResponse, DeleteAclsRequest, DeleteAclsResponse, DeleteGroupsRequest, DeleteGroupsResponse,
-    DeleteRecordsRequest, DeleteRecordsResponse, DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse,
+    CreateAclsRequest, CreateAclsResponse, CreateDelegationTokenRequest, CreateDelegationTokenResponse,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteAclsRequest,
+    DeleteAclsResponse, DeleteGroupsRequest, DeleteGroupsResponse, DeleteRecordsRequest, DeleteRecordsResponse,
+    DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    ElectLeadersRequest, ElectLeadersResponse, ExpireDelegationTokenRequest, ExpireDelegationTokenResponse,
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, OffsetDeleteRequest, OffsetDeleteResponse,
-    UpdateFeaturesRequest, UpdateFeaturesResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    RenewDelegationTokenRequest, RenewDelegationTokenResponse, UpdateFeaturesRequest, UpdateFeaturesResponse,
+    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use corelane_protocol::{ApiKey, ErrorCode};
 
@@ -96,6 +98,15 @@ administrative! {
         let set = all(&r.upsertions, |u| format!("{} with {}", u.name, u.mechanism));
         gone.into_iter().chain(set).collect()
     }, AlterUserScramCredentialsResponse => |a| codes(&a.results, |r| r.error_code);
+    CreateDelegationToken: CreateDelegationTokenRequest => |r| {
+        let owner = r.owner_principal_name.as_ref().filter(|name| !name.is_empty()).map(|name| format!("of {name}"));
+        owner.into_iter().chain(all(&r.renewers, |p| format!("renewed by {}:{}", p.principal_type, p.principal_name))).collect()
+    }, CreateDelegationTokenResponse => |a| vec![a.error_code];
+    // Which one only its HMAC says, and that is a secret.
+    RenewDelegationToken: RenewDelegationTokenRequest => |r| vec![format!("for {} ms", r.renew_period_ms)],
+        RenewDelegationTokenResponse => |a| vec![a.error_code];
+    ExpireDelegationToken: ExpireDelegationTokenRequest => |r| vec![format!("in {} ms", r.expiry_time_period_ms)],
+        ExpireDelegationTokenResponse => |a| vec![a.error_code];
     DeleteGroups: DeleteGroupsRequest => |r| all(&r.groups_names, |name| name.clone()),
         DeleteGroupsResponse => |a| codes(&a.results, |r| r.error_code);
     OffsetDelete: OffsetDeleteRequest => |r| vec![r.group_id.to_string()],

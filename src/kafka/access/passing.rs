@@ -2,9 +2,10 @@
 
 use corelane_protocol::Request;
 use corelane_protocol::messages::{
-    ApiVersionsRequest, DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest,
-    GetTelemetrySubscriptionsRequest, MetadataRequest, OffsetFetchRequest, PushTelemetryRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest,
+    ApiVersionsRequest, CreateDelegationTokenRequest, DescribeDelegationTokenRequest, DescribeTopicPartitionsRequest,
+    ExpireDelegationTokenRequest, FetchRequest, FindCoordinatorRequest, GetTelemetrySubscriptionsRequest,
+    MetadataRequest, OffsetFetchRequest, PushTelemetryRequest, RenewDelegationTokenRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
 };
 
 use super::{Access, Guarded, Verdict};
@@ -22,10 +23,20 @@ macro_rules! pass {
 // Anybody.
 pass!(
     ApiVersionsRequest,
+    ExpireDelegationTokenRequest,
     GetTelemetrySubscriptionsRequest,
     PushTelemetryRequest,
+    RenewDelegationTokenRequest,
     SaslAuthenticateRequest,
     SaslHandshakeRequest,
 );
 // Asked by their handlers.
-pass!(DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, MetadataRequest, OffsetFetchRequest);
+pass!(
+    CreateDelegationTokenRequest,
+    DescribeDelegationTokenRequest,
+    DescribeTopicPartitionsRequest,
+    FetchRequest,
+    FindCoordinatorRequest,
+    MetadataRequest,
+    OffsetFetchRequest,
+);

@@ -12,8 +12,10 @@ pub mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod create_acls;
+mod create_delegation_token;
 mod create_partitions;
 mod create_topics;
+mod delegation_tokens;
 mod delete_acls;
 mod delete_groups;
 mod delete_records;
@@ -24,6 +26,7 @@ mod describe_acls;
 mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
+mod describe_delegation_token;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
@@ -34,6 +37,7 @@ mod describe_transactions;
 mod describe_user_scram_credentials;
 mod elect_leaders;
 mod end_txn;
+mod expire_delegation_token;
 mod fetch;
 mod find_coordinator;
 mod get_telemetry_subscriptions;
@@ -58,6 +62,7 @@ mod produce;
 mod push_telemetry;
 mod read_share_group_state;
 mod read_share_group_state_summary;
+mod renew_delegation_token;
 mod sasl_authenticate;
 mod sasl_handshake;
 mod share_acknowledge;
@@ -157,6 +162,10 @@ apis! {
     DescribeLogDirs => describe_log_dirs,
     SaslAuthenticate => sasl_authenticate,
     CreatePartitions => create_partitions,
+    CreateDelegationToken => create_delegation_token,
+    RenewDelegationToken => renew_delegation_token,
+    ExpireDelegationToken => expire_delegation_token,
+    DescribeDelegationToken => describe_delegation_token,
     DeleteGroups => delete_groups,
     DescribeAcls => describe_acls,
     CreateAcls => create_acls,
