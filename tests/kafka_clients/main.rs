@@ -3,6 +3,7 @@
 mod codecs;
 mod compaction;
 mod consumer_groups;
+mod delegation_tokens;
 mod java;
 mod kafka_configs;
 mod kcat;

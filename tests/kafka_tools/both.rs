@@ -18,16 +18,26 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What both brokers are started with, after what all test brokers have.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 12] = [
     ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
     ("allow.everyone.if.no.acl.found", "true"),
     ("auto.create.topics.enable", "false"),
     ("offsets.topic.num.partitions", "4"),
     ("transaction.state.log.num.partitions", "4"),
+    ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"),
+    (
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config",
+        "org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"secret\";",
+    ),
+    ("listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config", SCRAM),
+    ("listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config", SCRAM),
+    ("delegation.token.secret.key", "key"),
     // what benches/kafka.sh has
     ("log.segment.bytes", "1073741824"),
     ("log.retention.hours", "168"),
 ];
+
+const SCRAM: &str = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
 
 /// A topic that only [`Side::settle`] changes.
 const BARRIER: &str = "barrier";
@@ -43,9 +53,13 @@ struct Pair {
 fn pair() -> &'static Pair {
     static PAIR: OnceLock<Pair> = OnceLock::new();
     PAIR.get_or_init(|| {
-        let kafka = Kafka::start(&SETTINGS);
+        let kafka = Kafka::start_with_sasl(&SETTINGS);
         let options = SETTINGS.iter().fold(BrokerOptions::default(), |o, (k, v)| o.set(k, v));
-        let corelane = Broker::start(BrokerOptions { advertise: "node".into(), ..options });
+        let corelane = Broker::start(BrokerOptions {
+            advertise: "node".into(),
+            listen: Some(|port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 2)),
+            ..options
+        });
         kafka.wait_ready();
         for bootstrap in [&kafka.bootstrap, corelane.bootstrap()] {
             let topic = CreateTopicsRequestCreatableTopic {
@@ -65,6 +79,8 @@ fn pair() -> &'static Pair {
 /// One broker in a scenario.
 pub struct Side {
     bootstrap: String,
+    /// A listener where alice authenticates by PLAIN, with the password `secret`.
+    sasl: String,
     /// A folder for files of the tools.
     folder: PathBuf,
     /// What this broker names by itself, and what it is called in the transcript.
@@ -76,9 +92,10 @@ pub struct Side {
 #[track_caller]
 pub fn on_both(scenario: impl Fn(&Side)) {
     let Pair { kafka, corelane } = pair();
-    let kafka = Side::new(&kafka.bootstrap, kafka.folder(), &kafka.folder().join("data"));
+    let kafka = Side::new([&kafka.bootstrap, &kafka.sasl], kafka.folder(), &kafka.folder().join("data"));
     scenario(&kafka);
-    let corelane = Side::new(corelane.bootstrap(), corelane.folder(), &corelane.data_dir());
+    let sasl = format!("127.0.0.1:{}", corelane.port() + 2);
+    let corelane = Side::new([corelane.bootstrap(), &sasl], corelane.folder(), &corelane.data_dir());
     scenario(&corelane);
     let (left, right) = (kafka.transcript.into_inner(), corelane.transcript.into_inner());
     let lines = left.len().max(right.len());
@@ -93,7 +110,7 @@ pub fn on_both(scenario: impl Fn(&Side)) {
 }
 
 impl Side {
-    fn new(bootstrap: &str, folder: &Path, data: &Path) -> Side {
+    fn new([bootstrap, sasl]: [&str; 2], folder: &Path, data: &Path) -> Side {
         let metadata = Connection::open(bootstrap).and_then(|mut c| c.metadata("none")).expect("metadata");
         let port = bootstrap.rsplit_once(':').expect("host:port").1;
         let mut names = vec![
@@ -104,7 +121,8 @@ impl Side {
             (port.to_owned(), "PORT".to_owned()),
         ];
         names.extend(metadata.cluster_id.map(|id| (id.to_string(), "CLUSTER".to_owned())));
-        Side { bootstrap: bootstrap.to_owned(), folder: folder.to_owned(), names, transcript: RefCell::default() }
+        let (bootstrap, sasl) = (bootstrap.to_owned(), sasl.to_owned());
+        Side { bootstrap, sasl, folder: folder.to_owned(), names, transcript: RefCell::default() }
     }
 
     pub fn bootstrap(&self) -> &str {
@@ -134,12 +152,17 @@ impl Side {
 
     /// As [`Self::tool`], for output with figures in it that are never the same.
     pub fn unseen(&self, class: &str, arguments: &[&str], input: &str) -> Output {
+        self.at(&self.bootstrap, class, arguments, input)
+    }
+
+    /// As [`Self::unseen`], on the listener for SASL.
+    pub fn unseen_by_sasl(&self, class: &str, arguments: &[&str]) -> Output {
+        self.at(&self.sasl, class, arguments, "")
+    }
+
+    fn at(&self, bootstrap: &str, class: &str, arguments: &[&str], input: &str) -> Output {
         self.settle();
-        Java::shared().run_with(
-            class,
-            &[&["--bootstrap-server", &self.bootstrap], arguments].concat(),
-            input.as_bytes(),
-        )
+        Java::shared().run_with(class, &[&["--bootstrap-server", bootstrap], arguments].concat(), input.as_bytes())
     }
 
     /// As [`Self::unseen`], in a JVM of its own: for tools that go on working after their main method.

@@ -6,6 +6,7 @@ mod both;
 mod client_metrics;
 mod cluster;
 mod connect;
+mod delegation_tokens;
 mod groups;
 mod load;
 mod quotas;

@@ -9,6 +9,7 @@ mod configs;
 mod connection_limits;
 mod connections;
 mod consumer_groups;
+mod delegation_tokens;
 mod features;
 mod fetch;
 mod fetch_waits;

@@ -21,7 +21,8 @@ const SCRAMS: [Mechanism; 2] = [Mechanism::Scram(Hash::Sha256), Mechanism::Scram
 const USERS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
                      user_alice=\"plain-secret\" user_bob=\"bobs-secret\";";
 
-/// In plain text at the first port, with SASL at the next, with TLS and SASL at the third. alice and bob may come.
+/// In plain text at the first port, with SASL at the next, with TLS and SASL at the third, with TLS alone at the fourth. alice and
+/// bob may come.
 pub fn start(folder: &str, set: &[(&str, &str)]) -> (Broker, Authority) {
     let folder = scratch::folder(folder);
     let authority = Authority::make(&folder);
@@ -33,8 +34,11 @@ pub fn start(folder: &str, set: &[(&str, &str)]) -> (Broker, Authority) {
         advertise: "node".into(),
         args: vec!["--scram-users".into(), users.display().to_string()],
         listen: Some(|port| {
-            let (sasl, both) = (port + 4, port + 8);
-            format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl},SASL_SSL://127.0.0.1:{both}")
+            let (sasl, both, tls) = (port + 4, port + 8, port + 12);
+            format!(
+                "PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl},SASL_SSL://127.0.0.1:{both},\
+                 SSL://127.0.0.1:{tls}"
+            )
         }),
         ..BrokerOptions::default()
     };
@@ -268,7 +272,6 @@ fn scram_takes_no_garbage_and_nothing_recorded() {
         "n,,n=alice,r=x,",
         "n,,n=al=ice,r=x",
         "n,a=bob,n=alice,r=x",
-        "n,,n=alice,r=x,tokenauth=true",
         "n,,n=alice,r=\0",
         &long,
     ] {

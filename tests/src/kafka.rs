@@ -15,6 +15,8 @@ pub struct Kafka {
     child: Child,
     folder: PathBuf,
     pub bootstrap: String,
+    /// Of a listener for SASL in plain text, where there is one.
+    pub sasl: String,
 }
 
 impl Kafka {
@@ -33,16 +35,37 @@ impl Kafka {
         Kafka::launch(port, more, None, jvm)
     }
 
+    /// The same with a listener for SASL.
+    pub fn start_with_sasl(more: &[(&str, &str)]) -> Kafka {
+        let port = ports::free(3);
+        let (controller, sasl) = (port + 1, port + 2);
+        let listeners = format!(
+            "PLAINTEXT://localhost:{port},CONTROLLER://localhost:{controller},SASL_PLAINTEXT://localhost:{sasl}"
+        );
+        let own = [
+            ("listeners", listeners.as_str()),
+            ("advertised.listeners", &listeners),
+            (
+                "listener.security.protocol.map",
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+            ),
+        ];
+        Kafka::start_at(port, &[&own, more].concat(), "")
+    }
+
     fn launch(port: u16, more: &[(&str, &str)], plugins: Option<&Path>, jvm: &str) -> Kafka {
         let folder = scratch::folder("apache-kafka");
-        let properties: Vec<String> = PROPERTIES.iter().chain(more).map(|(k, v)| format!("{k}={v}")).collect();
+        // a value may have spaces, which the script would end it at
+        let line = |(k, v): &(&str, &str)| format!("{k}={}", v.replace(' ', r"\u0020"));
+        let properties: Vec<String> = PROPERTIES.iter().chain(more).map(line).collect();
         // the script's own lines come first, and the last of two counts
         let mut command = process::command(repository().join("benches/kafka.sh"));
         command.arg("run").env("KAFKA_RUN", &folder).env("KAFKA_PORT", port.to_string());
         command.env("KAFKA_EXTRA", properties.join(" ")).env("HEAP", format!("{HEAP} {jvm}")).stdin(Stdio::null());
         command.envs(plugins.map(|plugins| ("KAFKA_CLASSPATH", plugins)));
         let child = process::spawn(command).expect("benches/kafka.sh");
-        Kafka { child, folder, bootstrap: format!("127.0.0.1:{port}") }
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        Kafka { child, folder, bootstrap: at(port), sasl: at(port + 2) }
     }
 
     /// Its files, removed with it: `data` is its log directory.

@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use corelane_protocol::messages::{
     SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
-use corelane_sasl::scram::ScramClient;
+use corelane_sasl::scram::{Hash, ScramClient};
 use corelane_sasl::{Mechanism, oauth, plain};
 use std::io;
 
@@ -38,10 +38,7 @@ pub fn authenticate(
     user: &str,
     password: &str,
 ) -> io::Result<SaslAuthenticateResponse> {
-    let shaken = handshake(connection, 1, mechanism.name())?;
-    if shaken.error_code != 0 {
-        return Err(failed(format!("error {} of the handshake", shaken.error_code)));
-    }
+    shake(connection, mechanism)?;
     match mechanism {
         Mechanism::Plain => accepted(connection, plain::token(user, password)),
         Mechanism::OAuthBearer => {
@@ -51,13 +48,35 @@ pub fn authenticate(
                 false => accepted(connection, vec![1]),
             }
         }
-        Mechanism::Scram(hash) => {
-            let mut client = ScramClient::new(hash, user, password, "rOprNGfwEbeRWgbNEkqO");
-            let challenge = accepted(connection, client.first())?;
-            let last = client.last(&challenge.auth_bytes).map_err(failed)?;
-            let answer = accepted(connection, last)?;
-            client.verify(&answer.auth_bytes).map_err(failed)?;
-            Ok(answer)
-        }
+        Mechanism::Scram(hash) => scram(connection, ScramClient::new(hash, user, password, NONCE)),
+    }
+}
+
+/// The same with a delegation token: its id, and the text of its HMAC.
+pub fn authenticate_by_token(
+    connection: &mut Connection,
+    hash: Hash,
+    id: &str,
+    hmac: &str,
+) -> io::Result<SaslAuthenticateResponse> {
+    shake(connection, Mechanism::Scram(hash))?;
+    scram(connection, ScramClient::of_token(hash, id, hmac, NONCE))
+}
+
+const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
+
+fn scram(connection: &mut Connection, mut client: ScramClient) -> io::Result<SaslAuthenticateResponse> {
+    let challenge = accepted(connection, client.first())?;
+    let last = client.last(&challenge.auth_bytes).map_err(failed)?;
+    let answer = accepted(connection, last)?;
+    client.verify(&answer.auth_bytes).map_err(failed)?;
+    Ok(answer)
+}
+
+/// A handshake that goes well.
+fn shake(connection: &mut Connection, mechanism: Mechanism) -> io::Result<()> {
+    match handshake(connection, 1, mechanism.name())?.error_code {
+        0 => Ok(()),
+        code => Err(failed(format!("error {code} of the handshake"))),
     }
 }
