@@ -80,6 +80,8 @@ fn coordinator(broker: &Broker, group: &str) -> Connection {
     Connection::open(&format!("{}:{}", found.host, found.port)).expect("the coordinator")
 }
 
+const UNKNOWN_MEMBER_ID: i16 = 25;
+
 #[test]
 fn members_that_vanish_within_a_rebalance_hold_up_their_group_for_its_timeouts_only() {
     undisturbed_by(|broker| {
@@ -89,7 +91,7 @@ fn members_that_vanish_within_a_rebalance_hold_up_their_group_for_its_timeouts_o
         let joined = wait::until("the first generation", LIMIT, || {
             Some(stays.call(3, &join_request(&group, Str::EMPTY))).filter(|joined| joined.error_code == 0)
         });
-        let member = joined.member_id;
+        let mut member = joined.member_id;
         for i in 0..20 {
             let mut goes = coordinator(broker, &group);
             let id = goes.send(3, &join_request(&group, Str::EMPTY)).expect("sent");
@@ -111,7 +113,13 @@ fn members_that_vanish_within_a_rebalance_hold_up_their_group_for_its_timeouts_o
         }
         wait::until("a generation of one", LIMIT, || {
             let joined = stays.call(3, &join_request(&group, member.clone()));
-            assert_eq!(joined.error_code, 0);
+            if joined.error_code != 0 {
+                // On a slow machine its own session may have ended, too.
+                assert_eq!(joined.error_code, UNKNOWN_MEMBER_ID);
+                member = Str::EMPTY;
+                return None;
+            }
+            member = joined.member_id.clone();
             let synced = stays.call(3, &sync_request(&group, joined.generation_id, &member));
             (joined.members.len() == 1 && synced.error_code == 0).then_some(())
         });
