@@ -26,6 +26,12 @@ macro_rules! codes {
             pub fn code(self) -> i8 {
                 self as i8
             }
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($name::$variant => stringify!($variant),)*
+                }
+            }
         }
     };
 }

@@ -3,9 +3,9 @@
 
 use crate::layers::BrokerProperties;
 use crate::listeners::{Listener, SecurityProtocol, Wrong, wrong};
+use crate::stores::{self, Pem};
 use crate::value::Value;
 use std::fmt;
-use std::path::PathBuf;
 
 /// A secret: never shown, in no log and no error.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,14 +34,6 @@ pub enum ClientAuth {
     /// One that is shown must be trusted; who shows none is anonymous.
     Requested,
     Required,
-}
-
-/// PEM text, or a file of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pem {
-    File(PathBuf),
-    /// Has a private key in it where it is a key store's.
-    Text(Password),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,65 +134,18 @@ impl Reader<'_> {
     }
 
     fn key_store(&self) -> Result<Pem, Wrong> {
-        let (key, chain, location) = ("ssl.keystore.key", "ssl.keystore.certificate.chain", "ssl.keystore.location");
-        let path = self.text(location)?;
-        let texts = (self.password(key)?, self.password(chain)?);
-        let by = if path.is_some() { location } else { key };
-        self.only_pem("ssl.keystore.type", by, path.is_some() || texts.0.is_some())?;
-        if self.text("ssl.keystore.password")?.is_some() {
-            let message =
-                "SSL key store password cannot be specified with PEM format, only key password may be specified";
-            return Err(self.wrong("ssl.keystore.password", message));
-        }
-        match (texts, path) {
-            ((Some(_), _), Some(_)) => {
-                Err(self.wrong(key, "Both SSL key store location and separate private key are specified."))
-            }
-            ((Some(_), None), None) => {
-                Err(self.wrong(key, "SSL private key is specified, but certificate chain is not specified."))
-            }
-            ((None, Some(_)), _) => {
-                Err(self.wrong(chain, "SSL certificate chain is specified, but private key is not specified"))
-            }
-            ((Some(key), Some(chain)), None) => Ok(Pem::Text(Password(format!("{}\n{}", key.reveal(), chain.reveal())))),
-            ((None, None), Some(path)) => Ok(Pem::File(path.into())),
-            ((None, None), None) => Err(self.wrong(
-                location,
+        let found = stores::key_store(&|name| self.text(name), &|name, message| self.wrong(name, message))?;
+        found.ok_or_else(|| {
+            self.wrong(
+                "ssl.keystore.location",
                 "a listener with TLS needs a certificate: ssl.keystore.location with ssl.keystore.type=PEM, or ssl.keystore.key \
                  and ssl.keystore.certificate.chain",
-            )),
-        }
+            )
+        })
     }
 
     fn trust_store(&self) -> Result<Option<Pem>, Wrong> {
-        let (certificates, location) = ("ssl.truststore.certificates", "ssl.truststore.location");
-        let (text, path) = (self.password(certificates)?, self.text(location)?);
-        let by = if path.is_some() { location } else { certificates };
-        self.only_pem("ssl.truststore.type", by, path.is_some() || text.is_some())?;
-        if self.text("ssl.truststore.password")?.is_some() {
-            return Err(
-                self.wrong("ssl.truststore.password", "SSL trust store password cannot be specified for PEM format.")
-            );
-        }
-        match (text, path) {
-            (Some(_), Some(_)) => Err(self
-                .wrong(certificates, "Both SSL trust store location and separate trust certificates are specified.")),
-            (Some(text), None) => Ok(Some(Pem::Text(text))),
-            (None, path) => Ok(path.map(|path| Pem::File(path.into()))),
-        }
-    }
-
-    /// `by` gives a store, whose type must be one that can be read.
-    fn only_pem(&self, name: &str, by: &str, given: bool) -> Result<(), Wrong> {
-        let kind = self.text(name)?.unwrap_or_default();
-        if !given || kind == "PEM" {
-            return Ok(());
-        }
-        let message = format!(
-            "a store of type {kind} (given by {by}) is not read by this version: convert it to PEM (keytool -importkeystore to \
-             PKCS12, then openssl pkcs12) and set {name}=PEM"
-        );
-        Err(self.wrong(name, message))
+        stores::trust_store(&|name| self.text(name), &|name, message| self.wrong(name, message))
     }
 }
 

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use corelane_config::{JwksEndpoint, JwksSettings};
+use corelane_config::{JwksEndpoint, JwksSettings, pem};
 use corelane_sasl::oauth::KeySet;
 use rustls::crypto::ring;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-
-use crate::security::tls::credentials;
 
 /// One attempt to read it, all in all (jose4j: 20 s to connect, and as much to read).
 const ATTEMPT_MAX: Duration = Duration::from_secs(20);
@@ -73,7 +71,7 @@ fn read_url(url: &str, agent: &Agent) -> Result<Vec<u8>, ureq::Error> {
 /// Certificates that those of the endpoint must go back to.
 fn roots(settings: &JwksSettings) -> Result<Vec<Certificate<'static>>, String> {
     let certificates = match &settings.trust_store {
-        Some(pem) => credentials::read(pem).and_then(|pem| credentials::certificates(&pem)),
+        Some(store) => pem::read(store).and_then(|text| pem::certificates(&text)),
         None => match rustls_native_certs::load_native_certs().certs {
             none if none.is_empty() => {
                 Err("this machine has no certificates of authorities (SSL_CERT_FILE)".to_owned())

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use corelane_config::pem::{certificates, identity, read};
 use corelane_config::{ClientAuth, Pem, TlsSettings};
 use corelane_protocol::Str;
 use rustls::crypto::{CryptoProvider, ring};
@@ -11,7 +12,6 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use super::certificate::{alternative_names, subject};
-use super::credentials::{certificates, identity, read};
 use super::mapping::MappingRules;
 use crate::security::Principal;
 

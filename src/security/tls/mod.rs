@@ -2,7 +2,6 @@
 
 mod certificate;
 mod context;
-pub(super) mod credentials;
 mod mapping;
 mod session;
 

@@ -1,14 +1,15 @@
 //! Private keys and certificates out of PEM, by text or by file.
 
-use corelane_config::{Password, Pem};
+use crate::stores::Pem;
+use crate::tls::Password;
 use pkcs8::EncryptedPrivateKeyInfoRef;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// No store is larger, or somebody named the wrong file.
 const STORE_MAX: u64 = 16 << 20;
 
-/// What a server shows.
+/// What one shows in a handshake.
 pub struct Identity {
     /// Its own certificate first.
     pub chain: Vec<CertificateDer<'static>>,
