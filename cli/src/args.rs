@@ -1,12 +1,13 @@
 //! The arguments: what `--help` says is written here and beside each command.
 
 use crate::bench::BenchArgs;
-use crate::client::Timeouts;
+use crate::client::{Dial, Timeouts};
 use crate::command::{
     check::CheckArgs, cluster::ClusterCommand, consume::ConsumeArgs, doctor::DoctorArgs, dump_log::DumpLogArgs,
     group::GroupCommand, produce::ProduceArgs, security::SecurityCommand, start::StartArgs, topic::TopicCommand,
 };
-use crate::exit::EXIT_CODES;
+use crate::exit::{EXIT_CODES, Failure};
+use crate::identity::Identity;
 use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
 
@@ -46,11 +47,15 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub identity: Identity,
 }
 
 impl Global {
-    pub fn timeouts(&self) -> Timeouts {
-        Timeouts { connect: self.timeout.min(Duration::from_secs(5)), answer: self.timeout }
+    /// How to connect to brokers. Reads the files that flags name.
+    pub fn dial(&self) -> Result<Dial, Failure> {
+        let timeouts = Timeouts { connect: self.timeout.min(Duration::from_secs(5)), answer: self.timeout };
+        Ok(Dial { timeouts, security: self.identity.security()? })
     }
 }
 
@@ -69,7 +74,7 @@ pub enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Make a certificate authority and certificates for trying out TLS
+    /// Make certificates for trying out TLS; users of SCRAM, and who may do what (access rules)
     #[command(subcommand)]
     Security(SecurityCommand),
     Bench(Box<BenchArgs>),
@@ -139,6 +144,15 @@ mod tests {
             "bench latency --rate 20000",
             "security ca folder",
             "security cert alice --ca folder --host localhost --days 9 --replace",
+            "security user add alice --user admin --password-file f --tls-ca ca.pem --sasl-mechanism PLAIN",
+            "security user add alice --mechanism SCRAM-SHA-256 --iterations 8192 --from f",
+            "security user list --command-config client.properties",
+            "security user delete alice --tls-cert admin.pem",
+            "security acl add --principal User:alice --producer --topic t --resource-pattern-type prefixed",
+            "security acl add --principal User:alice --deny --operation read --operation Describe --group g --host 10.0.0.1",
+            "security acl list --topic t --resource-pattern-type match",
+            "security acl delete --principal User:alice",
+            "security acl delete --all",
             "dump-log x.log --records",
             "doctor --data-dir d",
         ] {

@@ -93,6 +93,11 @@ pub fn exit_of(code: i16) -> Exit {
             E::TopicAuthorizationFailed
             | E::GroupAuthorizationFailed
             | E::ClusterAuthorizationFailed
+            | E::TransactionalIdAuthorizationFailed
+            | E::SaslAuthenticationFailed
+            | E::UnsupportedSaslMechanism
+            | E::SecurityDisabled
+            | E::UnacceptableCredential
             | E::PolicyViolation
             | E::InvalidConfig
             | E::InvalidRequest

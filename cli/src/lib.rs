@@ -13,6 +13,7 @@ mod bench;
 pub mod client;
 mod command;
 mod exit;
+mod identity;
 pub mod loggers;
 mod logging;
 mod output;

@@ -3,7 +3,7 @@
 use corelane_cli::client::fetch::{FetchOptions, Fetched, Fetchers, for_each_record};
 use corelane_cli::client::group::Membership;
 use corelane_cli::client::{
-    Acks, ClientError, Cluster, Outgoing, Producer, ProducerOptions, Timeouts, TopicDescription, partition_of,
+    Acks, ClientError, Cluster, Dial, Outgoing, Producer, ProducerOptions, TopicDescription, partition_of,
 };
 use corelane_protocol::ErrorCode;
 use corelane_storage::record::{Codec, Compression};
@@ -28,7 +28,7 @@ fn broker(test: &str) -> Option<(Cluster, String)> {
 
 fn another() -> Option<Cluster> {
     let bootstrap = std::env::var("CORELANE_TEST_BOOTSTRAP").ok()?;
-    Some(Cluster::connect(&bootstrap, Timeouts::default()).unwrap())
+    Some(Cluster::connect(&bootstrap, Dial::default()).unwrap())
 }
 
 fn produce(topic: &str, compression: Compression, acks: Acks, keys: std::ops::Range<u32>) {
@@ -186,6 +186,6 @@ fn refusals_carry_the_error_of_the_broker() {
 #[test]
 fn a_closed_port_is_unreachable() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let e = Cluster::connect(&closed.to_string(), Timeouts::default()).map(|_| ()).unwrap_err();
+    let e = Cluster::connect(&closed.to_string(), Dial::default()).map(|_| ()).unwrap_err();
     assert!(matches!(e, ClientError::Unreachable { .. }), "{e}");
 }

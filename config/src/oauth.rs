@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use crate::layers::{BrokerProperties, Overrides};
 use crate::listeners::{Listener, Wrong, wrong};
 use crate::sasl::of_mechanism;
-use crate::tls::{Password, Pem};
+use crate::stores::Pem;
+use crate::tls::Password;
 use crate::value::Value;
 
 /// The mechanism's name.

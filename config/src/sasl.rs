@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::listeners::listeners;
     use crate::oauth::{JwksEndpoint, JwksSettings};
-    use crate::tls::Pem;
+    use crate::stores::Pem;
 
     const PLAIN: &str = "listener.name.sasl_plaintext.plain.sasl.jaas.config";
     const USERS: &str =

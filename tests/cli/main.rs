@@ -6,4 +6,5 @@ mod disk;
 mod files;
 mod groups;
 mod metadata;
+mod secured;
 mod start;

@@ -15,7 +15,10 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("storage", &["core-pinning"]),
     ("raft", &["core-pinning", "corelane-storage"]),
     ("coordinator", &["corelane-protocol"]),
-    ("cli", &["core-pinning", "corelane-config", "corelane-protocol", "corelane-sasl", "corelane-storage"]),
+    (
+        "cli",
+        &["core-pinning", "corelane-acl", "corelane-config", "corelane-protocol", "corelane-sasl", "corelane-storage"],
+    ),
     ("fuzz", &["corelane-protocol", "corelane-sasl", "corelane-storage"]),
     ("tests", &["corelane-config", "corelane-protocol", "corelane-sasl"]),
 ];

@@ -2,7 +2,7 @@
 
 use crate::{broker, process};
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// What a command has left.
 #[derive(Debug)]
@@ -41,8 +41,13 @@ impl Output {
 pub fn corelane_with(bootstrap: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = process::command(broker::binary());
     command.args(arguments).env("CORELANE_BOOTSTRAP", bootstrap);
+    run(command, input)
+}
+
+/// Runs a command with `input` to its end.
+pub fn run(mut command: Command, input: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = process::spawn(command).unwrap_or_else(|e| panic!("{}: {e}", broker::binary().display()));
+    let mut child = process::spawn(command).unwrap_or_else(|e| panic!("setpriv: {e}"));
     let (mut stdin, input) = (child.stdin.take().expect("stdin"), input.to_vec());
     let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let out = child.wait_with_output().expect("the command");

@@ -3,14 +3,13 @@
 use super::load::{Lanes, Load};
 use super::progress::Progress;
 use super::stats::{Tally, now};
-use crate::client::{self, Acks, ClientError, Connection};
+use crate::client::{self, Acks, ClientError, Connection, Wire};
 use bytes::Bytes;
 use corelane_protocol::Str;
 use corelane_protocol::messages::{ProduceRequest, ProduceRequestPartitionProduceData, ProduceRequestTopicProduceData};
 use corelane_storage::model::{ProducerEpoch, ProducerId, Sequence};
 use corelane_storage::record::BatchBuilder;
 use std::collections::VecDeque;
-use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -118,7 +117,7 @@ impl Sender {
                 thread::sleep(Duration::from_millis(1));
             }
             // The reader sees the end of its stream; if the broker was first, all the better.
-            let _ = lane.connection.stream.shutdown(Shutdown::Both);
+            lane.connection.wire().shutdown();
             let read = lane.reader.join();
             let read = read.unwrap_or_else(|_| Err(ClientError::Invalid("a thread of the benchmark panicked".into())));
             tally.merge(&read?);
@@ -141,10 +140,10 @@ impl Sender {
             sender: thread::current(),
             broken: AtomicBool::new(false),
         });
-        let stream = connection.stream.try_clone().map_err(lost)?;
-        stream.set_read_timeout(None).map_err(lost)?;
+        let wire = connection.wire().clone();
+        wire.set_read_timeout(None).map_err(lost)?;
         let answers = Answers {
-            stream,
+            wire,
             version,
             shared: shared.clone(),
             size: self.load.size as u64,
@@ -243,7 +242,7 @@ impl Sender {
             lane.shared.inflight.fetch_add(1, SeqCst);
         }
         let address = lane.connection.address().to_owned();
-        client::write_all(&lane.connection.stream, &slices).map_err(|error| ClientError::Lost { address, error })?;
+        lane.connection.wire().write_all(&slices).map_err(|error| ClientError::Lost { address, error })?;
         if !answered {
             let done = now();
             due.iter().for_each(|d| self.unanswered.add(*d, done));
@@ -363,7 +362,7 @@ impl Lane {
 
 /// The reading half of a lane.
 struct Answers {
-    stream: std::net::TcpStream,
+    wire: Arc<Wire>,
     version: i16,
     shared: Arc<Shared>,
     size: u64,
@@ -383,7 +382,7 @@ impl Answers {
         let broken = |what: String| ClientError::Broken { address: "the broker".to_owned(), what };
         loop {
             // The end of the stream is how a run ends; what is lost with it is in "unsent" and the error count.
-            let Ok(body) = client::read_frame(&self.stream) else {
+            let Ok(body) = client::read_frame(&*self.wire) else {
                 let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 let lost: u64 = queue.drain(..).map(|r| r.due.len() as u64).sum();
                 if lost > 0 {

@@ -1,13 +1,17 @@
 //! One connection to one broker.
 
 use super::error::ClientError;
+use super::login::authenticate;
+use super::security::Security;
+use super::wire::Wire;
 use bytes::Bytes;
 use corelane_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use corelane_protocol::{ApiKey, Decoder, ErrorCode, Message, Request, Str, frame as framing};
 use std::collections::HashMap;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The longest answer that is believed.
 const FRAME_MAX: usize = 512 << 20;
@@ -26,23 +30,34 @@ impl Default for Timeouts {
     }
 }
 
+/// How connections are made.
+#[derive(Clone, Debug, Default)]
+pub struct Dial {
+    pub timeouts: Timeouts,
+    pub security: Security,
+}
+
 /// A negotiated connection.
 pub struct Connection {
-    pub stream: TcpStream,
+    wire: Arc<Wire>,
     address: String,
+    dial: Dial,
     /// The broker's range of each API.
     versions: HashMap<i16, (i16, i16)>,
     correlation: i32,
+    answers: u64,
+    /// When to show again who this is.
+    again: Option<Instant>,
 }
 
 impl Connection {
-    /// Connects and asks which versions the broker speaks.
-    pub fn open(address: &str, timeouts: Timeouts) -> Result<Connection, ClientError> {
+    /// Connects, asks which versions the broker speaks, and shows who this is.
+    pub fn open(address: &str, dial: &Dial) -> Result<Connection, ClientError> {
         let unreachable = |error| ClientError::Unreachable { address: address.to_owned(), error };
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut stream = None;
         for to in address.to_socket_addrs().map_err(unreachable)? {
-            match TcpStream::connect_timeout(&to, timeouts.connect) {
+            match TcpStream::connect_timeout(&to, dial.timeouts.connect) {
                 Ok(s) => {
                     stream = Some(s);
                     break;
@@ -51,15 +66,51 @@ impl Connection {
             }
         }
         let stream = stream.ok_or(last).map_err(unreachable)?;
+        let answer = dial.timeouts.answer;
         let ready = stream
             .set_nodelay(true)
-            .and_then(|()| stream.set_read_timeout(Some(timeouts.answer)))
-            .and_then(|()| stream.set_write_timeout(Some(timeouts.answer)));
+            .and_then(|()| stream.set_read_timeout(Some(answer)))
+            .and_then(|()| stream.set_write_timeout(Some(answer)));
         ready.map_err(unreachable)?;
-        let mut connection =
-            Connection { stream, address: address.to_owned(), versions: HashMap::new(), correlation: 0 };
+        let wire = match &dial.security.tls {
+            None => Wire::plain(stream),
+            Some(config) => {
+                let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                let tls = Wire::tls(stream, host, config);
+                tls.map_err(|error| ClientError::Tls { address: address.to_owned(), error })?
+            }
+        };
+        let mut connection = Connection {
+            wire: Arc::new(wire),
+            address: address.to_owned(),
+            dial: dial.clone(),
+            versions: HashMap::new(),
+            correlation: 0,
+            answers: 0,
+            again: None,
+        };
         connection.negotiate()?;
+        connection.authenticate()?;
         Ok(connection)
+    }
+
+    /// Its bytes, for another thread that reads or ends it.
+    pub fn wire(&self) -> &Arc<Wire> {
+        &self.wire
+    }
+
+    /// Shows again who this is, if it is time. Nothing may be on its way.
+    pub fn stay_known(&mut self) -> Result<(), ClientError> {
+        if self.again.is_some_and(|again| again <= Instant::now()) { self.authenticate() } else { Ok(()) }
+    }
+
+    fn authenticate(&mut self) -> Result<(), ClientError> {
+        self.again = None;
+        let Some(login) = self.dial.security.login.clone() else { return Ok(()) };
+        // A request may be on its way when time is up.
+        self.again = authenticate(self, &login)?.and_then(|lifetime| Instant::now().checked_add(lifetime / 10 * 9));
+        Ok(())
     }
 
     pub fn address(&self) -> &str {
@@ -114,6 +165,7 @@ impl Connection {
 
     pub fn call_up_to<R: Request>(&mut self, request: &R, most: i16) -> Result<R::Response, ClientError> {
         let version = self.version_up_to::<R>(most)?;
+        self.stay_known()?;
         let sent = self.send(request, version)?;
         let body = self.receive()?;
         let (id, response) = self.parse::<R>(body, version)?;
@@ -127,16 +179,22 @@ impl Connection {
     pub fn send<R: Request>(&mut self, request: &R, version: i16) -> Result<i32, ClientError> {
         self.correlation = self.correlation.wrapping_add(1);
         let slices = frame(request, version, self.correlation).map_err(ClientError::Invalid)?;
-        write_all(&self.stream, &slices).map_err(|e| self.lost(e))?;
+        self.wire.write_all(&slices).map_err(|e| self.lost(e))?;
         Ok(self.correlation)
     }
 
     /// Waits for the next answer; returns it without its length.
     pub fn receive(&mut self) -> Result<Bytes, ClientError> {
-        read_frame(&self.stream).map_err(|e| match e.kind() {
+        let frame = read_frame(&*self.wire).map_err(|e| match e.kind() {
+            // The broker's last word on a certificate may come when the handshake is over for this side.
+            _ if e.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => {
+                ClientError::Tls { address: self.address.clone(), error: e }
+            }
             io::ErrorKind::InvalidData => self.broken(e.to_string()),
             _ => self.lost(e),
-        })
+        })?;
+        self.answers += 1;
+        Ok(frame)
     }
 
     /// The correlation id and the body of an answer.
@@ -149,12 +207,16 @@ impl Connection {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
             }
+            // Those who are to say first who they are may ask for versions at most.
+            io::ErrorKind::UnexpectedEof if self.answers < 2 => {
+                io::Error::new(error.kind(), "closed by the broker: does it want TLS or a user? (--tls-ca, --user)")
+            }
             _ => error,
         };
         ClientError::Lost { address: self.address.clone(), error }
     }
 
-    fn broken(&self, what: impl Into<String>) -> ClientError {
+    pub(super) fn broken(&self, what: impl Into<String>) -> ClientError {
         ClientError::Broken { address: self.address.clone(), what: what.into() }
     }
 }
@@ -175,24 +237,8 @@ pub fn parse<R: Request>(body: Bytes, version: i16) -> Result<(i32, R::Response)
     Ok((header.correlation_id, response))
 }
 
-/// Writes slices in order, gathered.
-pub fn write_all(mut stream: &TcpStream, slices: &[Bytes]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = slices.iter().map(|s| IoSlice::new(s)).collect();
-    let mut rest = slices.as_mut_slice();
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        match stream.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => IoSlice::advance_slices(&mut rest, n),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
 /// Blocks for one answer.
-pub fn read_frame(mut stream: &TcpStream) -> io::Result<Bytes> {
+pub fn read_frame(mut stream: impl Read) -> io::Result<Bytes> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|n| *n <= FRAME_MAX);

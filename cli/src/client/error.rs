@@ -7,6 +7,8 @@ use std::io;
 pub enum ClientError {
     #[error("no broker answers at {address}: {error}")]
     Unreachable { address: String, error: io::Error },
+    #[error("no TLS with {address}: {error}")]
+    Tls { address: String, error: io::Error },
     #[error("the connection to {address} broke: {error}")]
     Lost { address: String, error: io::Error },
     #[error("the broker at {address} sent something that is not Kafka's protocol: {what}")]

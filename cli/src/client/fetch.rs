@@ -3,12 +3,12 @@
 use super::connection::Connection;
 use super::error::ClientError;
 use super::routing::Cluster;
+use super::wire::Wire;
 use bytes::Bytes;
 use corelane_protocol::messages::{FetchRequest, FetchRequestFetchPartition, FetchRequestFetchTopic};
 use corelane_protocol::{ErrorCode, Records, Str, Uuid};
 use corelane_storage::record::{BatchHeader, Batches, Record, RecordIter};
 use std::collections::BTreeMap;
-use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -52,7 +52,7 @@ pub struct Fetchers {
     pub events: Receiver<Fetched>,
     stop: Arc<AtomicBool>,
     /// To wake threads that wait for a broker.
-    sockets: Vec<TcpStream>,
+    wires: Vec<Arc<Wire>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -80,11 +80,10 @@ impl Fetchers {
                 }
             }
         }
-        let (mut threads, mut sockets) = (Vec::new(), Vec::new());
+        let (mut threads, mut wires) = (Vec::new(), Vec::new());
         for (leader, positions) in by_leader {
             let connection = cluster.dial(leader)?;
-            let lost = |error| ClientError::Lost { address: connection.address().to_owned(), error };
-            sockets.push(connection.stream.try_clone().map_err(lost)?);
+            wires.push(connection.wire().clone());
             let (options, stop, sender) = (options.clone(), stop.clone(), sender.clone());
             threads.push(std::thread::spawn(move || {
                 if let Err(error) = run(connection, positions, &options, &stop, &sender) {
@@ -93,17 +92,14 @@ impl Fetchers {
                 }
             }));
         }
-        Ok(Fetchers { events, stop, sockets, threads })
+        Ok(Fetchers { events, stop, wires, threads })
     }
 }
 
 impl Drop for Fetchers {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for s in &self.sockets {
-            // One that is closed already is as good.
-            let _ = s.shutdown(Shutdown::Both);
-        }
+        self.wires.iter().for_each(|wire| wire.shutdown());
         // A thread that waits in the channel goes on when its receiver is gone.
         let (_, empty) = sync_channel(0);
         self.events = empty;

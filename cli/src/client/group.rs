@@ -36,9 +36,9 @@ impl Membership {
         let node = cluster.coordinator(group, coordinator_key_type())?;
         let connection = cluster.dial(node)?;
         // An answer to JoinGroup may take as long as the slowest member.
-        let patience = cluster.timeouts.answer + Duration::from_millis(REBALANCE_MS as u64);
+        let patience = cluster.how.timeouts.answer + Duration::from_millis(REBALANCE_MS as u64);
         let lost = |error| ClientError::Lost { address: connection.address().to_owned(), error };
-        connection.stream.set_read_timeout(Some(patience)).map_err(lost)?;
+        connection.wire().set_read_timeout(Some(patience)).map_err(lost)?;
         let mut m = Membership {
             connection,
             group: group.to_owned(),
@@ -81,14 +81,14 @@ impl Membership {
 
     /// The coordinator has moved, or the connection to it broke.
     fn reconnect(&mut self, cluster: &mut Cluster) -> Result<(), ClientError> {
-        let timeout = self.connection.stream.read_timeout().ok().flatten();
+        let timeout = self.connection.wire().read_timeout();
         let group = self.group.clone();
         self.connection = cluster.retry(|c| {
             let node = c.coordinator(&group, coordinator_key_type())?;
             c.dial(node)
         })?;
         // A socket option of a fresh connection: if it fails, the default timeout stays.
-        let _ = self.connection.stream.set_read_timeout(timeout);
+        let _ = self.connection.wire().set_read_timeout(timeout);
         Ok(())
     }
 

@@ -168,6 +168,7 @@ fn send(
         let request = request(options, topic_id, data.collect());
         let connection = cluster.node(*leader)?;
         let version = connection.version::<ProduceRequest>()?;
+        connection.stay_known()?;
         let correlation = connection.send(&request, version)?;
         sent.push((*leader, version, correlation));
     }

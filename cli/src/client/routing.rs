@@ -1,6 +1,6 @@
 //! Brokers, topics and their leaders.
 
-use super::connection::{Connection, Timeouts};
+use super::connection::{Connection, Dial};
 use super::error::ClientError;
 use corelane_protocol::messages::{
     FindCoordinatorRequest, ListOffsetsRequest, ListOffsetsRequestListOffsetsPartition,
@@ -34,7 +34,7 @@ pub struct Topic {
 /// A cluster, reached through any of its brokers.
 pub struct Cluster {
     bootstrap: Vec<String>,
-    pub timeouts: Timeouts,
+    pub how: Dial,
     /// How long retriable errors are retried.
     pub patience: Duration,
     nodes: BTreeMap<i32, String>,
@@ -44,13 +44,13 @@ pub struct Cluster {
 
 impl Cluster {
     /// `bootstrap`: `HOST:PORT`, or several with commas. At least one must answer.
-    pub fn connect(bootstrap: &str, timeouts: Timeouts) -> Result<Cluster, ClientError> {
+    pub fn connect(bootstrap: &str, how: Dial) -> Result<Cluster, ClientError> {
         let bootstrap: Vec<String> =
             bootstrap.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect();
         let mut cluster = Cluster {
             bootstrap,
-            timeouts,
-            patience: timeouts.answer,
+            patience: how.timeouts.answer,
+            how,
             nodes: BTreeMap::new(),
             open: HashMap::new(),
             topics: HashMap::new(),
@@ -81,7 +81,7 @@ impl Cluster {
 
     /// A connection of the caller's own to the broker with this id.
     pub fn dial(&self, id: i32) -> Result<Connection, ClientError> {
-        Connection::open(&self.address(id)?, self.timeouts)
+        Connection::open(&self.address(id)?, &self.how)
     }
 
     pub fn address(&self, id: i32) -> Result<String, ClientError> {
@@ -92,7 +92,7 @@ impl Cluster {
     /// Opens the connection unless it is open.
     fn reach(&mut self, address: &str) -> Result<(), ClientError> {
         if !self.open.contains_key(address) {
-            let connection = Connection::open(address, self.timeouts)?;
+            let connection = Connection::open(address, &self.how)?;
             self.open.insert(address.to_owned(), connection);
         }
         Ok(())

@@ -28,7 +28,7 @@ pub fn run(command: Command, options: &Global, out: &mut Output) -> Result<(), F
         Command::Consume(a) => consume::run(&a, options, out),
         Command::Group(c) => group::run(&c, options, out),
         Command::Cluster(c) => cluster::run(&c, options, out),
-        Command::Security(c) => security::run(&c, out),
+        Command::Security(c) => security::run(&c, options, out),
         Command::Bench(a) => crate::bench::run(&a, options, out),
         Command::DumpLog(a) => dump_log::run(&a, out),
         Command::Check(a) => check::run(&a, out),
@@ -37,7 +37,7 @@ pub fn run(command: Command, options: &Global, out: &mut Output) -> Result<(), F
 }
 
 pub fn connect(options: &Global) -> Result<Cluster, Failure> {
-    Ok(Cluster::connect(&options.bootstrap, options.timeouts())?)
+    Ok(Cluster::connect(&options.bootstrap, options.dial()?)?)
 }
 
 /// Becomes true when the user (Ctrl-C) or the system asks to end. A second Ctrl-C ends the process at once.

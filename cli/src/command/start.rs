@@ -120,7 +120,9 @@ fn exposed(listener: &Listener) -> String {
         SecurityProtocol::Ssl => {
             "set ssl.client.auth=required (`corelane security cert` makes certificates for trying out)"
         }
-        _ => "give it TLS with certificates of clients (`corelane security --help`)",
+        _ => {
+            "make it SASL_SSL with users (--scram-users), or SSL with certificates of clients (`corelane security --help`)"
+        }
     };
     format!(
         "listener {} at {} would let in anybody who reaches this machine: bind it to 127.0.0.1, {how}, or say \

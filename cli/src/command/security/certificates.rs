@@ -1,8 +1,8 @@
-//! `corelane security`: what a secured broker is tried out with.
+//! `corelane security ca` and `cert`: what TLS is tried out with.
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use clap::{Args, Subcommand};
+use clap::Args;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -12,12 +12,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use time::{Duration, OffsetDateTime};
-
-#[derive(Debug, Subcommand)]
-pub enum SecurityCommand {
-    Ca(CaArgs),
-    Cert(CertArgs),
-}
 
 /// Make a certificate authority for trying out
 ///
@@ -55,14 +49,7 @@ pub struct CertArgs {
     replace: bool,
 }
 
-pub fn run(command: &SecurityCommand, out: &mut Output) -> Result<(), Failure> {
-    match command {
-        SecurityCommand::Ca(args) => ca(args, out),
-        SecurityCommand::Cert(args) => cert(args, out),
-    }
-}
-
-fn ca(args: &CaArgs, out: &mut Output) -> Result<(), Failure> {
+pub fn ca(args: &CaArgs, out: &mut Output) -> Result<(), Failure> {
     fs::create_dir_all(&args.folder).map_err(|e| failed(&args.folder, &e))?;
     let key = KeyPair::generate().map_err(|e| broken(&e))?;
     let certificate = authority(args.days).self_signed(&key).map_err(|e| broken(&e))?;
@@ -72,7 +59,7 @@ fn ca(args: &CaArgs, out: &mut Output) -> Result<(), Failure> {
     tell(out, &[&pem, &secret])
 }
 
-fn cert(args: &CertArgs, out: &mut Output) -> Result<(), Failure> {
+pub fn cert(args: &CertArgs, out: &mut Output) -> Result<(), Failure> {
     if args.name.is_empty() || args.name.starts_with('.') || args.name.contains('/') {
         return Err(Failure::usage(format!("{:?} is no name for a certificate and its file", args.name)));
     }
