@@ -13,3 +13,4 @@ mod quotas;
 mod share;
 mod topics;
 mod transactions;
+mod users;

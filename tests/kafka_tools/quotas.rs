@@ -26,9 +26,10 @@ fn kafka_configs_of_quotas() {
         alter(&pair, &["--add-config", "producer_byte_rate=3000000000000"]).ok();
         alter(&ip, &["--add-config", "connection_creation_rate=1000000"]).ok();
         alter(&ips, &["--add-config", "connection_creation_rate=2000000"]).ok();
-        // Users alone are described with their SCRAM credentials, which there are none of yet.
         let kinds = ["--entity-type", "users", "--entity-type", "clients"];
         [&client[..], &pair, &ip, &ips, &kinds[2..], &kinds, &["--entity-type", "ips"]].into_iter().for_each(describe);
+        // With their SCRAM credentials, which this one has none of.
+        [&alice, &kinds[..2], &users[..]].into_iter().for_each(describe);
         assert_ne!(alter(&alice, &["--add-config", "producer_byte_rate=-5"]).status, 0);
         assert_ne!(alter(&ip, &["--add-config", "producer_byte_rate=5"]).status, 0);
         assert_ne!(alter(&alice, &["--delete-config", "request_percentage"]).status, 0);
@@ -44,8 +45,8 @@ fn kafka_configs_of_quotas() {
     });
 }
 
-/// Kafka lists the quotas of an entity in no order.
-fn sorted_values(line: &str) -> String {
+/// Kafka lists the quotas of an entity, and the mechanisms of a user, in no order.
+pub fn sorted_values(line: &str) -> String {
     match line.split_once(" are ") {
         Some((head, values)) => {
             let mut values: Vec<&str> = values.split(", ").collect();
