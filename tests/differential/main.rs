@@ -14,6 +14,7 @@ mod batch;
 mod compare;
 mod random;
 mod run;
+mod sasl;
 mod script;
 mod shares;
 mod side;
@@ -186,13 +187,19 @@ fn answers_are_those_of_apache_kafka() {
     let started = Instant::now();
     // Kafka serves the APIs of client metrics where it has a receiver.
     let own = [("controller.quorum.append.linger.ms", "0"), ("metric.reporters", "TelemetryReceiver")];
-    let kafka = Kafka::start_with(&[SETTINGS.as_slice(), &own].concat(), Some(&java::plugins()));
-    let options = SETTINGS.iter().fold(BrokerOptions::default(), |o, (k, v)| o.set(k, v));
-    let corelane = Broker::start(BrokerOptions { advertise: "node".into(), ..options });
+    let users = sasl::settings();
+    let users: Vec<(&str, &str)> = users.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let common = [SETTINGS.as_slice(), &users].concat();
+    let kafka = Kafka::start_with_sasl(&[common.as_slice(), &own].concat(), Some(&java::plugins()));
+    let options = common.iter().fold(BrokerOptions::default(), |o, (k, v)| o.set(k, v));
+    let listen = |port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 1);
+    let corelane = Broker::start(BrokerOptions { advertise: "node".into(), listen: Some(listen), ..options });
     kafka.wait_ready();
     println!("both brokers stand after {:?}", started.elapsed());
     let served = advertised(corelane.bootstrap());
-    let mut runner = Runner::new(&kafka.bootstrap, corelane.bootstrap(), served, &accepted);
+    let secured = format!("127.0.0.1:{}", corelane.port() + 1);
+    let (kafka, corelane) = ([kafka.bootstrap.as_str(), &kafka.sasl], [corelane.bootstrap(), &secured]);
+    let mut runner = Runner::new(kafka, corelane, served, &accepted);
     runner.prepare().unwrap_or_else(|e| panic!("{e}"));
     // What that one takes from clients it does not give back.
     let (last, scripts): (Vec<Script>, Vec<Script>) = scripts.into_iter().partition(|s| s.name == "withheld.txt");
@@ -220,8 +227,9 @@ fn answers_are_those_of_apache_kafka() {
         SHARE_SEEDS.for_each(|seed| run(&mut runner, &shares::script(seed, SHARES).0));
     }
     if let Some(seconds) = seconds {
-        // A rule that comes of chance may keep a broker's own requests out.
-        let scripts: Vec<Script> = scripts.into_iter().filter(|s| s.name != "acls.txt").collect();
+        // A rule that comes of chance may keep a broker's own requests out, and what users ask says little without them.
+        let kept = |s: &Script| !["acls.txt", "authentication.txt", "authorization.txt"].contains(&s.name.as_str());
+        let scripts: Vec<Script> = scripts.into_iter().filter(kept).collect();
         random(&mut runner, &scripts, seconds);
     }
     last.iter().for_each(|script| run(&mut runner, script));

@@ -72,10 +72,10 @@ fn may_create(answer: &Tree) -> bool {
 }
 
 impl<'a> Runner<'a> {
-    /// `served`: what Corelane advertises.
+    /// `kafka` and `corelane`: as [`Side::new`] takes them; `served`: what Corelane advertises.
     pub fn new(
-        kafka: &str,
-        corelane: &str,
+        kafka: [&str; 2],
+        corelane: [&str; 2],
         served: Vec<(ApiKey, RangeInclusive<i16>)>,
         accepted: &'a [Accepted],
     ) -> Runner<'a> {
@@ -187,6 +187,9 @@ impl<'a> Runner<'a> {
             Action::Read { connection } => {
                 let (api, version, request) = self.pending.remove(connection).ok_or("read: nothing was sent")?;
                 self.receive(connection, api, version, place, section, &request);
+            }
+            Action::Pass { milliseconds } => {
+                wait::within(Duration::from_millis(*milliseconds), || None::<()>);
             }
             Action::Until { api, versions, body, path, value } => {
                 let version = *self.versions(*api, versions)?.last().ok_or("no version")?;

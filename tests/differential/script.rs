@@ -6,6 +6,9 @@
 //! define NAME(A, B) = text          NAME(x, y) with a % before it stands for the text
 //! Api VERSIONS {..}                 sent at each of the versions (`3`, `2..`, `..4`, `last`, `$v`; default: all)
 //! on CONNECTION Api VERSIONS {..}   on a connection of its own
+//! as USER Api VERSIONS {..}         on that user's, at the listener that asks who one is
+//! sasl CONNECTION Api VERSIONS {..} at that listener, by somebody who has to say who he is
+//! pass MILLISECONDS                 lets time pass
 //! bg CONNECTION Api VERSION {..}    not waited for ...
 //! read CONNECTION                   ... until here
 //! raw Api VERSION x".."             any version, any bytes
@@ -43,6 +46,7 @@ pub enum Action {
     Raw { api: ApiKey, version: i16, body: Expr },
     Read { connection: String },
     Let { name: String, path: String },
+    Pass { milliseconds: u64 },
     Until { api: ApiKey, versions: Versions, body: Expr, path: String, value: Expr },
     Each { api: ApiKey, versions: Versions, steps: Vec<Step> },
 }
@@ -173,6 +177,8 @@ fn action(line: &str) -> Result<Action, String> {
     };
     match first {
         "on" => send(word(rest).0, word(rest).1, true),
+        "as" | "sasl" => send(&format!("{first} {}", word(rest).0), word(rest).1, true),
+        "pass" => Ok(Action::Pass { milliseconds: rest.parse().map_err(|e| format!("{rest}: {e}"))? }),
         "bg" => send(word(rest).0, word(rest).1, false),
         "read" => Ok(Action::Read { connection: rest.to_owned() }),
         "raw" => {

@@ -1,7 +1,7 @@
 //! One of the two brokers, as a script sees it.
 
-use crate::batch;
 use crate::value::Expr;
+use crate::{batch, sasl};
 use bytes::Bytes;
 use corelane_protocol::frame::decode_response_header;
 use corelane_protocol::messages::{MetadataResponseTopic, RequestHeader};
@@ -33,6 +33,8 @@ struct Pending {
 
 pub struct Side {
     bootstrap: String,
+    /// Where one is asked who one is.
+    secured: String,
     connections: HashMap<String, Connection>,
     pending: HashMap<String, Pending>,
     variables: HashMap<String, Tree>,
@@ -72,9 +74,11 @@ fn text(tree: Option<&Tree>) -> Result<&str, String> {
 }
 
 impl Side {
-    pub fn new(bootstrap: &str, now: i64) -> Side {
+    /// `addresses`: of the listener for everybody, and of that for users.
+    pub fn new([bootstrap, secured]: [&str; 2], now: i64) -> Side {
         Side {
             bootstrap: bootstrap.to_owned(),
+            secured: secured.to_owned(),
             connections: HashMap::new(),
             pending: HashMap::new(),
             variables: HashMap::new(),
@@ -109,7 +113,11 @@ impl Side {
     /// | `plus($x, d)` | a number |
     /// | `repeat("x", n)`, `concat(a, b)` | a long text, bytes one after the other |
     /// | `batch{..}` | a record batch, see [`batch::build`] |
+    /// | `scram(..)`, `proof(..)`, `salted(..)` | tokens of SASL, see [`sasl::call`] |
     pub fn call(&self, name: &str, a: &[Tree]) -> Result<Tree, String> {
+        if let Some(token) = sasl::call(name, a) {
+            return token;
+        }
         match name {
             "id" => Ok(Tree::Uuid(self.topic(text(a.first())?)?.topic_id)),
             "uuid" => {
@@ -183,6 +191,15 @@ impl Side {
         })
     }
 
+    /// `as NAME`: a user's; `sasl NAME`: of somebody who has not said yet who he is.
+    fn open(&self, connection: &str) -> io::Result<Connection> {
+        match connection.split_once(' ') {
+            Some(("as", user)) => Ok(sasl::open(&self.secured, user).unwrap_or_else(|e| panic!("{user}: {e}"))),
+            Some(_) => Connection::open(&self.secured),
+            None => Connection::open(&self.bootstrap),
+        }
+    }
+
     /// Sends a request; [`Side::receive`] has what comes of it. `silent`: it has no answer.
     pub fn send(&mut self, connection: &str, api: ApiKey, version: i16, body: &[u8], silent: bool) {
         let mut frames = vec![[&header(api, version), body].concat()];
@@ -191,7 +208,7 @@ impl Side {
         }
         self.pending.insert(connection.to_owned(), Pending { api, version, silent });
         if !self.connections.contains_key(connection) {
-            let Ok(open) = Connection::open(&self.bootstrap) else { return };
+            let Ok(open) = self.open(connection) else { return };
             open.set_read_timeout(PATIENCE);
             self.connections.insert(connection.to_owned(), open);
         }

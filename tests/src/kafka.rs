@@ -22,12 +22,7 @@ pub struct Kafka {
 impl Kafka {
     /// Starts without waiting. `more`: properties after those that every test broker has.
     pub fn start(more: &[(&str, &str)]) -> Kafka {
-        Kafka::start_with(more, None)
-    }
-
-    /// The same with the classes of its plugins.
-    pub fn start_with(more: &[(&str, &str)], plugins: Option<&Path>) -> Kafka {
-        Kafka::launch(ports::free(2), more, plugins, "")
+        Kafka::start_at(ports::free(2), more, "")
     }
 
     /// The same at this port and the next one, with further options of its JVM.
@@ -35,8 +30,8 @@ impl Kafka {
         Kafka::launch(port, more, None, jvm)
     }
 
-    /// The same with a listener for SASL.
-    pub fn start_with_sasl(more: &[(&str, &str)]) -> Kafka {
+    /// The same with a listener for SASL, and with the classes of its plugins.
+    pub fn start_with_sasl(more: &[(&str, &str)], plugins: Option<&Path>) -> Kafka {
         let port = ports::free(3);
         let (controller, sasl) = (port + 1, port + 2);
         let listeners = format!(
@@ -50,7 +45,7 @@ impl Kafka {
                 "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
             ),
         ];
-        Kafka::start_at(port, &[&own, more].concat(), "")
+        Kafka::launch(port, &[&own, more].concat(), plugins, "")
     }
 
     fn launch(port: u16, more: &[(&str, &str)], plugins: Option<&Path>, jvm: &str) -> Kafka {

@@ -61,8 +61,7 @@ const HONOURED: [&str; 16] = [
     // Nothing but what the provider's name is for: `ssl.enabled.protocols` says what is spoken.
     "ssl.protocol",
 ];
-const SPOKEN: [Mechanism; 3] =
-    [Mechanism::Plain, Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)];
+const SPOKEN: [Mechanism; 3] = [Mechanism::Plain, Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)];
 /// What a user who says no mechanism comes by.
 const DEFAULT_MECHANISM: &str = "SCRAM-SHA-512";
 
