@@ -147,18 +147,14 @@ async fn fetch(
             Err(error) => answers.push((name, Lent::failed(error))),
         }
     }
-    let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
     let count: usize = wanted.iter().map(|(_, partitions)| partitions.len()).sum();
-    if most == 0 {
-        // Kafka's word for a limit that lets nothing through (`PartitionMaxBytesStrategy.checkValidArguments`).
-        let failed = wanted.into_iter().flat_map(|(_, partitions)| partitions);
-        answers.extend(failed.map(|(name, _)| (name, Lent::failed(ErrorCode::UnknownServerError))));
+    if count == 0 || request.max_records == 0 || request.max_bytes == 0 {
         return answers;
     }
-    if count == 0 {
-        return answers;
-    }
+    let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
     let least = (request.min_bytes.max(0) as usize).min(most);
+    // Less than none is no limit of Kafka's: it waits as for any number, and lends nothing.
+    let lends = request.max_records > 0;
     let mut ask = Ask {
         who: who.clone(),
         keys: Vec::new(),
@@ -173,11 +169,12 @@ async fn fetch(
         until: deadline,
         lend: false,
     };
-    if request.max_records <= 0 {
-        // Nothing is lent, but what cannot be is told.
+    if most == 0 {
+        // Kafka's word for a limit that lets nothing through (`PartitionMaxBytesStrategy.checkValidArguments`).
         let found = look(context, &wanted, &ask).await;
-        let failed = found.into_iter().filter(|(_, _, lent)| lent.error != ErrorCode::None);
-        answers.extend(failed.map(|(name, _, lent)| (name, lent)));
+        answers.extend(found.into_iter().map(|(name, _, lent)| {
+            (name, if lent.reached { Lent::failed(ErrorCode::UnknownServerError) } else { lent })
+        }));
         return answers;
     }
     loop {
@@ -185,14 +182,24 @@ async fn fetch(
         // As much from each, so that none waits for the others for ever.
         ask.max_bytes = (context.memory.reserve(most).await.min(most) / count).max(1);
         // A look costs a read: only who wants more than a byte needs one.
-        let enough = least <= 1 || is_late || bytes(&look(context, &wanted, &ask).await) >= least;
-        let found = match enough {
-            true => look(context, &wanted, &Ask { lend: true, ..ask.clone() }).await,
-            false => look(context, &wanted, &ask).await,
-        };
+        let mut found = Found::new();
+        let mut enough = lends && (least <= 1 || is_late);
+        if !enough {
+            found = look(context, &wanted, &ask).await;
+            enough = bytes(&found) >= least;
+        }
+        if enough && lends {
+            found = look(context, &wanted, &Ask { lend: true, ..ask.clone() }).await;
+        }
         let lent = found.iter().any(|(_, _, lent)| !lent.ranges.is_empty());
+        let reached = found.iter().any(|(_, _, lent)| lent.reached);
         let failed = found.iter().filter(|(_, _, lent)| lent.error != ErrorCode::None).count();
-        if (enough && lent) || failed == count || is_late {
+        // Who wants no bytes at all does not wait for any.
+        let satisfied = lent || (enough && reached && (least == 0 || !lends));
+        if satisfied || failed == count || is_late {
+            if !lends {
+                found.iter_mut().for_each(|(_, _, lent)| lent.bytes = 0);
+            }
             context.memory.shrink_to(bytes(&found));
             answers.extend(found.into_iter().map(|(name, _, lent)| (name, lent)));
             return answers;

@@ -16,15 +16,22 @@ use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
 use crate::partition::Marker;
 
-/// Errors by producer, topic and partition: a producer's markers are answered together, as in Kafka.
-type Answers = BTreeMap<i64, BTreeMap<Str, BTreeMap<i32, ErrorCode>>>;
+/// Errors by producer, topic and partition: a producer's markers are answered together, as in Kafka, and one of which no partition is
+/// asked for not at all.
+#[derive(Default)]
+struct Answers(BTreeMap<i64, BTreeMap<Str, BTreeMap<i32, ErrorCode>>>);
+
+impl Answers {
+    fn set(&mut self, (producer, topic, partition): (i64, Str, i32), error: ErrorCode) {
+        self.0.entry(producer).or_default().entry(topic).or_default().insert(partition, error);
+    }
+}
 
 pub async fn handle(context: RequestContext, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
     let shard = &context.shard;
     let image = shard.image();
-    let (mut answers, mut asked, mut markers) = (Answers::new(), Vec::new(), Vec::new());
+    let (mut answers, mut asked, mut markers) = (Answers::default(), Vec::new(), Vec::new());
     for marker in request.markers {
-        let of_producer = answers.entry(marker.producer_id).or_default();
         let written = Marker {
             producer_id: ProducerId(marker.producer_id),
             producer_epoch: ProducerEpoch(marker.producer_epoch),
@@ -34,29 +41,24 @@ pub async fn handle(context: RequestContext, request: WriteTxnMarkersRequest) ->
         };
         for topic in marker.topics {
             let found = find_topic(&image, false, &topic.name, Uuid::ZERO);
-            let of_topic = of_producer.entry(topic.name.clone()).or_default();
             for index in topic.partition_indexes {
+                let place = (marker.producer_id, topic.name.clone(), index);
                 match partition_of(&found, index) {
                     // A record of nobody: Kafka fails in the middle of its work (`MemoryRecordsBuilder`).
-                    Ok(_) if marker.producer_id < 0 => {
-                        of_topic.insert(index, ErrorCode::InvalidProducerIdMapping);
-                    }
-                    Ok(_) if marker.producer_epoch < 0 => {
-                        of_topic.insert(index, ErrorCode::InvalidProducerEpoch);
-                    }
+                    Ok(_) if marker.producer_id < 0 => answers.set(place, ErrorCode::InvalidProducerIdMapping),
+                    Ok(_) if marker.producer_epoch < 0 => answers.set(place, ErrorCode::InvalidProducerEpoch),
                     Ok(key) => {
-                        asked.push((marker.producer_id, topic.name.clone(), index));
+                        asked.push(place);
                         markers.push((key, written));
                     }
-                    Err(error) => drop(of_topic.insert(index, error)),
+                    Err(error) => answers.set(place, error),
                 }
             }
         }
     }
     let written = write_markers(shard, markers).await;
-    for ((producer, topic, index), result) in asked.into_iter().zip(written) {
-        let of_topic = answers.entry(producer).or_default().entry(topic).or_default();
-        of_topic.insert(index, result.map_or_else(|error| error, |_: Offset| ErrorCode::None));
+    for (place, result) in asked.into_iter().zip(written) {
+        answers.set(place, result.map_or_else(|error| error, |_: Offset| ErrorCode::None));
     }
     let partition =
         |(partition_index, error): (i32, ErrorCode)| WriteTxnMarkersResponseWritableTxnMarkerPartitionResult {
@@ -68,7 +70,7 @@ pub async fn handle(context: RequestContext, request: WriteTxnMarkersRequest) ->
         let partitions = partitions.into_iter().map(partition).collect();
         WriteTxnMarkersResponseWritableTxnMarkerTopicResult { name, partitions, ..Default::default() }
     };
-    let markers = answers.into_iter().map(|(producer_id, topics)| WriteTxnMarkersResponseWritableTxnMarkerResult {
+    let markers = answers.0.into_iter().map(|(producer_id, topics)| WriteTxnMarkersResponseWritableTxnMarkerResult {
         producer_id,
         topics: topics.into_iter().map(topic).collect(),
         ..Default::default()

@@ -106,13 +106,17 @@ async fn lend(shard: &Rc<Shard>, served: &Rc<Served>, ask: &Ask, at_least_one: b
         }
         machine.can_acquire(&limits).then(|| machine.next_fetch_offset())
     });
-    let Some(Some(offset)) = ready.filter(|_| ask.max_records > 0) else {
+    let Some(Some(offset)) = ready else {
         return Lent::nothing(ErrorCode::None, seen);
     };
     if !served.begin_reading() {
         return Lent::nothing(ErrorCode::None, seen);
     }
     let reading = Reading(served);
+    let mut lent = Lent { reached: true, ..Lent::nothing(ErrorCode::None, seen) };
+    if ask.lend && ask.max_records <= 0 {
+        return lent;
+    }
     let read = FetchRead {
         offset,
         max_bytes: ask.max_bytes,
@@ -123,7 +127,6 @@ async fn lend(shard: &Rc<Shard>, served: &Rc<Served>, ask: &Ask, at_least_one: b
     };
     let fetched = partition.fetch(read).await;
     drop(reading);
-    let mut lent = Lent { reached: true, ..Lent::nothing(ErrorCode::None, seen) };
     match fetched.error {
         ErrorCode::None => {}
         // The log start moved meanwhile: the next look begins there.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use core_pinning::ShardId;
 use core_pinning::task::{Queue, spawn};
-use corelane_protocol::ErrorCode;
+use corelane_protocol::{ErrorCode, Str};
 use hashbrown::HashMap;
 
 use super::partitions::release;
@@ -50,6 +50,11 @@ impl ShareSessionHomes {
 
     fn find(&self, who: &Who) -> Option<ShardId> {
         self.homes.borrow().get(who).map(|home| home.shard)
+    }
+
+    /// Whether no member of a group has a session.
+    fn is_left(&self, group: &Str) -> bool {
+        self.homes.borrow().keys().all(|who| who.group != *group)
     }
 
     fn forget(&self, who: &Who, home: Home) {
@@ -167,10 +172,18 @@ pub fn disconnected(shard: &Rc<Shard>, client: &Rc<Client>) {
 }
 
 fn ended_at(shard: &Rc<Shard>, who: &Who, home: Home, names: Vec<Name>) {
-    release(shard, who, names);
     let (shard, who) = (shard.clone(), who.clone());
     spawn(Queue::Serve, "end of a share session", async move {
-        ask(&shard, register(&shard), move |shard| shard.share_session_homes.forget(&who, home)).await;
+        let gone = who.clone();
+        ask(&shard, register(&shard), move |shard| shard.share_session_homes.forget(&gone, home)).await;
+        release(&shard, &who, names).await;
+        let group = who.group.clone();
+        if ask(&shard, register(&shard), move |shard| shard.share_session_homes.is_left(&group)).await {
+            for to in shard.of_this_broker() {
+                let group = who.group.clone();
+                ask(&shard, to, move |shard| shard.share_partitions.group_left(&group)).await;
+            }
+        }
     })
     .detach();
 }
@@ -178,7 +191,6 @@ fn ended_at(shard: &Rc<Shard>, who: &Who, home: Home, names: Vec<Name>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corelane_protocol::Str;
 
     fn who(member: &'static str) -> Who {
         Who { group: Str::from("g"), member: Str::from(member) }
@@ -196,6 +208,9 @@ mod tests {
         assert_eq!(homes.find(&who("a")), Some(ShardId(1)), "the end of an older one is no news");
         homes.forget(&who("a"), home(1, 3));
         assert_eq!(homes.find(&who("a")), None);
+        assert!(!homes.is_left(&Str::from("g")), "b is there");
+        homes.forget(&who("b"), home(1, 1));
+        assert!(homes.is_left(&Str::from("g")));
         assert_eq!(homes.claim(who("c"), home(1, 4)), (true, None));
     }
 }

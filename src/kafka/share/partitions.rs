@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 
-use core_pinning::task::{Queue, spawn};
 use corelane_acl::Operation;
 use corelane_coordinator::share::in_flight::Acknowledgement;
 use corelane_protocol::{ErrorCode, Str};
@@ -52,7 +51,16 @@ impl SharePartitions {
     }
 
     pub fn topic_deleted(&self, topic: TopicId) {
-        let gone: Vec<_> = self.served.borrow_mut().extract_if(|(_, key), _| key.topic == topic).collect();
+        self.drop_all(|_, key| key.topic == topic);
+    }
+
+    /// The last session of a group has ended. A member may hold locks in a partition that none of them named any more.
+    pub fn group_left(&self, group: &Str) {
+        self.drop_all(|of, _| of == group);
+    }
+
+    fn drop_all(&self, these: impl Fn(&Str, &PartitionKey) -> bool) {
+        let gone: Vec<_> = self.served.borrow_mut().extract_if(|(group, key), _| these(group, key)).collect();
         gone.into_iter().for_each(|(_, served)| served.end());
     }
 
@@ -118,14 +126,11 @@ impl ShardCall for AcknowledgeCall {
     }
 }
 
-/// A session has ended: what the member was lent of these is free for others.
-pub fn release(shard: &Rc<Shard>, who: &Who, names: Vec<Name>) {
-    for key in names.into_iter().filter_map(|name| find(shard, name).ok()) {
-        let to = owner(key, shard.shards);
-        let released = shard.router.call(shard, to, ReleaseCall { who: who.clone(), key });
-        // A call ends with its future, and nobody waits for this one.
-        spawn(Queue::Serve, "end of a share session", released).detach();
-    }
+/// A session has ended: what the member was lent of these is free for others. Ready when that is stored.
+pub async fn release(shard: &Rc<Shard>, who: &Who, names: Vec<Name>) {
+    let call = |key| shard.router.call(shard, owner(key, shard.shards), ReleaseCall { who: who.clone(), key });
+    let keys = names.into_iter().filter_map(|name| find(shard, name).ok());
+    join_all(keys.map(call).collect::<Vec<_>>()).await;
 }
 
 struct ReleaseCall {

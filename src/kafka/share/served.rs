@@ -200,17 +200,13 @@ impl Served {
         Ok(store?.map(|store| self.enqueue(store, false)))
     }
 
-    /// A member has gone.
-    pub(super) async fn release(self: Rc<Self>, shard: &Rc<Shard>, member: &Str) {
+    /// A member has gone; ready when that is stored.
+    pub(super) async fn release(&self, shard: &Rc<Shard>, member: &Str) {
         let limits = limits(&shard.group_properties(&self.group).share);
         let store = self.change(|machine, _| machine.release(member, &limits)).flatten();
         self.wake();
         if let Some(store) = store {
             let _ = self.enqueue(store, false).await;
-        }
-        let is_idle = self.machine.borrow().as_ref().is_some_and(SharePartition::is_idle);
-        if is_idle && !self.reading.get() && self.waiters.borrow().is_empty() && self.jobs.borrow().is_empty() {
-            shard.share_partitions.drop_served(&self);
         }
     }
 

@@ -115,7 +115,7 @@ impl GroupCoordinator {
             let partitions = offsets.keys().copied().collect();
             begun.insert(found.id, Initialization { topic: found.name, partitions, since_ms: now.wall_ms });
             if !offsets.is_empty() {
-                altered.initialize.topics.insert(found.id, offsets);
+                altered.initialize.topics.entry(found.id).or_default().extend(offsets);
             }
         }
         if begun.is_empty() {

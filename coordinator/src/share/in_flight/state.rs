@@ -115,12 +115,6 @@ impl SharePartition {
         runs.map(|(first, last, slot)| (first, last, slot.state, slot.delivery_count))
     }
 
-    /// Nothing is lent, and nothing is on its way to be stored.
-    pub fn is_idle(&self) -> bool {
-        let mut runs = self.batches.values().flat_map(|batch| &batch.runs);
-        runs.all(|run| run.slot.state != RecordState::Acquired && run.slot.storing.is_none())
-    }
-
     /// Records from the start on that are done with, stored or not.
     fn delivery_complete_count(&self) -> i32 {
         let runs = self.batches.iter().flat_map(|(first, batch)| batch.within(*first, self.start, i64::MAX));
