@@ -7,7 +7,7 @@
 //! | `CORELANE_TEST_DIFF_SECONDS` | then series of random requests for so long, at least one |
 //! | `CORELANE_TEST_SEED` | the first of those series (1) |
 //!
-//! Where all scripts run, every accepted difference must be met.
+//! Where all scripts run, every accepted difference must be met, and every version of every API that Corelane serves be asked for.
 
 mod accepted;
 mod batch;
@@ -20,6 +20,7 @@ mod shares;
 mod side;
 mod transactions;
 mod value;
+mod written;
 
 use corelane_tests::api_versions::advertised;
 use corelane_tests::broker::{Broker, BrokerOptions};
@@ -238,6 +239,8 @@ fn answers_are_those_of_apache_kafka() {
     assert!(runner.report.differences.is_empty(), "{} requests differ", runner.report.differences.len());
     let whole = at.is_none() && std::env::var_os("CORELANE_TEST_DIFF_SCRIPT").is_none();
     if whole {
+        let unsent = runner.unsent();
+        assert!(unsent.is_empty(), "served, and in no script:\n{}", unsent.join("\n"));
         let unused: Vec<String> =
             accepted.iter().filter(|a| a.used.get() == 0 && !a.by_chance).map(|a| a.name()).collect();
         assert!(unused.is_empty(), "accepted differences that were not met:\n{}", unused.join("\n"));

@@ -1,9 +1,10 @@
 //! Seeded random requests: those of the scripts on topics and groups of their own, as they are and changed field by field.
 //! What comes out is a script again, so that it can be run again and made smaller by hand.
 
-use crate::script::{self, Action, Script, Step};
+use crate::script::{Action, Script, Step};
 use crate::value::{Expr, show};
-use corelane_protocol::{ApiKey, Random, Tree};
+use crate::written::Written;
+use corelane_protocol::{ApiKey, Tree};
 use std::collections::BTreeSet;
 
 /// Numbers that fit any field.
@@ -32,7 +33,7 @@ pub struct Generator {
 }
 
 struct Series<'a> {
-    random: Random,
+    out: Written,
     seed: u64,
     topics: &'a BTreeSet<String>,
     fresh: u32,
@@ -71,36 +72,38 @@ impl Generator {
 
     /// `count` requests, the same for the same seed (and the same scripts).
     pub fn script(&self, seed: u64, count: usize) -> (Script, String) {
-        let mut series =
-            Series { random: Random::new(seed), seed, topics: &self.topics, fresh: 0, members: Vec::new() };
-        let mut text = format!("== random {seed}\n");
+        let out = Written::new("random", seed);
+        let mut series = Series { out, seed, topics: &self.topics, fresh: 0, members: Vec::new() };
         let topics: Vec<String> = ["a", "b", "c", "victim", "conf", "trim", "silent"]
             .iter()
             .map(|name| format!(r#"{{name="r{seed}-{name}", num_partitions=3, replication_factor=1}}"#))
             .collect();
-        text += &format!("CreateTopics 7 {{topics=[{}], timeout_ms=10000}}\n", topics.join(", "));
+        series.out.line(format!("CreateTopics 7 {{topics=[{}], timeout_ms=10000}}", topics.join(", ")));
         for ready in READY {
-            text += &format!("until {}\n", ready.replace("TOPIC", &format!("r{seed}-a")));
+            series.out.line(format!("until {}", ready.replace("TOPIC", &format!("r{seed}-a"))));
         }
         for topic in ["a", "b", "trim"] {
-            text += &format!(
-                "Produce 12 {{acks=-1, timeout_ms=5000, topic_data=[{{name=\"r{seed}-{topic}\", partition_data=[{{index=0, records=batch{{count=7}}}}, {{index=1, records=batch{{count=2}}}}]}}]}}\n"
-            );
+            series.out.line(format!(
+                "Produce 12 {{acks=-1, timeout_ms=5000, topic_data=[{{name=\"r{seed}-{topic}\", partition_data=[{{index=0, records=batch{{count=7}}}}, {{index=1, records=batch{{count=2}}}}]}}]}}"
+            ));
         }
         for _ in 0..count {
-            let template = &self.templates[series.below(self.templates.len())];
+            let template = &self.templates[series.out.below(self.templates.len())];
             let mut body = series.own(template.api, None, &template.body);
-            for _ in 0..series.below(4) {
+            if refuses_offsets(&body) {
+                let group = series.fresh("join");
+                body =
+                    each_field(body, &|name, value| if name == "group_id" { Expr::Text(group.clone()) } else { value });
+            }
+            for _ in 0..series.out.below(4) {
                 series.change(&mut body);
             }
-            let version = series.below(20);
+            let version = series.out.below(20);
             let body = own_names(seed, template.api, bounded(template.api, body));
             let on = series.connection(template.api, &body);
-            text += &format!("{on}{} ~{version} {}\n", template.api.name(), show(&body));
+            series.out.line(format!("{on}{} ~{version} {}", template.api.name(), show(&body)));
         }
-        let name = format!("random-{seed}.txt");
-        let script = script::parse(&name, &text).unwrap_or_else(|e| panic!("{e}"));
-        (script, text)
+        series.out.done(&format!("random-{seed}.txt"))
     }
 }
 
@@ -131,6 +134,8 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
     let joins = matches!(epoch, None | Some(Expr::Literal(Tree::Int(0))));
     let keep = |(name, value): (String, Expr)| {
         let value = match (api, name.as_str()) {
+            // ranges that hold nothing, and some that begin before what was fetched (`SharePartition.createBatches`)
+            (ApiKey::ShareFetch, "batch_size") => at_least(1, value),
             (ApiKey::Fetch, "max_wait_ms") => Expr::Literal(Tree::Int(20)),
             // long enough to read what the group has stored
             (ApiKey::ShareFetch, "max_wait_ms") => Expr::Literal(Tree::Int(300)),
@@ -177,7 +182,7 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
                 each_field(value, &|name, value| match name {
                     "producer_id" => unknown_producer(value),
                     // Apache Kafka stops at such a marker, when those before it are written
-                    "producer_epoch" if api == ApiKey::WriteTxnMarkers => not_negative(value),
+                    "producer_epoch" if api == ApiKey::WriteTxnMarkers => at_least(0, value),
                     _ => value,
                 })
             }
@@ -252,6 +257,18 @@ fn own_names(seed: u64, api: ApiKey, body: Expr) -> Expr {
     })
 }
 
+/// A commit with texts that are too long: where it stores nothing at all Apache Kafka leaves an empty group behind.
+fn refuses_offsets(body: &Expr) -> bool {
+    match body {
+        Expr::Struct(fields) => fields.iter().any(|(name, value)| match value {
+            Expr::Call(function, _) => name == "committed_metadata" && function == "repeat",
+            _ => refuses_offsets(value),
+        }),
+        Expr::List(list) => list.iter().any(refuses_offsets),
+        _ => false,
+    }
+}
+
 /// A Produce with all its topics replaced by one.
 fn to_topic(topic: &str, body: Expr) -> Expr {
     let text = |text: &str| Expr::Text(text.to_owned());
@@ -292,9 +309,9 @@ fn unknown_producer(value: Expr) -> Expr {
     }
 }
 
-fn not_negative(value: Expr) -> Expr {
+fn at_least(least: i64, value: Expr) -> Expr {
     match value {
-        Expr::Literal(Tree::Int(number)) => Expr::Literal(Tree::Int(number.max(0))),
+        Expr::Literal(Tree::Int(number)) => Expr::Literal(Tree::Int(number.max(least))),
         other => other,
     }
 }
@@ -331,14 +348,6 @@ fn once(value: Expr, name: &str) -> Expr {
 }
 
 impl Series<'_> {
-    fn below(&mut self, bound: usize) -> usize {
-        self.random.below(bound as u64) as usize
-    }
-
-    fn pick(&mut self, list: &[i64]) -> i64 {
-        list[self.below(list.len())]
-    }
-
     fn fresh(&mut self, what: &str) -> String {
         self.fresh += 1;
         format!("r{}-{what}{}", self.seed, self.fresh)
@@ -371,7 +380,7 @@ impl Series<'_> {
             Expr::Variable(variable) if variable == "v" => expr.clone(),
             Expr::Variable(variable) => match variable.as_str() {
                 "m" | "n" | "a" | "b" => Expr::Text("nobody".into()),
-                _ => Expr::Literal(Tree::Int(self.below(3) as i64)),
+                _ => Expr::Literal(Tree::Int(self.out.below(3) as i64)),
             },
             Expr::List(list) => Expr::List(list.iter().map(|e| self.own(api, name, e)).collect()),
             Expr::Struct(fields) => {
@@ -405,17 +414,17 @@ impl Series<'_> {
     fn change(&mut self, expr: &mut Expr) {
         match expr {
             Expr::Struct(fields) if !fields.is_empty() => {
-                let at = self.below(fields.len());
+                let at = self.out.below(fields.len());
                 // (Apache Kafka never answers a Produce without records)
-                if self.below(12) == 0 && fields[at].0 != "records" {
+                if self.out.one_in(12) && fields[at].0 != "records" {
                     fields.remove(at);
                 } else {
                     self.change(&mut fields[at].1);
                 }
             }
             Expr::List(list) if !list.is_empty() => {
-                let at = self.below(list.len());
-                match self.below(8) {
+                let at = self.out.below(list.len());
+                match self.out.below(8) {
                     0 => drop(list.remove(at)),
                     1 => list.push(list[at].clone()),
                     2 => list.reverse(),
@@ -423,12 +432,12 @@ impl Series<'_> {
                 }
             }
             Expr::Literal(Tree::Int(value)) => {
-                *value = if self.below(5) == 0 { self.pick(&BIG_NUMBERS) } else { self.pick(&SMALL_NUMBERS) };
+                *value = if self.out.one_in(5) { self.out.pick(&BIG_NUMBERS) } else { self.out.pick(&SMALL_NUMBERS) };
             }
             Expr::Literal(Tree::Bool(value)) => *value = !*value,
-            Expr::Literal(Tree::Null) => *expr = Expr::Text(TEXTS[self.below(TEXTS.len())].into()),
-            Expr::Text(_) if self.below(10) == 0 => *expr = Expr::Literal(Tree::Null),
-            Expr::Text(text) => *text = TEXTS[self.below(TEXTS.len())].into(),
+            Expr::Literal(Tree::Null) => *expr = Expr::Text(self.out.pick(&TEXTS).into()),
+            Expr::Text(_) if self.out.one_in(10) => *expr = Expr::Literal(Tree::Null),
+            Expr::Text(text) => *text = self.out.pick(&TEXTS).into(),
             Expr::Call(function, arguments) if function == "batch" => arguments.iter_mut().for_each(|a| self.batch(a)),
             _ => {}
         }
@@ -453,10 +462,10 @@ impl Series<'_> {
             "epoch",
             "pid",
         ];
-        let name = names[self.below(names.len())];
+        let name = self.out.pick(&names);
         fields.retain(|(n, _)| n != name);
         // a count is how many records are built
-        let value = if name == "count" { 1 + self.below(5) as i64 } else { self.pick(&SMALL_NUMBERS) };
+        let value = if name == "count" { 1 + self.out.below(5) as i64 } else { self.out.pick(&SMALL_NUMBERS) };
         let value = if name == "cut" { value.max(1) } else { value };
         fields.push((name.to_owned(), Expr::Literal(Tree::Int(value))));
     }

@@ -8,7 +8,7 @@ use crate::value::{self, Expr, show};
 use bytes::Bytes;
 use corelane_protocol::{ApiKey, Tree};
 use corelane_tests::wait;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub struct Difference {
 pub struct Report {
     pub compared: usize,
     pub by_api: BTreeMap<&'static str, usize>,
+    /// Versions in which a request was sent that has a form there.
+    sent: BTreeSet<(ApiKey, i16)>,
     pub accepted: usize,
     pub differences: Vec<Difference>,
 }
@@ -93,6 +95,14 @@ impl<'a> Runner<'a> {
             last: None,
             report: Report::default(),
         }
+    }
+
+    /// What Corelane says it serves, and nobody has asked for.
+    pub fn unsent(&self) -> Vec<String> {
+        let served =
+            self.served.iter().flat_map(|(api, versions)| versions.clone().map(move |version| (*api, version)));
+        let unsent = served.filter(|one| !self.report.sent.contains(one));
+        unsent.map(|(api, version)| format!("{} {version}", api.name())).collect()
     }
 
     pub fn script(&mut self, script: &Script) -> Result<()> {
@@ -162,6 +172,7 @@ impl<'a> Runner<'a> {
                         _ => continue,
                     };
                     sent += 1;
+                    self.report.sent.insert((*api, version));
                     self.settle(*api)?;
                     let silent =
                         *api == ApiKey::Produce && matches!(value::at(&trees[0], "acks"), None | Some(Tree::Int(0)));

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use corelane_protocol::messages::{FetchRequest, FetchRequestFetchPartition, FetchRequestFetchTopic, MetadataRequest};
 use corelane_protocol::{Request, Str};
 use corelane_tests::batch::{ProducerIdentity, build, now_ms};
-use corelane_tests::broker::Broker;
-use corelane_tests::connection::{Connection, produce_request, to_leader};
+use corelane_tests::broker::{Broker, BrokerOptions};
+use corelane_tests::connection::{Connection, Fate, produce_request, to_leader};
 use corelane_tests::librdkafka::{create_topic, unique};
 use corelane_tests::wait;
 use std::time::Duration;
@@ -58,6 +58,22 @@ fn write_without_ack_has_no_answer_and_one_that_fails_closes_the_connection() {
     let mut connection = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
     let answer = connection.call(12, &produce_request(&topic, vec![(0, batch)], 5));
     assert_eq!(answer.responses[0].partition_responses[0].error_code, 21, "acks=5: INVALID_REQUIRED_ACKS");
+}
+
+#[test]
+fn who_says_nothing_for_long_is_let_go() {
+    let settings = BrokerOptions::default().set("connections.max.idle.ms", "3000");
+    let broker = Broker::start(settings);
+    let mut connections = [1, 2].map(|_| Connection::open(broker.bootstrap()).expect("a connection"));
+    for connection in &mut connections {
+        connection.metadata("idle").expect("an answer");
+    }
+    let [silent, talking] = &mut connections;
+    silent.set_read_timeout(Duration::from_millis(200));
+    wait::until("the end of the silent connection", Duration::from_secs(60), || {
+        talking.metadata("idle").expect("who says something stays");
+        matches!(silent.fate(), Fate::Closed).then_some(())
+    });
 }
 
 #[test]

@@ -100,6 +100,21 @@ fn unknown_apis_and_versions_close_the_connection() {
 }
 
 #[test]
+fn tags_that_nobody_knows_are_passed_over() {
+    let mut connection = open(Broker::shared());
+    let unknown = b"\x02\x07\x03abc\xff\x01\x00";
+    // Two in the header, and two behind a body that asks for no topic.
+    let mut frame = vec![0, 3, 0, 12, 0, 0, 0, 5, 0, 1, b't'];
+    frame.extend(unknown);
+    frame.extend([1, 0, 0]);
+    frame.extend(unknown);
+    connection.write(&i32::try_from(frame.len()).expect("small").to_be_bytes()).expect("write");
+    connection.write(&frame).expect("write");
+    let answer = connection.receive::<MetadataRequest>(12, 5).expect("an answer");
+    assert_eq!((answer.topics.len(), answer.brokers.len()), (0, 1));
+}
+
+#[test]
 fn broken_headers_close_the_connection() {
     undisturbed_by(|broker| {
         let client_ids: [&[u8]; 5] = [&[0x7f, 0xff], &[0xff, 0xfe], &[0, 200, b'x'], &[0, 2, 0xff, 0xfe], &[0, 0]];
