@@ -361,13 +361,18 @@ impl SetConfigs {
         }
     }
 
+    /// The overrides afterwards, as far as is known here.
+    pub fn outlook(&self, shard: &Shard) -> Result<Overrides, Refused> {
+        let (before, _) = current_configs(&shard.image(), self.kind, &self.resource);
+        self.after(shard, &before)
+    }
+
     /// The listeners that there would be, if this is about one broker and could be done at all.
     pub fn listeners(&self, shard: &Shard) -> Option<Vec<corelane_config::Listener>> {
         if self.kind != ResourceType::Broker || self.resource.is_empty() {
             return None;
         }
-        let (before, _) = current_configs(&shard.image(), self.kind, &self.resource);
-        shard.config.listeners_with(self.after(shard, &before).ok()?)
+        shard.config.listeners_with(self.outlook(shard).ok()?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! WriteTxnMarkers: ends transactions on partitions as their coordinator, or a tool that ends a hanging one, says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_protocol::messages::write_txn_markers_response::{
     WriteTxnMarkersResponseWritableTxnMarkerPartitionResult, WriteTxnMarkersResponseWritableTxnMarkerResult,
@@ -39,6 +39,8 @@ pub async fn handle(context: RequestContext, request: WriteTxnMarkersRequest) ->
             commit: marker.transaction_result,
             transaction_version: i16::from(marker.transaction_version),
         };
+        // Named twice, it is marked once.
+        let mut marked = BTreeSet::new();
         for topic in marker.topics {
             let found = find_topic(&image, false, &topic.name, Uuid::ZERO);
             for index in topic.partition_indexes {
@@ -48,8 +50,10 @@ pub async fn handle(context: RequestContext, request: WriteTxnMarkersRequest) ->
                     Ok(_) if marker.producer_id < 0 => answers.set(place, ErrorCode::InvalidProducerIdMapping),
                     Ok(_) if marker.producer_epoch < 0 => answers.set(place, ErrorCode::InvalidProducerEpoch),
                     Ok(key) => {
-                        asked.push(place);
-                        markers.push((key, written));
+                        if marked.insert(key) {
+                            asked.push(place);
+                            markers.push((key, written));
+                        }
                     }
                     Err(error) => answers.set(place, error),
                 }
