@@ -228,8 +228,8 @@ fn answers_are_those_of_apache_kafka() {
         SHARE_SEEDS.for_each(|seed| run(&mut runner, &shares::script(seed, SHARES).0));
     }
     if let Some(seconds) = seconds {
-        // A rule that comes of chance may keep a broker's own requests out, and what users ask says little without them.
-        let kept = |s: &Script| !["acls.txt", "authentication.txt", "authorization.txt"].contains(&s.name.as_str());
+        // What users ask says little without them.
+        let kept = |s: &Script| !["authentication.txt", "authorization.txt"].contains(&s.name.as_str());
         let scripts: Vec<Script> = scripts.into_iter().filter(kept).collect();
         random(&mut runner, &scripts, seconds);
     }
