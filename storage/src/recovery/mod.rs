@@ -169,7 +169,10 @@ async fn keep(data_dir: &Path, shard: u16, shards: usize, ledger: LedgerState) -
     };
     joint.partitions.extend(ledger.partitions);
     joint.write(data_dir, heir).await?;
-    crate::durable::remove(&layout::ledger(data_dir, shard)).await
+    crate::durable::remove(&layout::ledger(data_dir, shard)).await?;
+    // The journal goes next: a loss of power must not bring back a ledger that names its files.
+    let root = layout::ledger_root(data_dir);
+    fs::sync_dir(&root).await.doing("sync", &root)
 }
 
 async fn partition_dirs(data_dir: &Path) -> Result<HashMap<PartitionKey, std::path::PathBuf>, StorageError> {
