@@ -370,6 +370,9 @@ impl Conn {
     }
 
     pub fn put_back(&self, piece: RecvBuf) {
+        if piece.is_empty() {
+            return;
+        }
         let mut net = self.world.net();
         let Some(side) = net.sides.get_mut(self.i) else { return };
         let (other, len) = (side.other, piece.len());
