@@ -128,6 +128,9 @@ impl Conn {
 
     /// What was received last and is not wanted yet is received again. So a task that waits keeps no receive memory from others.
     pub fn put_back(&self, piece: RecvBuf) {
+        if piece.is_empty() {
+            return;
+        }
         let mut st = self.reactor.net.borrow_mut();
         let c = st.conn(self.i);
         c.got_bytes += piece.len();
