@@ -405,7 +405,8 @@ fn damage(sim: &Sim, rng: &mut Rng, kinds: &[(&'static str, bool)], models: &mut
             sim.alter(&hurt.path, |bytes| bytes.clone_from(&hurt.before));
             is_lost |= fenced && hurt.how == How::Cut && hurt.is_of(".log");
         } else {
-            is_lost |= fenced && !hurt.is_rebuilt();
+            // A start wrote in it. One that was refused, for another shard's journal, may not have come to what is damaged here.
+            is_lost |= (fenced || matches!(start, Start::Refused(_))) && !hurt.is_rebuilt();
         }
     }
     if is_lost
