@@ -216,6 +216,7 @@ fn honoured_properties_are_read() {
         include_str!("../src/listeners.rs"),
         include_str!("../src/oauth.rs"),
         include_str!("../src/sasl.rs"),
+        include_str!("../src/stores.rs"),
         include_str!("../src/tls.rs"),
     ]
     .concat();
