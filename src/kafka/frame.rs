@@ -7,8 +7,9 @@ use bytes::Bytes;
 use core_pinning::AlignedBuf;
 use core_pinning::budget::BudgetUnits;
 use core_pinning::time::{Instant, now, timeout};
+use futures::{FutureExt, select_biased};
 
-use super::request_memory::RequestMemory;
+use super::request_memory::{RequestMemory, SMALL as SMALL_REQUEST};
 use super::transport::{Piece, Transport};
 
 /// What a frame may allocate before that many bytes of it have come: a client pays for what it sends, not for what it
@@ -35,8 +36,19 @@ pub enum FrameError {
     Memory { size: usize },
     #[error("a frame of {size} bytes comes too slowly, and others wait for its memory")]
     Slow { size: usize },
+    #[error("it sends more than is read of it, and others need the memory")]
+    Overrun,
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for FrameError {
+    fn from(error: std::io::Error) -> FrameError {
+        match error.raw_os_error() {
+            Some(libc::ENOBUFS) => FrameError::Overrun,
+            _ => FrameError::Io(error),
+        }
+    }
 }
 
 /// A whole request and the memory it holds of the shard's budget.
@@ -202,7 +214,8 @@ impl FrameReader {
         }
     }
 
-    /// Waits for memory to take the piece in. Room grows in steps, so that copying stays linear, and never past the frame.
+    /// Waits for memory to take the piece in, or until a small frame has come whole: then there may be no piece, but there is
+    /// memory of another kind. Room grows in steps, so that copying stays linear, and never past the frame.
     async fn make_room(&mut self) -> Result<(), FrameError> {
         let (Some(partial), Some((piece, used))) = (&self.partial, &self.piece) else { return Ok(()) };
         let have = partial.bytes.len();
@@ -212,13 +225,24 @@ impl FrameReader {
         }
         let size = partial.wanted;
         let room = needed.max(partial.room * GROWTH).max(FIRST_ALLOCATION).min(size);
-        let (more, whole) = (room - partial.room, needed == size && partial.room == 0);
+        let (more, begins) = (room - partial.room, partial.room == 0);
+        let whole = begins && piece.len() - used + self.conn.queued() >= size;
         let units = match self.budget.try_take(more, whole) {
             Some(units) => units,
             None => {
                 self.put_back();
-                let waited = self.budget.take(more, whole, MEMORY_WAIT).await;
-                waited.map_err(|_| FrameError::Memory { size })?
+                let comes_whole = async {
+                    match begins && !whole && size <= SMALL_REQUEST && self.piece.is_none() {
+                        true => self.conn.has_queued(size).await,
+                        false => std::future::pending().await,
+                    }
+                };
+                select_biased! {
+                    waited = self.budget.take(more, whole, MEMORY_WAIT).fuse() => {
+                        waited.map_err(|_| FrameError::Memory { size })?
+                    }
+                    whole = comes_whole.fuse() => return if whole { Ok(()) } else { Err(FrameError::Closed) },
+                }
             }
         };
         if let Some(partial) = &mut self.partial {

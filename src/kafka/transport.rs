@@ -57,6 +57,22 @@ impl Transport {
         }
     }
 
+    /// Bytes that have come and were not given out, as far as that is known.
+    pub fn queued(&self) -> usize {
+        match self {
+            Transport::Plain(conn) => conn.queued(),
+            Transport::Tls(_) => 0,
+        }
+    }
+
+    /// Waits until so many bytes are queued, where that is known; false: they will not come. For the task that receives.
+    pub async fn has_queued(&self, bytes: usize) -> bool {
+        match self {
+            Transport::Plain(conn) => conn.has_queued(bytes).await,
+            Transport::Tls(_) => std::future::pending().await,
+        }
+    }
+
     /// Queues slices without copying them. They leave in the order of the calls, those with TLS as far as somebody waits in
     /// [`Transport::flushed`].
     pub fn send(&self, slices: Vec<Bytes>) {

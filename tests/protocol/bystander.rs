@@ -17,6 +17,9 @@ const GROWTH: u64 = 128 << 20;
 /// And by each partition that somebody has created meanwhile, as strangers may.
 const PARTITION: u64 = 64 << 10;
 
+/// Bytes of what it writes: small, and more than the smallest that anything sets memory aside for.
+const VALUE: usize = 8 << 10;
+
 /// So long memory may take to come back.
 const SETTLED: Duration = Duration::from_secs(20);
 
@@ -52,7 +55,7 @@ pub fn undisturbed(broker: &Broker, hostile: impl FnOnce(&Broker)) {
             let mut connection = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
             let (mut offset, mut slowest) = (0, Duration::ZERO);
             while !stop.load(SeqCst) || offset == 0 {
-                let value = offset.to_string();
+                let value = format!("{offset:>VALUE$}");
                 let started = Instant::now();
                 let batch = build(ProducerIdentity::NONE, now_ms(), [(None, Some(value.as_bytes()))]);
                 let answer = connection.produce(&topic, 0, batch).expect("the bystander writes");

@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use super::RecvBuf;
@@ -53,6 +53,12 @@ impl Slot {
 
     pub fn is_free(&self) -> bool {
         !self.owned && self.rx == Rx::Off && self.batch.is_none()
+    }
+
+    fn wait_to_receive(&mut self, cx: &Context<'_>) {
+        if !self.rx_waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            self.rx_waker = Some(cx.waker().clone());
+        }
     }
 }
 
@@ -112,9 +118,7 @@ impl Conn {
                 Some(0) => Poll::Ready(Ok(None)),
                 Some(e) => Poll::Ready(Err(io::Error::from_raw_os_error(e))),
                 None => {
-                    if !c.rx_waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                        c.rx_waker = Some(cx.waker().clone());
-                    }
+                    c.wait_to_receive(cx);
                     Poll::Pending
                 }
             }
@@ -135,6 +139,25 @@ impl Conn {
         let c = st.conn(self.i);
         c.got_bytes += piece.len();
         c.got.push_front(piece);
+    }
+
+    /// Received bytes that [`recv`](Conn::recv) has not given out.
+    pub fn queued(&self) -> usize {
+        self.reactor.net.borrow_mut().conn(self.i).got_bytes
+    }
+
+    /// Waits until so many bytes are queued; false: they will not come. Not for more than a connection may queue
+    /// ([`NetOptions::rx_limit`](super::NetOptions::rx_limit)), and for the task that receives.
+    pub fn has_queued(&self, bytes: usize) -> impl Future<Output = bool> + '_ {
+        poll_fn(move |cx| {
+            let mut st = self.reactor.net.borrow_mut();
+            let c = st.conn(self.i);
+            if c.got_bytes >= bytes || c.eof.is_some() {
+                return Poll::Ready(c.got_bytes >= bytes);
+            }
+            c.wait_to_receive(cx);
+            Poll::Pending
+        })
     }
 
     fn next(&self, st: &mut NetState) -> Option<RecvBuf> {

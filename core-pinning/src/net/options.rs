@@ -11,8 +11,8 @@ pub struct NetOptions {
     /// Received bytes a connection may queue before its receive is stopped until its task catches up. The kernel may
     /// deliver more until it sees that: such pieces are set aside, so that nobody else starves.
     pub rx_limit: usize,
-    /// Received bytes that may lie outside the receive memory, because their tasks do not read them now. A connection is ended
-    /// where there is no room for what it has sent.
+    /// Received bytes that may lie outside the receive memory, because their tasks do not read them now. Where there is no room for
+    /// more, the connection that has queued most is ended.
     pub aside_bytes: usize,
 }
 

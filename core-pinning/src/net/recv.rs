@@ -41,14 +41,19 @@ impl RecvBuf {
         (self.at, self.len) = (rest.as_ptr(), rest.len());
     }
 
-    /// The same bytes outside the receive memory; `None`: there is no room for them, and they are gone.
-    fn set_aside(self, aside: &Budget) -> Option<RecvBuf> {
-        if let Source::Heap { .. } = self.from {
-            return Some(self);
+    fn is_aside(&self) -> bool {
+        matches!(self.from, Source::Heap { .. })
+    }
+
+    /// Puts the bytes outside the receive memory; false: there is no room for them.
+    fn set_aside(&mut self, aside: &Budget) -> bool {
+        if self.is_aside() {
+            return true;
         }
-        let units = room_in(aside, self.len)?;
-        let bytes: Box<[u8]> = (*self).into();
-        Some(RecvBuf { at: bytes.as_ptr(), len: bytes.len(), from: Source::Heap { _bytes: bytes, _units: units } })
+        let Some(units) = room_in(aside, self.len) else { return false };
+        let bytes: Box<[u8]> = (**self).into();
+        *self = RecvBuf { at: bytes.as_ptr(), len: bytes.len(), from: Source::Heap { _bytes: bytes, _units: units } };
+        true
     }
 }
 
@@ -93,19 +98,12 @@ pub(super) fn arm(reactor: &Reactor, st: &mut NetState, i: u32) {
 }
 
 /// Receives that found no buffer go on, if there is one now. If there is none, what connections have queued is copied
-/// out of the receive memory: tasks that do not read must not stop those that do. Who has queued most is let go where there is no
-/// room for it.
+/// out of the receive memory: tasks that do not read must not stop those that do.
 pub(super) fn resume_starved(reactor: &Rc<Reactor>, st: &mut NetState) {
     let free = || reactor.area.borrow().as_ref().map_or(0, |a| a.free());
     if free() == 0 {
-        let mut queued: Vec<&mut Slot> = st.conns.iter_mut().map(|(_, c)| c).filter(|c| !c.got.is_empty()).collect();
-        queued.sort_unstable_by_key(|c| c.got_bytes);
-        for c in queued {
-            match std::mem::take(&mut c.got).into_iter().map(|piece| piece.set_aside(&st.aside)).collect() {
-                Some(aside) => c.got = aside,
-                None => c.overrun(),
-            }
-        }
+        let queued: Vec<u32> = st.conns.iter_mut().filter(|(_, c)| !c.got.is_empty()).map(|(i, _)| i).collect();
+        queued.into_iter().for_each(|i| set_aside(st, i, 0));
         if free() == 0 {
             return; // all of it is in the hands of tasks, which do not wait with it; the drop of a piece kicks the pump
         }
@@ -121,6 +119,21 @@ pub(super) fn resume_starved(reactor: &Rc<Reactor>, st: &mut NetState) {
         if !c.is_full(limit) {
             arm(reactor, st, i);
         }
+    }
+}
+
+/// Copies a connection's pieces from number `from` on out of the receive memory. Where there is no room for them, whoever has queued
+/// most is let go, until there is, or it is the one: what many have queued must not cost those who have queued little.
+fn set_aside(st: &mut NetState, i: u32, from: usize) {
+    let NetState { conns, aside, .. } = st;
+    loop {
+        let Some(c) = conns.get_mut(i) else { return };
+        if c.got.iter_mut().skip(from).all(|piece| piece.set_aside(aside)) {
+            return;
+        }
+        let most = conns.iter_mut().map(|(_, c)| c).filter(|c| c.owned).max_by_key(|c| c.got_bytes);
+        let Some(most) = most else { return };
+        most.overrun();
     }
 }
 
@@ -152,16 +165,16 @@ pub(super) fn received(
         1.. => {
             if let Some(piece) = piece
                 && c.owned
+                && c.eof.is_none()
             {
-                let (full, len) = (c.is_full(limit), piece.len());
-                match if full { piece.set_aside(&st.aside) } else { Some(piece) } {
-                    Some(piece) => {
-                        c.got_bytes += len;
-                        c.got.push_back(piece);
-                    }
-                    None => c.overrun(),
+                let (full, number) = (c.is_full(limit), c.got.len());
+                c.got_bytes += piece.len();
+                c.got.push_back(piece);
+                if full {
+                    set_aside(st, i, number);
                 }
             }
+            let Some(c) = st.conns.get_mut(i) else { return };
             let full = c.is_full(limit);
             if full && c.rx == Rx::Armed {
                 c.rx = Rx::Cancelling;

@@ -9,6 +9,8 @@ use corelane_tests::broker::{Broker, BrokerOptions, is_corelane};
 use corelane_tests::connection::{Connection, Fate, to_leader};
 use corelane_tests::librdkafka::{create_topic, unique};
 use corelane_tests::wait;
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -59,6 +61,37 @@ fn frames_that_never_end_give_their_memory_to_those_that_do() {
             drip.join().expect("the dripping clients");
             assert!(some.is_some(), "nobody was given up");
         });
+    });
+}
+
+#[test]
+fn large_parts_of_frames_that_never_end_cost_nobody_else_the_connection() {
+    if !is_corelane() {
+        return;
+    }
+    let broker = small("0,1");
+    undisturbed(&broker, |broker| {
+        // As much as each is let send, and those that are let go come again.
+        for _ in 0..3 {
+            let mut streams: Vec<TcpStream> = (0..200)
+                .map(|_| {
+                    let stream = TcpStream::connect(broker.bootstrap()).expect("a connection");
+                    stream.set_nonblocking(true).expect("a socket that does not block");
+                    stream
+                })
+                .collect();
+            let frame = begun(2 << 20);
+            let mut sent = vec![0; streams.len()];
+            for _ in 0..20 {
+                for (stream, sent) in streams.iter_mut().zip(&mut sent) {
+                    while let Ok(n @ 1..) = stream.write(frame.get(*sent..).unwrap_or_default()) {
+                        *sent += n;
+                    }
+                }
+                thread::park_timeout(Duration::from_millis(20));
+            }
+            assert!(sent.iter().sum::<usize>() > 32 << 20, "as much as there is memory for: {sent:?}");
+        }
     });
 }
 
