@@ -133,7 +133,7 @@ impl Shard {
                 Err(error) => tracing::error!(path, %error, "what is left of a partition could not be moved"),
             }
         }
-        if let Err(error) = self.store.settle(|key| exists(key) && owner(key, self.shards) == self.id).await {
+        if let Err(error) = self.store.take_over(|key| exists(key) && owner(key, self.shards) == self.id).await {
             tracing::error!(%error, "the ledger could not be written");
         }
     }

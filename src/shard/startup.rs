@@ -203,6 +203,9 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         shard.router.call_each(&shard, shard.all_shards(), MayServe).await;
     }
     shard.may_serve.wait().await;
+    if let Err(error) = shard.store.let_go().await {
+        tracing::error!(%error, "the ledger could not be written");
+    }
     let keeping = match id == space::KEEPER {
         true => Some(Keeper::open(&shard).await.map_err(|error| format!("free space of {data_dir:?}: {error}"))?),
         false => None,

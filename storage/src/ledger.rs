@@ -120,6 +120,8 @@ pub(crate) struct Ledger {
     data_dir: PathBuf,
     shard: u16,
     state: RefCell<LedgerState>,
+    /// Of the partitions that it names, those that are not its shard's.
+    others: RefCell<HashSet<PartitionKey>>,
     /// One write at a time.
     turn: Semaphore,
 }
@@ -132,7 +134,7 @@ impl Ledger {
             _ => HashSet::default(),
         };
         let state = RefCell::new(LedgerState { journal: None, partitions });
-        Ok(Ledger { data_dir: data_dir.to_owned(), shard, state, turn: Semaphore::new(1) })
+        Ok(Ledger { data_dir: data_dir.to_owned(), shard, state, others: RefCell::default(), turn: Semaphore::new(1) })
     }
 
     pub(crate) fn names(&self, key: PartitionKey) -> bool {
@@ -149,20 +151,33 @@ impl Ledger {
         self.state.borrow_mut().partitions.remove(&key);
     }
 
-    /// Of the partitions that any ledger `named` and this one, it names those from now on that `ours` is true of.
-    pub(crate) async fn settle(
+    /// Of the partitions that any ledger `named`, it names those that `ours` is true of; durable when it returns. Those that are
+    /// not it goes on naming until it [lets go](Ledger::let_go) of them: where another takes one over, some ledger names it at
+    /// every moment.
+    pub(crate) async fn take_over(
         &self,
         named: HashSet<PartitionKey>,
         ours: impl Fn(PartitionKey) -> bool,
     ) -> Result<(), StorageError> {
+        let (ours, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|key| ours(*key));
         let changed = {
             let partitions = &mut self.state.borrow_mut().partitions;
-            let before = partitions.clone();
-            partitions.extend(named);
-            partitions.retain(|key| ours(*key));
-            *partitions != before
+            self.others.replace(others.into_iter().filter(|key| partitions.contains(key)).collect());
+            let before = partitions.len();
+            partitions.extend(ours);
+            partitions.len() > before
         };
         if changed { self.write().await } else { Ok(()) }
+    }
+
+    /// All ledgers have taken over what is theirs.
+    pub(crate) async fn let_go(&self) -> Result<(), StorageError> {
+        let others = self.others.take();
+        if others.is_empty() {
+            return Ok(());
+        }
+        self.state.borrow_mut().partitions.retain(|key| !others.contains(key));
+        self.write().await
     }
 
     /// Journal file `number` is there; durable when it returns. No record in it is acknowledged before.

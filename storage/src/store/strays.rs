@@ -82,9 +82,15 @@ impl Store {
         Ok(aside)
     }
 
-    /// The metadata is known: of the partitions that the ledgers name, this shard's are those that `ours` is true of.
-    pub async fn settle(&self, ours: impl Fn(PartitionKey) -> bool) -> Result<(), StorageError> {
+    /// The metadata is known: of the partitions that the ledgers name, this shard's are those that `ours` is true of. Durable
+    /// when it returns.
+    pub async fn take_over(&self, ours: impl Fn(PartitionKey) -> bool) -> Result<(), StorageError> {
         let named = self.0.named_elsewhere.take();
-        self.0.shared.ledger.settle(named, ours).await
+        self.0.shared.ledger.take_over(named, ours).await
+    }
+
+    /// Every shard [has taken over](Store::take_over) what is its own: this one's ledger names no others' any more.
+    pub async fn let_go(&self) -> Result<(), StorageError> {
+        self.0.shared.ledger.let_go().await
     }
 }

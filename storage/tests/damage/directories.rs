@@ -1,6 +1,7 @@
 //! A whole directory is missing, of another node, or in the way.
 
 use std::fs;
+use std::path::Path;
 
 use core_pinning::{ShardId, run_local};
 use corelane_storage::model::NodeId;
@@ -73,23 +74,36 @@ fn what_a_removed_disk_held_is_missed() {
     });
 }
 
+async fn two_shards(dir: &Path) -> Vec<Store> {
+    for n in 0..2 {
+        recover_journals(dir, ShardId(n), 2).await.unwrap();
+    }
+    let mut stores = Vec::new();
+    for n in 0..2 {
+        let options = StoreOptions { shard: ShardId(n), ..options(dir) };
+        stores.push(Store::open(options).await.unwrap().0);
+    }
+    stores
+}
+
 #[test]
 fn other_shards_know_of_a_lost_partition_when_their_number_changes() {
     let left = left(End::Clean);
     fs::remove_dir_all(left.partition(0)).unwrap();
     run_local(async || {
-        for n in 0..2 {
-            recover_journals(&left.dir(), ShardId(n), 2).await.unwrap();
-        }
-        let mut stores = Vec::new();
-        for n in 0..2 {
-            let options = StoreOptions { shard: ShardId(n), ..options(&left.dir()) };
-            stores.push(Store::open(options).await.unwrap().0);
-        }
+        let stores = two_shards(&left.dir()).await;
         // Shard 0 had made it, shard 1 owns it now.
         assert!(matches!(stores[1].load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
+        stores[0].take_over(|_| false).await.unwrap();
+    });
+    // Ended before the new owner has taken it over: somebody still knows.
+    run_local(async || {
+        let stores = two_shards(&left.dir()).await;
+        assert!(matches!(stores[1].load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
+        stores[1].take_over(|_| true).await.unwrap();
+        stores[0].take_over(|_| false).await.unwrap();
         for store in &stores {
-            store.settle(|_| true).await.unwrap();
+            store.let_go().await.unwrap();
         }
         assert!(matches!(stores[1].load_or_create(small(0), first()).await, Err(StorageError::Corrupt { .. })));
         for store in stores {

@@ -51,8 +51,9 @@ impl Homes {
         let exists = &exists;
         let is_of =
             move |key: PartitionKey, shard| exists(key.partition as usize) && self.of(key.partition as usize) == shard;
-        let settled = stores.iter().enumerate().map(|(shard, store)| store.settle(move |key| is_of(key, shard)));
-        try_join_all(settled).await.map(drop)
+        let taken = stores.iter().enumerate().map(|(shard, store)| store.take_over(move |key| is_of(key, shard)));
+        try_join_all(taken).await?;
+        try_join_all(stores.iter().map(Store::let_go)).await.map(drop)
     }
 }
 
