@@ -85,7 +85,11 @@ async fn recover_journal(
     fs::create_dir_all(&dir).await.doing("create", &dir)?;
     let kept = ledger::read(data_dir, shard).await?;
     let named = kept.as_ref().and_then(|kept| kept.as_ref().ok()?.journal);
-    let live = scan::live_files(&dir, named).await?;
+    // Not even read if the ledger is closed: some of them may have gone, and the others alone would undo what came later.
+    let live = match &kept {
+        Some(Ok(state)) if state.journal.is_none() => scan::Live::default(),
+        _ => scan::live_files(&dir, named).await?,
+    };
     // What is read of a killed process' last writes must be as durable as what is done about it.
     for (_, path) in &live.files {
         let file = File::open(path, OpenOptions::read_only()).await.doing("open", path)?;

@@ -114,6 +114,20 @@ fn swap(left: &Left) -> PathBuf {
     path
 }
 
+const CLOSED: &str = "closed cleanly, or replayed before: all that the journal held was in the segments before the ledger said so, and what \
+     is left of its files was about to go";
+
+fn keep_journal(left: &Left) -> PathBuf {
+    let journal = left.root.path().join("journal");
+    copy_dir(&left.dir().join("journal"), &journal);
+    journal
+}
+
+fn put_back(left: &Left, journal: &Path) {
+    fs::remove_dir_all(left.dir().join("journal")).unwrap();
+    copy_dir(journal, &left.dir().join("journal"));
+}
+
 /// Many transactions that were aborted, and the log was closed.
 fn with_aborts() -> Left {
     left_of(End::Clean, true)
@@ -149,18 +163,32 @@ static ROWS: &[Row] = &[
     row(
         "journal replayed twice",
         Then::Whole,
-        "those of a journal that had been closed, or replayed before, change nothing",
+        "a crash: records up to the end are acknowledged or might have been; behind it none is",
         0,
         || {
             let left = left(End::Crash);
-            let journal = left.root.path().join("journal");
-            copy_dir(&left.dir().join("journal"), &journal);
+            let (journal, ledger) = (keep_journal(&left), fs::read(left.dir().join("ledger/0")).unwrap());
             left.recover().unwrap();
-            fs::remove_dir_all(left.dir().join("journal")).unwrap();
-            copy_dir(&journal, &left.dir().join("journal"));
+            put_back(&left, &journal);
+            fs::write(left.dir().join("ledger/0"), ledger).unwrap();
             Made::of(left)
         },
     ),
+    row("journal of an earlier run there again after a clean stop", Then::Whole, CLOSED, 0, || {
+        let mut left = left(End::Crash);
+        let journal = keep_journal(&left);
+        let mut later = Vec::new();
+        left.start(async |store| {
+            let w = Writer { log: store.load(small(0)).await.unwrap() };
+            for i in 0..50 {
+                later.push(w.append_durably(1, 1500, i).await);
+            }
+            store.close().await.unwrap();
+        });
+        left.acknowledged[0].extend(later);
+        put_back(&left, &journal);
+        Made::of(left)
+    }),
     row(
         "journal end overwritten half way",
         Then::Whole,
@@ -208,17 +236,11 @@ static ROWS: &[Row] = &[
             Made { left, says: vec!["missing".into()], at: Some((first, None)) }
         },
     ),
-    row(
-        "journal missing after a clean stop",
-        Then::Whole,
-        "closed cleanly, replayed before, or new: the journal held nothing",
-        0,
-        || {
-            let left = left(End::Clean);
-            fs::remove_dir_all(left.dir().join("journal")).unwrap();
-            Made::of(left)
-        },
-    ),
+    row("journal missing after a clean stop", Then::Whole, CLOSED, 0, || {
+        let left = left(End::Clean);
+        fs::remove_dir_all(left.dir().join("journal")).unwrap();
+        Made::of(left)
+    }),
     row("ledger damaged", Then::Refused, "which journal files and partitions there must be is not known", 7, || {
         let left = left(End::Crash);
         let ledger = left.dir().join("ledger/0");

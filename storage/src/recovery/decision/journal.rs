@@ -57,22 +57,23 @@ table!(ROWS: ledger: Ledger, files: Files, end: End => Decision);
 
 static ROWS: &[Row] = &[
     row(
-        &[Absent, Closed],
-        &[Files::None],
+        &[Closed],
+        &[],
         &[],
         Nothing,
-        "closed cleanly, replayed before, or new: the journal held nothing",
+        "closed cleanly, or replayed before: all that the journal held was in the segments before the ledger said so, and what is \
+         left of its files was about to go",
     ),
+    row(&[Absent], &[Files::None], &[], Nothing, "new: the journal held nothing"),
     row(
-        &[Absent, Closed, Open],
+        &[Absent, Open],
         &[Files::Whole],
         &[End::Proper],
         Replay,
-        "a crash: records up to the end are acknowledged or might have been; behind it none is; those of a journal that had been \
-         closed, or replayed before, change nothing",
+        "a crash: records up to the end are acknowledged or might have been; behind it none is",
     ),
     row(
-        &[Absent, Closed, Open],
+        &[Absent, Open],
         &[Files::Whole],
         &[End::Damaged],
         RefuseDamaged,
@@ -85,6 +86,6 @@ static ROWS: &[Row] = &[
         RefuseMissing,
         "the last run did not close: acknowledged records of any partition of the shard were only there",
     ),
-    row(&[Absent, Closed], &[Files::Missing], &[], Impossible, "only an open ledger names files that can be missing"),
+    row(&[Absent], &[Files::Missing], &[], Impossible, "only an open ledger names files that can be missing"),
     row(&[Ledger::Damaged], &[], &[], RefuseLedger, "which journal files and partitions there must be is not known"),
 ];

@@ -83,7 +83,10 @@ fn read_shard(
     if let Some(Err(error)) = read(&unclean)?.map(|bytes| decode_unclean(&bytes)) {
         findings.rebuilt(&unclean, None, error.to_string());
     }
-    let live = live(&dir, &state, &replayed, findings)?;
+    let live = match ledger {
+        Ledger::Closed => Live::default(),
+        _ => live(&dir, &state, &replayed, findings)?,
+    };
     let mut scanner = Scanner::default();
     let first_file = journals.files.len();
     // From the one on in which the records end.
