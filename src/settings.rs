@@ -61,7 +61,8 @@ pub struct Settings {
 /// What a group sets, and what it has then.
 type OfGroup = (Arc<Overrides>, Rc<GroupProperties>);
 
-/// Bytes that one shard may take for each purpose; they add up to its share of `--memory`.
+/// Bytes that one shard may take for each purpose. They add up to its share of `--memory`, unless that is too little for one request
+/// of `socket.request.max.bytes`.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardMemory {
     /// Requests received and not answered.
@@ -80,6 +81,28 @@ pub struct ShardMemory {
     pub tls: usize,
     /// Frames of clients that have not authenticated, where a listener demands it.
     pub authentication: usize,
+}
+
+impl ShardMemory {
+    fn new(share: usize, request_max: usize, has_tls: bool) -> ShardMemory {
+        // The largest request must fit; what that takes beyond its part the cache goes without.
+        let requests = (share / 8).max(request_max);
+        // A connection alone may send as much as the receive memory before it is stopped.
+        let (small_requests, aside) = ((share / 32).max(1 << 20), (share / 16).max(16 << 20));
+        // Without a listener with TLS there is some for one that comes later.
+        let tls = if has_tls { share / 8 } else { share / 32 };
+        // Of those who are nobody yet, no more: everybody may connect.
+        let authentication = share / 32;
+        let (answers, dirty) = (share / 8, share / 4);
+        let taken = requests + small_requests + aside + answers + dirty + tls + authentication;
+        let cache = share.saturating_sub(taken).max(share / 32);
+        ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication }
+    }
+
+    pub fn total(&self) -> usize {
+        let ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication } = *self;
+        requests + small_requests + aside + answers + dirty + cache + tls + authentication
+    }
 }
 
 impl Settings {
@@ -120,18 +143,9 @@ impl Settings {
     }
 
     pub fn shard_memory(&self, shards: usize) -> ShardMemory {
-        let share = self.broker().memory_bytes as usize / shards.max(1);
-        // A request may be as large as socket.request.max.bytes and must fit.
-        let requests = (share / 8).max(self.request_max_bytes());
-        // A connection alone may send as much as the receive memory before it is stopped.
-        let (small_requests, aside) = ((share / 32).max(1 << 20), (share / 16).max(16 << 20));
-        // Without a listener with TLS there is some for one that comes later.
-        let tls = if self.broker().listeners.iter().any(|l| l.tls.is_some()) { share / 8 } else { share / 32 };
-        // Of those who are nobody yet, no more: everybody may connect.
-        let authentication = share / 32;
-        let cache = (share / 2).saturating_sub(tls + authentication + small_requests + aside);
-        let (answers, dirty) = (share / 8, share / 4);
-        ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication }
+        let broker = self.broker();
+        let has_tls = broker.listeners.iter().any(|l| l.tls.is_some());
+        ShardMemory::new(broker.memory_bytes as usize / shards.max(1), self.request_max_bytes(), has_tls)
     }
 
     /// What the group coordinators obey.
@@ -370,5 +384,24 @@ impl From<ConfigError> for Refused {
     fn from(error: ConfigError) -> Refused {
         let code = ErrorCode::from_code(error.code()).unwrap_or(ErrorCode::InvalidConfig);
         Refused::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_takes_no_more_than_its_share_where_the_largest_request_fits() {
+        let mib = |n: usize| n << 20;
+        for (share, request_max) in [(1024, 100), (512, 100), (4096, 1), (16384, 1024), (128, 4)] {
+            for has_tls in [false, true] {
+                let memory = ShardMemory::new(mib(share), mib(request_max), has_tls);
+                assert!(memory.total() <= mib(share), "{share} MiB, {request_max} MiB: {memory:?}");
+                assert!(memory.requests >= mib(request_max) && memory.cache >= mib(share) / 32, "{memory:?}");
+            }
+        }
+        let little = ShardMemory::new(mib(64), mib(100), false);
+        assert!(little.requests == mib(100) && little.total() > mib(64), "{little:?}");
     }
 }

@@ -136,6 +136,15 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     };
     let settings = Settings::new(config, &node, id);
     let memory = settings.shard_memory(shards);
+    let share = settings.broker().memory_bytes as usize / shards;
+    if id == ShardId(0) && memory.total() > share {
+        let (needed, share) = (memory.total() >> 20, share >> 20);
+        tracing::warn!(
+            needed,
+            share,
+            "memory.bytes is too little for requests of socket.request.max.bytes: a core may take more than its share, in MiB"
+        );
+    }
     net::configure(NetOptions { aside_bytes: memory.aside, ..NetOptions::default() })
         .map_err(|error| Event::Failed(format!("the sockets of shard {id}: {error}")))?;
     let options = StoreOptions::new(&data_dir, id, memory.dirty, memory.cache);
