@@ -2,6 +2,8 @@
 
 use std::panic;
 
+use corelane_cli::log_lines;
+
 /// A thread panicked: a defect of the broker.
 pub const PANIC: i32 = 70;
 /// The disk failed where something acknowledged could be lost.
@@ -14,6 +16,7 @@ pub fn on_panic() {
         let message = info.payload_as_str().unwrap_or("panic");
         let backtrace = std::backtrace::Backtrace::force_capture();
         tracing::error!(reason = "panic", place, message, %backtrace, "corelane ends");
+        log_lines::end();
         std::process::exit(PANIC);
     }));
 }
@@ -21,5 +24,6 @@ pub fn on_panic() {
 /// Ends the process at once, by name.
 pub fn now(reason: &str, detail: impl std::fmt::Display) -> ! {
     tracing::error!(reason, %detail, "corelane ends");
+    log_lines::end();
     std::process::exit(DISK)
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc;
 
+use corelane_cli::log_lines;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -18,6 +19,7 @@ pub fn watch(events: mpsc::Sender<Event>) -> io::Result<()> {
         let mut asked = false;
         for _ in signals.forever() {
             if asked || events.send(Event::StopAsked).is_err() {
+                log_lines::end();
                 std::process::exit(INTERRUPTED);
             }
             asked = true;

@@ -14,6 +14,7 @@ pub mod client;
 mod command;
 mod exit;
 mod identity;
+pub mod log_lines;
 pub mod loggers;
 mod logging;
 mod output;
@@ -45,7 +46,11 @@ pub fn main(start: impl FnOnce(BrokerConfig, Banner) -> Result<(), Failure>) -> 
     let mut out = Output::stdout(cli.options.json);
     let json = cli.options.json;
     let done = match cli.command {
-        Command::Start(args) => command::start::run(&args, &mut out, start),
+        Command::Start(args) => {
+            let done = command::start::run(&args, &mut out, start);
+            log_lines::end();
+            done
+        }
         other => command::run(other, &cli.options, &mut out),
     };
     let done = done.and_then(|()| out.flush());

@@ -4,7 +4,7 @@
 //! name that a client sends can look like a line of its own.
 
 use crate::exit::Failure;
-use crate::loggers;
+use crate::{log_lines, loggers};
 use corelane_config::{BrokerConfig, LogFormat};
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
@@ -29,8 +29,10 @@ pub fn init(config: &BrokerConfig) -> Result<(), Failure> {
             config.log_level
         ))
     })?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_thread_names(true);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(log_lines::begin(config.log_format))
+        .with_thread_names(true);
     // The formats are of different types, and so are the handles on their filters.
     let done = match config.log_format {
         LogFormat::Json => {

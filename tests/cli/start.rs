@@ -1,14 +1,16 @@
 //! `corelane start`: what it refuses, and how it ends.
 
 use corelane_tests::batch::{ProducerIdentity, build, now_ms};
-use corelane_tests::broker::{Broker, BrokerOptions, is_corelane};
+use corelane_tests::broker::{self, Broker, BrokerOptions, is_corelane};
 use corelane_tests::command::corelane;
-use corelane_tests::connection::to_leader;
+use corelane_tests::connection::{Connection, to_leader};
 use corelane_tests::java::Java;
-use corelane_tests::librdkafka::{create_topic, unique};
-use corelane_tests::scratch;
+use corelane_tests::librdkafka::{LIMIT, create_topic, unique};
+use corelane_tests::{ports, process, scratch, wait};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 fn start(arguments: &[&str]) -> corelane_tests::command::Output {
@@ -124,14 +126,38 @@ fn kafkas_dump_log_segments_and_our_own_read_the_segments() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    if !is_corelane() {
+        return;
+    }
+    let (dir, address) = (scratch::folder("unread"), format!("127.0.0.1:{}", ports::free(1)));
+    let mut command = process::command(broker::binary());
+    command.args(["start", "--listen", &address, "--cores", "0", "--data-dir"]).arg(dir.join("data"));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = process::spawn(command).expect("a broker");
+    wait::until("the broker", LIMIT, || Connection::open(&address).ok()?.metadata("none").ok());
+    // Each leaves a line; all of them are far more than the pipe takes.
+    for _ in 0..2000 {
+        let mut connection = Connection::open(&address).expect("a connection");
+        connection.write(&[0x7f, 0xff, 0xff, 0xff]).expect("written");
+        connection.fate();
+    }
+    Connection::open(&address).expect("a connection").metadata("none").expect("an answer");
+    let pid = Pid::from_raw(child.id() as i32).expect("a pid");
+    kill_process(pid, Signal::TERM).expect("SIGTERM");
+    let status = wait::until("its end", LIMIT, || child.try_wait().expect("a child"));
+    assert!(status.success(), "{status:?}");
+}
+
+#[test]
 fn interrupt_ends_like_terminate_and_all_that_is_printed_can_be_json() {
     if !is_corelane() {
         return;
     }
     let mut broker = Broker::start(BrokerOptions { args: vec!["--json".into()], ..Default::default() });
-    let pid = rustix::process::Pid::from_raw(broker.pid().expect("a pid") as i32).expect("a pid");
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("SIGINT");
-    let status = broker.wait_exit(corelane_tests::librdkafka::LIMIT);
+    let pid = Pid::from_raw(broker.pid().expect("a pid") as i32).expect("a pid");
+    kill_process(pid, Signal::INT).expect("SIGINT");
+    let status = broker.wait_exit(LIMIT);
     assert!(status.is_some_and(|s| s.success()), "{status:?}\n{}", broker.log_tail());
     let log = broker.log();
     let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 /// How long a broker may take to come up before the test fails. Apache Kafka needs 13 s after a kill.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// So long a line may take into the log.
+const LINES: Duration = Duration::from_secs(60);
 
 /// Broker properties that every test broker runs with: no waiting that a test would have to sit out.
 pub const PROPERTIES: [(&str, &str); 5] = [
@@ -306,6 +308,14 @@ impl Broker {
     /// Everything that the binary has printed.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The same, as soon as a line of it has all of these words: lines are written behind what they tell of.
+    #[track_caller]
+    pub fn log_with(&self, words: &[&str]) -> String {
+        let written = |line: &str| words.iter().all(|word| line.contains(word));
+        let log = || Some(self.log()).filter(|log| log.lines().any(written));
+        wait::within(LINES, log).unwrap_or_else(|| panic!("no line has {words:?}:\n{}", self.log_tail()))
     }
 
     /// The server process; `None` if it is only known by address, or not running.
