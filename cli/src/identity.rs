@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Secured brokers")]
 pub struct Identity {
-    /// Properties of Kafka's clients (security.protocol, sasl.*, ssl.* with stores in PEM), as Kafka's own tools take them
+    /// Properties of Kafka's clients (security.protocol, sasl.*, ssl.* with stores in PEM, PKCS12 or JKS), as Kafka's own tools take them
     #[arg(long, global = true, value_name = "FILE", env = "CORELANE_COMMAND_CONFIG")]
     pub command_config: Option<PathBuf>,
     /// Come as this user, by SASL; the password is in --password-file, or in the environment variable CORELANE_PASSWORD

@@ -12,8 +12,7 @@ use std::path::PathBuf;
 use crate::layers::{BrokerProperties, Overrides};
 use crate::listeners::{Listener, Wrong, wrong};
 use crate::sasl::of_mechanism;
-use crate::stores::Pem;
-use crate::tls::Password;
+use crate::stores::{self, Store};
 use crate::value::Value;
 
 /// The mechanism's name.
@@ -52,7 +51,7 @@ pub struct JwksSettings {
     pub retry_backoff_ms: u64,
     pub retry_backoff_max_ms: u64,
     /// Certificates that those of the endpoint must go back to; `None`: those that this machine trusts.
-    pub trust_store: Option<Pem>,
+    pub trust_store: Option<Store>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,25 +194,13 @@ impl Reader<'_> {
     }
 
     /// As in Kafka the TLS of a client of the endpoint is that of the login module.
-    fn trust_store(&self, options: &BTreeMap<String, String>) -> Result<Option<Pem>, Wrong> {
-        let (kind, location, text) = ("ssl.truststore.type", "ssl.truststore.location", "ssl.truststore.certificates");
-        let jaas = |message: String| self.wrong("sasl.jaas.config", message);
-        let other =
-            options.keys().find(|name| name.starts_with("ssl.") && ![kind, location, text].contains(&name.as_str()));
-        if let Some(other) = other {
-            return Err(jaas(format!(
-                "{other} is not served by this version: there are {kind}, {location} and {text}"
-            )));
+    fn trust_store(&self, options: &BTreeMap<String, String>) -> Result<Option<Store>, Wrong> {
+        let known = ["type", "location", "password", "certificates"].map(|part| format!("ssl.truststore.{part}"));
+        let wrong = |message: String| self.wrong("sasl.jaas.config", message);
+        if let Some(other) = options.keys().find(|name| name.starts_with("ssl.") && !known.contains(name)) {
+            return Err(wrong(format!("{other} is not served by this version: there are {}", known.join(", "))));
         }
-        let store = match (options.get(location), options.get(text)) {
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => return Err(jaas(format!("{location} and {text} are both given"))),
-            (Some(path), None) => Pem::File(path.into()),
-            (None, Some(text)) => Pem::Text(Password::new(text)),
-        };
-        match options.get(kind).map(String::as_str) {
-            Some("PEM") => Ok(Some(store)),
-            _ => Err(jaas(format!("a trust store is read in PEM only: {kind}=\"PEM\""))),
-        }
+        let text = |name: &'static str| Ok(options.get(name).cloned());
+        stores::trust_store(&text, &|name, message| wrong(format!("{name}: {message}")))
     }
 }

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::listeners::listeners;
     use crate::oauth::{JwksEndpoint, JwksSettings};
-    use crate::stores::Pem;
+    use crate::stores::Store;
 
     const PLAIN: &str = "listener.name.sasl_plaintext.plain.sasl.jaas.config";
     const USERS: &str =
@@ -199,7 +199,7 @@ mod tests {
             refresh_ms: 3_600_000,
             retry_backoff_ms: 100,
             retry_backoff_max_ms: 10_000,
-            trust_store: Some(Pem::File("/ca".into())),
+            trust_store: Some(Store::Pem("/ca".into())),
         };
         assert_eq!(oauth.jwks, jwks);
         assert_eq!((oauth.expected_audience, oauth.expected_issuer), (vec!["a".into(), "b".into()], None));
@@ -225,7 +225,17 @@ mod tests {
             (vec![url, (handler, unsecured)], handler, "there is no org.apache"),
             (vec![url, (validator, client)], validator, "only org.apache"),
             (vec![url, (jaas, "a.PlainLoginModule required;")], jaas, "has the login module OAuthBearerLoginModule"),
-            (vec![url, (jaas, "OAuthBearerLoginModule required ssl.truststore.location=\"/a\";")], jaas, "in PEM only"),
+            (
+                vec![
+                    url,
+                    (
+                        jaas,
+                        "OAuthBearerLoginModule required ssl.truststore.location=\"/a\" ssl.truststore.type=\"BKS\";",
+                    ),
+                ],
+                jaas,
+                "ssl.truststore.type: a store of type BKS",
+            ),
             (vec![url, (jaas, "OAuthBearerLoginModule required ssl.keystore.location=\"/a\";")], jaas, "is not served"),
             (
                 vec![url, ("sasl.oauthbearer.clock.skew.seconds", "-1")],

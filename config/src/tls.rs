@@ -3,7 +3,7 @@
 
 use crate::layers::BrokerProperties;
 use crate::listeners::{Listener, SecurityProtocol, Wrong, wrong};
-use crate::stores::{self, Pem};
+use crate::stores::{self, Store};
 use crate::value::Value;
 use std::fmt;
 
@@ -39,10 +39,10 @@ pub enum ClientAuth {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     /// The private key and the certificate chain of the broker.
-    pub key_store: Pem,
+    pub key_store: Store,
     pub key_password: Option<Password>,
     /// Certificates that those of clients must go back to.
-    pub trust_store: Option<Pem>,
+    pub trust_store: Option<Store>,
     pub client_auth: ClientAuth,
     /// `TLSv1.2`, `TLSv1.3`.
     pub protocols: Vec<String>,
@@ -133,18 +133,18 @@ impl Reader<'_> {
         }
     }
 
-    fn key_store(&self) -> Result<Pem, Wrong> {
+    fn key_store(&self) -> Result<Store, Wrong> {
         let found = stores::key_store(&|name| self.text(name), &|name, message| self.wrong(name, message))?;
         found.ok_or_else(|| {
             self.wrong(
                 "ssl.keystore.location",
-                "a listener with TLS needs a certificate: ssl.keystore.location with ssl.keystore.type=PEM, or ssl.keystore.key \
-                 and ssl.keystore.certificate.chain",
+                "a listener with TLS needs a certificate: ssl.keystore.location of a ssl.keystore.type (PEM, PKCS12, JKS), or \
+                 ssl.keystore.key and ssl.keystore.certificate.chain",
             )
         })
     }
 
-    fn trust_store(&self) -> Result<Option<Pem>, Wrong> {
+    fn trust_store(&self) -> Result<Option<Store>, Wrong> {
         stores::trust_store(&|name| self.text(name), &|name, message| self.wrong(name, message))
     }
 }
@@ -171,9 +171,25 @@ mod tests {
             ("ssl.enabled.protocols", "TLSv1.3"),
         ]);
         let tls = tls.unwrap();
-        assert_eq!(tls.key_store, Pem::File("/b".into()));
+        assert_eq!(tls.key_store, Store::Pem("/b".into()));
         assert_eq!((tls.client_auth, tls.protocols.len()), (ClientAuth::None, 1));
         assert!(!format!("{tls:?}").contains("secret"));
+    }
+
+    #[test]
+    fn stores_of_java_have_kafkas_default_type_and_their_passwords() {
+        let set = [
+            ("ssl.keystore.location", "/k"),
+            ("ssl.keystore.password", "store-secret"),
+            ("ssl.truststore.location", "/t"),
+        ];
+        let tls = load(&set).unwrap();
+        assert_eq!(tls.key_store, Store::Java("/k".into(), Some(Password::new("store-secret"))));
+        assert_eq!(tls.trust_store, Some(Store::Java("/t".into(), None)));
+        assert!(!format!("{tls:?}").contains("store-secret"));
+        let set = [set[0], set[1], ("ssl.keystore.type", "pkcs12"), ("ssl.key.password", "x")];
+        let tls = load(&set).unwrap();
+        assert_eq!((tls.key_store.file(), tls.key_password), (Some("/k".as_ref()), Some(Password::new("x"))));
     }
 
     #[test]
@@ -182,16 +198,29 @@ mod tests {
         let file = ("ssl.keystore.location", "/a");
         for (set, name, why) in [
             (vec![], "ssl.keystore.location", "needs a certificate"),
-            (vec![file], "ssl.keystore.type", "a store of type JKS (given by ssl.keystore.location) is not read"),
+            (vec![file], "ssl.keystore.password", "but key store password is not specified"),
+            (
+                vec![file, ("ssl.keystore.type", "BKS")],
+                "ssl.keystore.type",
+                "of type BKS (given by ssl.keystore.location)",
+            ),
+            (vec![("ssl.keystore.password", "x")], "ssl.keystore.password", "SSL key store is not specified"),
+            (vec![("ssl.keystore.key", "x")], "ssl.keystore.key", "only for PEM, but key store type is JKS"),
             (vec![file, pem, ("ssl.keystore.password", "x")], "ssl.keystore.password", "only key password"),
-            (vec![file, pem, ("ssl.keystore.key", "x")], "ssl.keystore.key", "Both SSL key store location"),
+            (
+                vec![file, pem, ("ssl.keystore.key", "x"), ("ssl.keystore.certificate.chain", "y")],
+                "ssl.keystore.key",
+                "Both SSL key store location",
+            ),
             (vec![pem, ("ssl.keystore.key", "x")], "ssl.keystore.key", "certificate chain is not specified"),
             (vec![file, pem, ("ssl.client.auth", "required")], "ssl.client.auth", "need ssl.truststore"),
             (vec![file, pem, ("ssl.enabled.protocols", "TLSv1.1")], "ssl.enabled.protocols", "TLSv1.1 is not served"),
+            (vec![file, pem, ("ssl.truststore.certificates", "x")], "ssl.truststore.certificates", "only for PEM"),
+            (vec![file, pem, ("ssl.truststore.password", "x")], "ssl.truststore.password", "is not specified"),
             (
-                vec![file, pem, ("listener.name.ssl.ssl.truststore.location", "/t")],
+                vec![file, pem, ("ssl.truststore.location", "/t"), ("ssl.truststore.type", "pem")],
                 "ssl.truststore.type",
-                "a store of type JKS",
+                "of type pem (given by ssl.truststore.location)",
             ),
         ] {
             let (at, message) = load(&set).unwrap_err();

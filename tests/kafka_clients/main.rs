@@ -7,6 +7,7 @@ mod delegation_tokens;
 mod java;
 mod kafka_configs;
 mod kcat;
+mod key_stores;
 mod librdkafka_admin;
 mod librdkafka_groups;
 mod librdkafka_records;

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use crate::configs::{BROKER, alter_all, describe};
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 const INVALID_REQUEST: i16 = 42;
 /// Dynamic of one broker.
 const DYNAMIC_BROKER: i8 = 2;
 
-fn at(broker: &Broker, offset: u16) -> String {
+pub fn at(broker: &Broker, offset: u16) -> String {
     format!("127.0.0.1:{}", broker.port() + offset)
 }
 
-fn options() -> BrokerOptions {
+pub fn options() -> BrokerOptions {
     BrokerOptions { advertise: "node".into(), ..BrokerOptions::default() }
         .set("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,NEW:PLAINTEXT,SSL:SSL")
 }
@@ -29,11 +29,11 @@ fn change(connection: &mut Connection, changes: &[(&str, Option<&str>)]) -> (i16
     alter_all(connection, BROKER, "1", changes)
 }
 
-fn changed(connection: &mut Connection, changes: &[(&str, Option<&str>)]) {
+pub fn changed(connection: &mut Connection, changes: &[(&str, Option<&str>)]) {
     assert_eq!(change(connection, changes), (0, String::new()), "{changes:?}");
 }
 
-fn refused(connection: &mut Connection, changes: &[(&str, Option<&str>)], why: &str) {
+pub fn refused(connection: &mut Connection, changes: &[(&str, Option<&str>)], why: &str) {
     let (code, message) = change(connection, changes);
     assert!(code == INVALID_REQUEST && message.contains(why), "{changes:?}: {code} {message}");
 }

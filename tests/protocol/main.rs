@@ -18,6 +18,7 @@ mod group_kinds;
 mod groups;
 mod hints;
 mod hostile;
+mod key_stores;
 mod large_group;
 mod listeners;
 mod live_listeners;

@@ -13,6 +13,7 @@ pub mod issuer;
 pub mod java;
 pub mod kafka;
 pub mod kcat;
+pub mod keytool;
 pub mod librdkafka;
 pub mod oauth;
 pub mod ports;

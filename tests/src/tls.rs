@@ -18,9 +18,14 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// One whose certificate, `ca.pem`, is in the folder; what it signs is made elsewhere.
+    pub fn of(folder: &Path) -> Authority {
+        Authority { folder: folder.to_owned() }
+    }
+
     /// With a certificate of the name `broker` for this machine.
     pub fn make(folder: &Path) -> Authority {
-        let authority = Authority { folder: folder.to_owned() };
+        let authority = Authority::of(folder);
         authority.run(&["ca", &folder.display().to_string()]);
         authority.cert(&["broker", "--host", "localhost", "--host", "127.0.0.1"]);
         authority

@@ -1,7 +1,7 @@
 //! How a client shows who it is, and whom it trusts: Kafka's client properties, and flags that stand for some of them.
 
 use corelane_config::jaas::Jaas;
-use corelane_config::{Password, Pem, pem, stores};
+use corelane_config::{Password, Store, stores};
 use corelane_sasl::Mechanism;
 use corelane_sasl::scram::Hash;
 use rustls::crypto::ring;
@@ -134,31 +134,25 @@ fn client_config(properties: &Properties, flags: &Flags) -> Result<ClientConfig,
         ));
     }
     let trusted = match &flags.ca {
-        Some(path) => Some(Pem::File(path.clone())),
+        Some(path) => Some(Store::Pem(path.clone())),
         None => stores::trust_store(&text, &wrong_store)?,
     };
     let trusted = trusted.ok_or("TLS needs certificates to trust: ssl.truststore.location, or --tls-ca")?;
     let mut roots = RootCertStore::empty();
-    for certificate in pem::read(&trusted).and_then(|text| pem::certificates(&text)).map_err(|e| trust(&e))? {
-        roots.add(certificate).map_err(|e| trust(&e))?;
+    for certificate in trusted.certificates()? {
+        roots.add(certificate).map_err(|e| format!("the trust store: {e}"))?;
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_protocol_versions(&versions(properties)?).map_err(|e| wrong(PROTOCOLS, e))?;
     let builder = builder.with_root_certificates(roots);
     let shown = match &flags.cert {
-        Some(path) => Some(Pem::File(path.clone())),
+        Some(path) => Some(Store::Pem(path.clone())),
         None => stores::key_store(&text, &wrong_store)?,
     };
     let Some(shown) = shown else { return Ok(builder.with_no_client_auth()) };
-    let broken = |e: &dyn std::fmt::Display| format!("the key store: {e}");
     let password = properties.get(KEY_PASSWORD).map(|secret| Password::new(secret.as_str()));
-    let identity =
-        pem::read(&shown).and_then(|text| pem::identity(&text, password.as_ref())).map_err(|e| broken(&e))?;
-    builder.with_client_auth_cert(identity.chain, identity.key).map_err(|e| broken(&e))
-}
-
-fn trust(why: &dyn std::fmt::Display) -> String {
-    format!("the trust store: {why}")
+    let identity = shown.identity(password.as_ref())?;
+    builder.with_client_auth_cert(identity.chain, identity.key).map_err(|e| format!("the key store: {e}"))
 }
 
 fn versions(properties: &Properties) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
@@ -218,7 +212,10 @@ mod tests {
             (vec![sasl, scram, (JAAS, &nobody)], "option user"),
             (vec![sasl, scram, (JAAS, SCRAM.trim_end_matches(';'))], "semicolon"),
             (vec![(PROTOCOL, "SSL")], "certificates to trust"),
-            (vec![(PROTOCOL, "SSL"), ("ssl.truststore.location", "/t")], "ssl.truststore.type: a store of type JKS"),
+            (
+                vec![(PROTOCOL, "SSL"), ("ssl.truststore.location", "/no-store")],
+                "the trust store /no-store (ssl.truststore.location): No such file",
+            ),
             (vec![(PROTOCOL, "SSL"), (IDENTIFICATION, "")], "ssl.endpoint.identification.algorithm"),
             (vec![("ssl.cipher.suites", "x")], "ssl.cipher.suites: not honoured"),
         ] {

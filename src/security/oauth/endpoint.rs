@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use corelane_config::{JwksEndpoint, JwksSettings, pem};
+use corelane_config::{JwksEndpoint, JwksSettings};
 use corelane_sasl::oauth::KeySet;
 use rustls::crypto::ring;
 use ureq::Agent;
@@ -71,14 +71,13 @@ fn read_url(url: &str, agent: &Agent) -> Result<Vec<u8>, ureq::Error> {
 /// Certificates that those of the endpoint must go back to.
 fn roots(settings: &JwksSettings) -> Result<Vec<Certificate<'static>>, String> {
     let certificates = match &settings.trust_store {
-        Some(store) => pem::read(store).and_then(|text| pem::certificates(&text)),
+        Some(store) => store.certificates()?,
         None => match rustls_native_certs::load_native_certs().certs {
             none if none.is_empty() => {
-                Err("this machine has no certificates of authorities (SSL_CERT_FILE)".to_owned())
+                return Err("this machine has no certificates of authorities (SSL_CERT_FILE)".to_owned());
             }
-            some => Ok(some),
+            some => some,
         },
     };
-    let certificates = certificates.map_err(|e| format!("the trust store: {e}"))?;
     Ok(certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect())
 }

@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use corelane_config::pem::{certificates, identity, read};
-use corelane_config::{ClientAuth, Pem, TlsSettings};
+use corelane_config::{ClientAuth, Store, TlsSettings};
 use corelane_protocol::Str;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
@@ -95,26 +94,23 @@ fn keeps_names(present: &CertificateDer<'_>, next: &CertificateDer<'_>) -> Resul
 }
 
 fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
-    let stamp = |pem: &Pem| match pem {
-        Pem::File(path) => std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len()))),
-        Pem::Text(_) => None,
+    let stamp = |store: &Store| {
+        let metadata = std::fs::metadata(store.file()?).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
     };
     [Some(&settings.key_store), settings.trust_store.as_ref()].into_iter().flatten().map(stamp).collect()
 }
 
 fn current(settings: &TlsSettings) -> Result<Current, String> {
     let stamps = stamps(settings);
-    let key_store = read(&settings.key_store).and_then(|pem| identity(&pem, settings.key_password.as_ref()));
-    let identity = key_store.map_err(|e| format!("the key store: {e}"))?;
+    let identity = settings.key_store.identity(settings.key_password.as_ref())?;
     let provider =
         Arc::new(CryptoProvider { cipher_suites: cipher_suites(&settings.cipher_suites)?, ..ring::default_provider() });
     let verifier = match (settings.client_auth, &settings.trust_store) {
         (ClientAuth::None, _) | (_, None) => WebPkiClientVerifier::no_client_auth(),
         (auth, Some(trusted)) => {
             let mut roots = RootCertStore::empty();
-            let trusted =
-                read(trusted).and_then(|pem| certificates(&pem)).map_err(|e| format!("the trust store: {e}"))?;
-            for certificate in trusted {
+            for certificate in trusted.certificates()? {
                 roots.add(certificate).map_err(|e| format!("the trust store: {e}"))?;
             }
             let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());

@@ -1,38 +1,10 @@
-//! Private keys and certificates out of PEM, by text or by file.
+//! Private keys and certificates out of the text of PEM.
 
-use crate::stores::Pem;
+use super::Identity;
 use crate::tls::Password;
 use pkcs8::EncryptedPrivateKeyInfoRef;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-
-/// No store is larger, or somebody named the wrong file.
-const STORE_MAX: u64 = 16 << 20;
-
-/// What one shows in a handshake.
-pub struct Identity {
-    /// Its own certificate first.
-    pub chain: Vec<CertificateDer<'static>>,
-    pub key: PrivateKeyDer<'static>,
-}
-
-/// The text of a store, whatever holds it. Errors never tell of the text.
-pub fn read(pem: &Pem) -> Result<Vec<u8>, String> {
-    match pem {
-        Pem::Text(text) => {
-            // A property is one line, so line ends may be written as they are in code.
-            let text = text.reveal().replace("\\n", "\n");
-            Ok(text.into_bytes())
-        }
-        Pem::File(path) => {
-            let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-            if std::fs::metadata(path).map_err(failed)?.len() > STORE_MAX {
-                return Err(format!("{}: larger than {STORE_MAX} bytes, which no PEM store is", path.display()));
-            }
-            std::fs::read(path).map_err(failed)
-        }
-    }
-}
 
 pub fn identity(pem: &[u8], password: Option<&Password>) -> Result<Identity, String> {
     let chain = certificates(pem)?;
