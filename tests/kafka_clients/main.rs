@@ -11,6 +11,7 @@ mod key_stores;
 mod librdkafka_admin;
 mod librdkafka_groups;
 mod librdkafka_records;
+mod librdkafka_secured;
 mod oauth;
 mod sasl;
 mod share;
