@@ -54,7 +54,7 @@ pub use layers::{BrokerProperties, Overrides};
 pub use listeners::{Listener, SecurityProtocol, of_one_listener};
 pub use load::{LoadOptions, environment_names};
 pub use nearest::nearest;
-pub use oauth::{JwksEndpoint, JwksSettings, OAuthSettings};
+pub use oauth::{JwksEndpoint, JwksSettings, OAuthSettings, file_of_url};
 pub use sasl::{SASL_MECHANISMS, SaslMechanism, SaslSettings};
 pub use stores::{Identity, Store};
 pub use table::{Check, Importance, Kind, Scope, Setting, Status, Update};

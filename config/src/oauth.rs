@@ -108,12 +108,18 @@ pub(crate) fn oauth(
     })
 }
 
+/// What a URL of the form `file:///PATH` or `file:/PATH` names.
+pub fn file_of_url(url: &str) -> Option<PathBuf> {
+    let (_, rest) = url.split_once(':').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("file"))?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    path.starts_with('/').then(|| path.into())
+}
+
 fn endpoint(url: &str) -> Result<JwksEndpoint, &'static str> {
     const FORMS: &str = "is no URL of the form https://HOST/PATH, http://HOST/PATH or file:///PATH";
     let (scheme, rest) = url.split_once(':').ok_or(FORMS)?;
     if scheme.eq_ignore_ascii_case("file") {
-        let path = rest.strip_prefix("//").unwrap_or(rest);
-        return if path.starts_with('/') { Ok(JwksEndpoint::File(path.into())) } else { Err(FORMS) };
+        return file_of_url(url).map(JwksEndpoint::File).ok_or(FORMS);
     }
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return Err(FORMS);

@@ -8,3 +8,4 @@ mod groups;
 mod metadata;
 mod secured;
 mod start;
+mod tokens;

@@ -6,33 +6,37 @@ use super::security::Login;
 use corelane_protocol::ErrorCode;
 use corelane_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest};
 use corelane_sasl::scram::{ScramClient, ServerFault};
-use corelane_sasl::{Mechanism, plain};
+use corelane_sasl::{oauth, plain};
+use std::path::Path;
 use std::time::Duration;
 
 /// Shows who this is; gives how long that lasts, where the broker says so (KIP-368).
 pub fn authenticate(connection: &mut Connection, login: &Login) -> Result<Option<Duration>, ClientError> {
-    let request = SaslHandshakeRequest { mechanism: login.mechanism.name().into() };
+    let mechanism = login.mechanism();
+    let request = SaslHandshakeRequest { mechanism: mechanism.name().into() };
     let shaken = connection.call(&request)?;
     if shaken.error_code == ErrorCode::UnsupportedSaslMechanism.code() {
         let offered: Vec<&str> = shaken.mechanisms.iter().map(|m| &**m).collect();
-        let message = format!("the broker offers {}, not {}", offered.join(", "), login.mechanism);
+        let message = format!("the broker offers {}, not {mechanism}", offered.join(", "));
         return Err(ClientError::Server { what: user(login), code: shaken.error_code, message: Some(message) });
     }
     ClientError::check(|| user(login), shaken.error_code, None)?;
-    let password = login.password.reveal();
-    let last = match login.mechanism {
-        Mechanism::OAuthBearer => {
-            return Err(ClientError::Invalid(format!("{} is not spoken by this client", login.mechanism)));
-        }
-        Mechanism::Plain => token(connection, login, plain::token(&login.user, password))?,
-        Mechanism::Scram(hash) => {
+    let last = match login {
+        Login::Plain { user, password } => token(connection, login, plain::token(user, password.reveal()))?,
+        Login::Scram { hash, user, password, is_token } => {
             let fault = |connection: &Connection, fault: ServerFault| connection.broken(fault.to_string());
-            let mut client = ScramClient::new(hash, &login.user, password, &nonce());
+            let begin = if *is_token { ScramClient::of_token } else { ScramClient::new };
+            let mut client = begin(*hash, user, password.reveal(), &nonce());
             let challenge = token(connection, login, client.first())?;
             let proof = client.last(&challenge.auth_bytes).map_err(|e| fault(connection, e))?;
             let answer = token(connection, login, proof)?;
             client.verify(&answer.auth_bytes).map_err(|e| fault(connection, e))?;
             answer
+        }
+        Login::OAuthBearer { file } => {
+            let answer = token(connection, login, oauth::first_message(&bearer(file)?))?;
+            // The broker says what is wrong, and refuses once it knows that it was heard (RFC 7628, 3.2.3).
+            if answer.auth_bytes.is_empty() { answer } else { token(connection, login, vec![1])? }
         }
     };
     let lifetime = u64::try_from(last.session_lifetime_ms).ok().filter(|ms| *ms > 0);
@@ -47,7 +51,21 @@ fn token(connection: &mut Connection, login: &Login, token: Vec<u8>) -> Result<S
 }
 
 fn user(login: &Login) -> String {
-    format!("user {}", login.user)
+    match login {
+        Login::Plain { user, .. } | Login::Scram { user, is_token: false, .. } => format!("user {user}"),
+        Login::Scram { user, .. } => format!("delegation token {user}"),
+        Login::OAuthBearer { file } => format!("the bearer of {}", file.display()),
+    }
+}
+
+/// The token in a file, which is one line.
+fn bearer(file: &Path) -> Result<String, ClientError> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|e| ClientError::Invalid(format!("the token in {}: {e}", file.display())))?;
+    match text.trim() {
+        token if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => Ok(token.to_owned()),
+        _ => Err(ClientError::Invalid(format!("there is no token in {}", file.display()))),
+    }
 }
 
 /// Random, printable and without commas.

@@ -1,7 +1,7 @@
 //! How a client shows who it is, and whom it trusts: Kafka's client properties, and flags that stand for some of them.
 
 use corelane_config::jaas::Jaas;
-use corelane_config::{Password, Store, stores};
+use corelane_config::{Password, Store, file_of_url, stores};
 use corelane_sasl::Mechanism;
 use corelane_sasl::scram::Hash;
 use rustls::crypto::ring;
@@ -17,12 +17,34 @@ pub struct Security {
     pub login: Option<Login>,
 }
 
-/// A user of SASL.
+/// Who a client is by SASL.
 #[derive(Clone, Debug)]
-pub struct Login {
-    pub mechanism: Mechanism,
-    pub user: String,
-    pub password: Password,
+pub enum Login {
+    Plain {
+        user: String,
+        password: Password,
+    },
+    /// `is_token`: by a delegation token, whose id is the user and the text of whose HMAC is the password.
+    Scram {
+        hash: Hash,
+        user: String,
+        password: Password,
+        is_token: bool,
+    },
+    /// By the token that is in a file when it is shown: somebody else may renew it.
+    OAuthBearer {
+        file: PathBuf,
+    },
+}
+
+impl Login {
+    pub fn mechanism(&self) -> Mechanism {
+        match self {
+            Login::Plain { .. } => Mechanism::Plain,
+            Login::Scram { hash, .. } => Mechanism::Scram(*hash),
+            Login::OAuthBearer { .. } => Mechanism::OAuthBearer,
+        }
+    }
 }
 
 /// What flags say; they go over the properties.
@@ -42,10 +64,16 @@ const JAAS: &str = "sasl.jaas.config";
 const IDENTIFICATION: &str = "ssl.endpoint.identification.algorithm";
 const PROTOCOLS: &str = "ssl.enabled.protocols";
 const KEY_PASSWORD: &str = "ssl.key.password";
-const HONOURED: [&str; 16] = [
+/// Where Kafka's clients get a token of OAUTHBEARER, if they have the handler below.
+const TOKEN_URL: &str = "sasl.oauthbearer.token.endpoint.url";
+const HANDLER: &str = "sasl.login.callback.handler.class";
+const TOKEN_HANDLER: &str = "OAuthBearerLoginCallbackHandler";
+const HONOURED: [&str; 18] = [
     PROTOCOL,
     MECHANISM,
     JAAS,
+    TOKEN_URL,
+    HANDLER,
     IDENTIFICATION,
     PROTOCOLS,
     KEY_PASSWORD,
@@ -61,7 +89,6 @@ const HONOURED: [&str; 16] = [
     // Nothing but what the provider's name is for: `ssl.enabled.protocols` says what is spoken.
     "ssl.protocol",
 ];
-const SPOKEN: [Mechanism; 3] = [Mechanism::Plain, Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)];
 /// What a user who says no mechanism comes by.
 const DEFAULT_MECHANISM: &str = "SCRAM-SHA-512";
 
@@ -104,24 +131,52 @@ fn login(properties: &Properties, flags: &Flags) -> Result<Login, String> {
     let named = flags.mechanism.as_ref().or(properties.get(MECHANISM)).map(String::as_str);
     // Kafka's default, where it is Kafka's properties that speak.
     let name = named.unwrap_or(if flags.login.is_some() { DEFAULT_MECHANISM } else { "GSSAPI" });
-    let mechanism = SPOKEN.into_iter().find(|spoken| spoken.name() == name).ok_or_else(|| {
-        let known = SPOKEN.map(Mechanism::name).join(", ");
+    let mechanism = Mechanism::named(name).ok_or_else(|| {
+        let known = Mechanism::ALL.map(Mechanism::name).join(", ");
         wrong(MECHANISM, format!("{name} is not spoken by this client (allowed: {known})"))
     })?;
     if let Some((user, password)) = flags.login.clone() {
-        return Ok(Login { mechanism, user, password });
+        return match mechanism {
+            Mechanism::Plain => Ok(Login::Plain { user, password }),
+            Mechanism::Scram(hash) => Ok(Login::Scram { hash, user, password, is_token: false }),
+            Mechanism::OAuthBearer => {
+                Err(wrong(MECHANISM, format!("{name} has no user with a password; its properties go into a file")))
+            }
+        };
     }
     let line = properties.get(JAAS).ok_or_else(|| wrong(JAAS, "needed for SASL, or --user"))?;
     let mut jaas = Jaas::parse(line).map_err(|why| wrong(JAAS, why))?;
-    let module = if mechanism == Mechanism::Plain { "PlainLoginModule" } else { "ScramLoginModule" };
+    let (module, known): (_, &[&str]) = match mechanism {
+        Mechanism::Plain => ("PlainLoginModule", &["username", "password"]),
+        Mechanism::Scram(_) => ("ScramLoginModule", &["username", "password", "tokenauth"]),
+        Mechanism::OAuthBearer => ("OAuthBearerLoginModule", &[]),
+    };
     if jaas.module_name() != module {
         return Err(wrong(JAAS, format!("{mechanism} has the login module {module}, not {}", jaas.module)));
     }
-    if let Some(other) = jaas.options.keys().find(|name| !["username", "password"].contains(&name.as_str())) {
+    if let Some(other) = jaas.options.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(wrong(JAAS, format!("the option {other} is not honoured by this client")));
     }
     let mut option = |name: &str| jaas.options.remove(name).ok_or_else(|| wrong(JAAS, format!("{name} is needed")));
-    Ok(Login { mechanism, user: option("username")?, password: Password::new(option("password")?) })
+    match mechanism {
+        Mechanism::Plain => {
+            Ok(Login::Plain { user: option("username")?, password: Password::new(option("password")?) })
+        }
+        Mechanism::Scram(hash) => {
+            let is_token = option("tokenauth").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+            Ok(Login::Scram { hash, user: option("username")?, password: Password::new(option("password")?), is_token })
+        }
+        Mechanism::OAuthBearer => Ok(Login::OAuthBearer { file: token_file(properties)? }),
+    }
+}
+
+/// Kafka's clients get tokens from a provider as well.
+fn token_file(properties: &Properties) -> Result<PathBuf, String> {
+    if let Some(other) = properties.get(HANDLER).filter(|class| class.rsplit('.').next() != Some(TOKEN_HANDLER)) {
+        return Err(wrong(HANDLER, format!("{other} is not there for this client (allowed: {TOKEN_HANDLER})")));
+    }
+    let url = properties.get(TOKEN_URL).ok_or_else(|| wrong(TOKEN_URL, "needed for OAUTHBEARER: file:///PATH"))?;
+    file_of_url(url).ok_or_else(|| wrong(TOKEN_URL, "this client reads a token from a file only: file:///PATH"))
 }
 
 fn client_config(properties: &Properties, flags: &Flags) -> Result<ClientConfig, String> {
@@ -176,22 +231,54 @@ mod tests {
     const SCRAM: &str = "org.apache.kafka.common.security.scram.ScramLoginModule required username=\"alice\" \
                          password=\"top-secret\";";
 
+    /// Mechanism, user, password, and whether they are those of a delegation token.
+    fn who(login: &Login) -> (&str, &str, &str, bool) {
+        let mechanism = login.mechanism().name();
+        match login {
+            Login::Plain { user, password } => (mechanism, user, password.reveal(), false),
+            Login::Scram { user, password, is_token, .. } => (mechanism, user, password.reveal(), *is_token),
+            Login::OAuthBearer { file } => (mechanism, file.to_str().unwrap(), "", false),
+        }
+    }
+
+    #[test]
+    fn tokens_of_both_kinds_are_shown() {
+        let sasl = |mechanism, jaas, more: &[(&str, &str)]| {
+            let set = [&[(PROTOCOL, "SASL_PLAINTEXT"), (MECHANISM, mechanism), (JAAS, jaas)], more].concat();
+            Security::new(&properties(&set), &Flags::default()).map(|security| security.login.unwrap())
+        };
+        let token = SCRAM.replace("username", "tokenauth=\"true\" username");
+        assert_eq!(who(&sasl("SCRAM-SHA-256", &token, &[]).unwrap()), ("SCRAM-SHA-256", "alice", "top-secret", true));
+        let bearer = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;";
+        let handler = (HANDLER, "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler");
+        let found = sasl("OAUTHBEARER", bearer, &[(TOKEN_URL, "file:///run/token"), handler]).unwrap();
+        assert_eq!(who(&found), ("OAUTHBEARER", "/run/token", "", false));
+        let secret = bearer.replace(" required", " required clientSecret=\"top-secret\"");
+        for (jaas, more, why) in [
+            (bearer, &[][..], "sasl.oauthbearer.token.endpoint.url: needed"),
+            (bearer, &[(TOKEN_URL, "https://issuer/token")], "sasl.oauthbearer.token.endpoint.url: this client reads"),
+            (bearer, &[(TOKEN_URL, "file:///t"), (HANDLER, "a.B")], "sasl.login.callback.handler.class: a.B is not"),
+            (secret.as_str(), &[(TOKEN_URL, "file:///t")], "option clientSecret"),
+        ] {
+            let message = sasl("OAUTHBEARER", jaas, more).unwrap_err();
+            assert!(message.contains(why) && !message.contains("top-secret"), "{message}");
+        }
+    }
+
     #[test]
     fn flags_go_over_properties_and_the_protocol_follows_both() {
         let none = Security::new(&Properties::new(), &Flags::default()).unwrap();
         assert!(none.tls.is_none() && none.login.is_none());
         let file = properties(&[(PROTOCOL, "sasl_plaintext"), (MECHANISM, "SCRAM-SHA-256"), (JAAS, SCRAM)]);
-        let alice = Security::new(&file, &Flags::default()).unwrap().login.unwrap();
-        assert_eq!((alice.user.as_str(), alice.mechanism.name()), ("alice", "SCRAM-SHA-256"));
-        assert_eq!(alice.password.reveal(), "top-secret");
+        let login = |file: &Properties, flags: &Flags| Security::new(file, flags).unwrap().login.unwrap();
+        let alice = login(&file, &Flags::default());
         assert!(!format!("{alice:?}").contains("top-secret"));
+        assert_eq!(who(&alice), ("SCRAM-SHA-256", "alice", "top-secret", false));
         let flags = Flags { login: Some(("bob".to_owned(), Password::new("x"))), ..Flags::default() };
-        let bob = Security::new(&file, &flags).unwrap().login.unwrap();
-        assert_eq!((bob.user.as_str(), bob.mechanism.name()), ("bob", "SCRAM-SHA-256"));
-        let bob = Security::new(&Properties::new(), &flags).unwrap().login.unwrap();
-        assert_eq!(bob.mechanism.name(), DEFAULT_MECHANISM);
+        assert_eq!(who(&login(&file, &flags)), ("SCRAM-SHA-256", "bob", "x", false));
+        assert_eq!(who(&login(&Properties::new(), &flags)), (DEFAULT_MECHANISM, "bob", "x", false));
         let flags = Flags { mechanism: Some("PLAIN".to_owned()), ..flags };
-        assert_eq!(Security::new(&file, &flags).unwrap().login.unwrap().mechanism, Mechanism::Plain);
+        assert_eq!(who(&login(&file, &flags)), ("PLAIN", "bob", "x", false));
         assert!(!Security::unused(&file).any(|_| true));
         assert_eq!(Security::unused(&properties(&[("acks", "all")])).collect::<Vec<_>>(), ["acks"]);
     }
@@ -201,14 +288,14 @@ mod tests {
         let sasl = (PROTOCOL, "SASL_PLAINTEXT");
         let scram = (MECHANISM, "SCRAM-SHA-512");
         let plain = SCRAM.replace("Scram", "Plain");
-        let token = SCRAM.replace("username", "tokenauth=\"true\" username");
+        let token = plain.replace("username", "tokenauth=\"true\" username");
         let nobody = SCRAM.replace("username", "user");
         for (set, why) in [
             (vec![(PROTOCOL, "TLS")], "security.protocol: TLS is none of"),
             (vec![sasl, (JAAS, SCRAM)], "sasl.mechanism: GSSAPI is not spoken"),
             (vec![sasl, scram], "sasl.jaas.config: needed"),
             (vec![sasl, scram, (JAAS, &plain)], "has the login module ScramLoginModule"),
-            (vec![sasl, scram, (JAAS, &token)], "option tokenauth"),
+            (vec![sasl, (MECHANISM, "PLAIN"), (JAAS, &token)], "option tokenauth"),
             (vec![sasl, scram, (JAAS, &nobody)], "option user"),
             (vec![sasl, scram, (JAAS, SCRAM.trim_end_matches(';'))], "semicolon"),
             (vec![(PROTOCOL, "SSL")], "certificates to trust"),
