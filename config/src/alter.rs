@@ -166,31 +166,23 @@ fn find(scope: Scope, name: &str) -> Result<&'static Setting, ConfigError> {
 
 /// The overrides that CreateTopics or the older AlterConfigs sends as a whole. Kafka refuses null values and names given twice.
 pub fn collect<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Result<Overrides, ConfigError> {
-    let (mut all, mut nulls) = (Overrides::new(), Vec::new());
-    for (name, value) in pairs {
-        match value {
-            None => nulls.push(name),
-            Some(v) => {
-                if all.insert(name.to_owned(), v.to_owned()).is_some() {
-                    return Err(ConfigError::InvalidRequest("Error due to duplicate config keys".to_owned()));
-                }
-            }
-        }
-    }
-    if nulls.is_empty() {
-        return Ok(all);
-    }
-    Err(ConfigError::InvalidRequest(format!("Null value not supported for : {}", nulls.join(", "))))
+    let pairs: Vec<(&str, Option<&str>)> = pairs.into_iter().collect();
+    check_form(pairs.iter().map(|(name, value)| (*name, Operation::Set as i8, *value)))?;
+    Ok(pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect())
 }
 
 /// What Kafka looks at before it looks at the resource: no name twice, and a value wherever one is needed.
-pub fn check_form(changes: &[Alteration]) -> Result<(), ConfigError> {
-    let names: BTreeSet<&str> = changes.iter().map(|c| c.name.as_str()).collect();
-    if names.len() < changes.len() {
-        return Err(ConfigError::InvalidRequest("Error due to duplicate config keys".to_owned()));
+/// `changes`: a name, Kafka's code of an operation, and a value.
+pub fn check_form<'a>(changes: impl Iterator<Item = (&'a str, i8, Option<&'a str>)>) -> Result<(), ConfigError> {
+    let (mut names, mut nulls) = (BTreeSet::new(), Vec::new());
+    for (name, operation, value) in changes {
+        if !names.insert(name) {
+            return Err(ConfigError::InvalidRequest("Error due to duplicate config keys".to_owned()));
+        }
+        if operation != Operation::Delete as i8 && value.is_none() {
+            nulls.push(name);
+        }
     }
-    let missing = changes.iter().filter(|c| c.operation != Operation::Delete && c.value.is_none());
-    let nulls: Vec<&str> = missing.map(|c| c.name.as_str()).collect();
     if nulls.is_empty() {
         return Ok(());
     }
@@ -314,10 +306,10 @@ mod tests {
 
     #[test]
     fn twice_named_and_null_are_invalid_requests() {
-        let twice = [change("retention.ms", Operation::Set, "1"), change("retention.ms", Operation::Delete, "")];
-        assert_eq!(check_form(&twice).unwrap_err().code(), 42);
-        let null = [Alteration { name: "retention.ms".into(), operation: Operation::Set, value: None }];
-        let e = check_form(&null).unwrap_err();
+        let check = |changes: &[(&'static str, i8, Option<&'static str>)]| check_form(changes.iter().copied());
+        check(&[("retention.ms", 1, None), ("retention.bytes", 7, Some("1"))]).unwrap();
+        assert_eq!(check(&[("retention.ms", 0, Some("1")), ("retention.ms", 1, None)]).unwrap_err().code(), 42);
+        let e = check(&[("retention.ms", 0, None)]).unwrap_err();
         assert_eq!(e.to_string(), "Null value not supported for : retention.ms");
         assert_eq!(collect([("a", None), ("b", Some("1"))]).unwrap_err().code(), 42);
         assert_eq!(collect([("b", Some("2")), ("b", Some("1"))]).unwrap_err().code(), 42);

@@ -50,21 +50,13 @@ pub fn describe(
     shown.map(entry).collect()
 }
 
-/// Changes levels: all that are named, or none.
+/// Changes levels: all that are named, or none. [`corelane_config::alter::check_form`] has nothing to say of them.
 pub fn alter(
     shard: &Shard,
     asked: &IncrementalAlterConfigsRequestAlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refused> {
     let configs = &asked.configs;
-    if configs.iter().any(|config| configs.iter().filter(|other| other.name == config.name).count() > 1) {
-        return Err(invalid("Error due to duplicate config keys".to_owned()));
-    }
-    let nulls = configs.iter().filter(|config| config.config_operation != DELETE && config.value.is_none());
-    let nulls: Vec<&str> = nulls.map(|config| config.name.as_str()).collect();
-    if !nulls.is_empty() {
-        return Err(invalid(format!("Null value not supported for : {}", nulls.join(", "))));
-    }
     let (own, broker) = (shard.broker_id(), asked.resource_name.as_str());
     match broker.parse::<i32>() {
         Ok(id) if id == own => {}

@@ -14,9 +14,11 @@ pub async fn handle(context: RequestContext, request: AlterConfigsRequest) -> Al
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
         let pairs = resource.configs.iter().map(|c| (c.name.as_str(), c.value.as_ref().map(|v| v.as_str())));
-        let change = collect(pairs).map(ConfigChange::Replace).map_err(Refused::from);
         let (kind, name) = (resource.resource_type, &resource.resource_name);
-        let result = alter(&context, &named, kind, name, change, request.validate_only).await;
+        let result = match collect(pairs) {
+            Err(error) => Err(Refused::from(error)),
+            Ok(all) => alter(&context, &named, kind, name, Ok(ConfigChange::Replace(all)), request.validate_only).await,
+        };
         let (error_code, error_message) = super::outcome_of(result);
         responses.push(AlterConfigsResponseAlterConfigsResourceResponse {
             error_code,

@@ -25,12 +25,13 @@ pub async fn handle(
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
         let (kind, name, validate_only) = (resource.resource_type, &resource.resource_name, request.validate_only);
-        let result = if kind == BROKER_LOGGER {
-            refuse_twice(&named, kind, name)
+        let configs = resource.configs.iter().map(|c| (c.name.as_str(), c.config_operation, c.value.as_deref()));
+        let result = match check_form(configs) {
+            Err(error) => Err(error.into()),
+            Ok(()) if kind == BROKER_LOGGER => refuse_twice(&named, kind, name)
                 .and_then(|()| check_allowed(&context, kind, name))
-                .and_then(|()| broker_loggers::alter(&context.shard, &resource, validate_only))
-        } else {
-            alter(&context, &named, kind, name, change(&resource.configs), validate_only).await
+                .and_then(|()| broker_loggers::alter(&context.shard, &resource, validate_only)),
+            Ok(()) => alter(&context, &named, kind, name, change(&resource.configs), validate_only).await,
         };
         let (error_code, error_message) = super::outcome_of(result);
         responses.push(IncrementalAlterConfigsResponseAlterConfigsResourceResponse {
@@ -52,12 +53,11 @@ fn change(configs: &[IncrementalAlterConfigsRequestAlterableConfig]) -> Result<C
             value: config.value.as_ref().map(Str::to_string),
         })
     });
-    let alterations = alterations.collect::<Result<Vec<_>, ConfigError>>()?;
-    check_form(&alterations)?;
-    Ok(ConfigChange::Apply(alterations))
+    Ok(ConfigChange::Apply(alterations.collect::<Result<Vec<_>, ConfigError>>()?))
 }
 
-/// Changes one of the resources that a request has `named`.
+/// Changes one of the resources that a request has `named`. A broker of Kafka's looks at what is its own before its controller looks
+/// at who asks; what else there is to say of a `change` is told only to who may make one.
 pub async fn alter(
     context: &RequestContext,
     named: &[(i8, Str)],
@@ -67,15 +67,17 @@ pub async fn alter(
     validate_only: bool,
 ) -> Result<(), Refused> {
     refuse_twice(named, kind, name)?;
-    let change = change?;
     let shard = &context.shard;
     let alterable = alterable(shard, kind, name)?;
-    let call = SetConfigs { kind: alterable, resource: name.to_string(), change, validate_only };
+    let allowed = check_allowed(context, kind, name);
+    if alterable != ResourceType::Broker {
+        allowed.clone()?;
+    }
+    let call = SetConfigs { kind: alterable, resource: name.to_string(), change: change?, validate_only };
     if alterable == ResourceType::Broker {
-        // A broker of Kafka's looks at what is its own before its controller looks at who asks.
         call.outlook(shard)?;
     }
-    check_allowed(context, kind, name)?;
+    allowed?;
     if let Some(wanted) = call.listeners(shard) {
         try_out(shard, wanted).await?;
     }
