@@ -33,6 +33,23 @@ fn what_was_acknowledged_stays_so_through_kills_and_the_rest_comes_again() {
 }
 
 #[test]
+fn one_fetch_lends_what_is_on_the_disk_and_what_came_since() {
+    if !controllable() {
+        return;
+    }
+    let mut broker = Broker::start(BrokerOptions::default());
+    let (topic, group) = (unique("queue"), unique("share"));
+    create_topic(&broker, &topic, 1, &[]);
+    let id = begin(&broker, &topic, &group);
+    write(&broker, &topic, 10);
+    broker.stop();
+    broker.resume();
+    write(&broker, &topic, 3);
+    let mut member = Member::new(&broker, &topic, id, &group);
+    assert_eq!(member.lent(), [(0, 12, 1)]);
+}
+
+#[test]
 fn what_a_member_has_is_free_when_its_connection_ends() {
     if !controllable() {
         return;

@@ -563,3 +563,13 @@ fn hostile_acknowledgements_are_refused() {
     assert_eq!(refused(i64::MIN, i64::MAX, &[1]), ErrorCode::InvalidRequest);
     assert!(machine.in_flight().all(|(_, _, state, _)| state == RecordState::Acquired), "{machine:?}");
 }
+
+#[test]
+fn what_is_held_and_a_part_of_what_was_lent_are_not_enough() {
+    let mut machine = fresh();
+    assert!(machine.suffices(0, 10, 10) && !machine.suffices(0, 10, 11));
+    machine.acquire(0, wanted(AcquireMode::RecordLimit, 4), fetched(&[(0, 9)]), &LIMITS);
+    assert!(machine.suffices(0, 10, 6) && !machine.suffices(0, 10, 7), "four are held");
+    assert!(!machine.suffices(0, 9, 1), "the end of what was lent together is missing");
+    assert!(machine.suffices(4, 12, 8) && !machine.suffices(4, 12, 9));
+}

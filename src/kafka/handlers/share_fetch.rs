@@ -12,13 +12,13 @@ use corelane_protocol::messages::share_fetch_response::{
 use corelane_protocol::messages::{ShareFetchRequest, ShareFetchResponse};
 use corelane_protocol::{ErrorCode, Records, Str};
 use corelane_storage::model::PartitionKey;
-use futures::future::{join, select_all};
+use futures::future::{join, join_all, select_all};
 
 use crate::controller::image::owner;
 use crate::kafka::hints;
 use crate::kafka::request::RequestContext;
 use crate::kafka::share::acknowledge::{Terms, acknowledge};
-use crate::kafka::share::fetch::{Ask, LendCall, Lent, Seen};
+use crate::kafka::share::fetch::{Ask, BeginCall, LendCall, Lent};
 use crate::kafka::share::homes;
 use crate::kafka::share::partitions::find_readable;
 use crate::kafka::share::sessions::{Context, Name, Told, Who};
@@ -73,9 +73,8 @@ async fn answer(context: &RequestContext, request: ShareFetchRequest) -> Result<
         async { if acknowledges { acknowledge(context, &who, terms, said).await } else { BTreeMap::new() } };
     let fetching = async {
         match &session {
-            Context::Opened(names) | Context::Incremental(names) if !renews => {
-                fetch(context, &request, &who, names.clone()).await
-            }
+            Context::Opened(names) if !renews => fetch(context, &request, &who, names.clone(), true).await,
+            Context::Incremental(names) if !renews => fetch(context, &request, &who, names.clone(), false).await,
             _ => Vec::new(),
         }
     };
@@ -121,12 +120,13 @@ fn forgotten(request: &ShareFetchRequest) -> Vec<Name> {
     named.collect()
 }
 
-/// Lends what there is, or waits for something, up to `max_wait_ms`.
+/// Lends what there is, or waits for something, up to `max_wait_ms`; `opens`: a session has just begun.
 async fn fetch(
     context: &RequestContext,
     request: &ShareFetchRequest,
     who: &Who,
     mut names: Vec<Name>,
+    opens: bool,
 ) -> Vec<(Name, Lent)> {
     let shard = &context.shard;
     let deadline = now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
@@ -150,6 +150,13 @@ async fn fetch(
     let count: usize = wanted.iter().map(|(_, partitions)| partitions.len()).sum();
     if count == 0 || request.max_records == 0 || request.max_bytes == 0 {
         return answers;
+    }
+    if opens && wanted.len() > 1 {
+        let begin = |(to, partitions): &(ShardId, Vec<(Name, PartitionKey)>)| {
+            let keys = partitions.iter().map(|(_, key)| *key).collect();
+            shard.router.call(shard, *to, BeginCall { who: who.clone(), keys })
+        };
+        join_all(wanted.iter().map(begin).collect::<Vec<_>>()).await;
     }
     let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes());
     let least = (request.min_bytes.max(0) as usize).min(most);
@@ -186,17 +193,18 @@ async fn fetch(
         let mut enough = lends && (least <= 1 || is_late);
         if !enough {
             found = look(context, &wanted, &ask).await;
+            set_aside(&mut found, &mut wanted, &mut answers);
             enough = bytes(&found) >= least;
         }
         if enough && lends {
             found = look(context, &wanted, &Ask { lend: true, ..ask.clone() }).await;
         }
+        set_aside(&mut found, &mut wanted, &mut answers);
         let lent = found.iter().any(|(_, _, lent)| !lent.ranges.is_empty());
         let reached = found.iter().any(|(_, _, lent)| lent.reached);
-        let failed = found.iter().filter(|(_, _, lent)| lent.error != ErrorCode::None).count();
         // Who wants no bytes at all does not wait for any.
         let satisfied = lent || (enough && reached && (least == 0 || !lends));
-        if satisfied || failed == count || is_late {
+        if satisfied || wanted.is_empty() || is_late {
             if !lends {
                 found.iter_mut().for_each(|(_, _, lent)| lent.bytes = 0);
             }
@@ -209,10 +217,7 @@ async fn fetch(
             .iter()
             .map(|(to, _)| {
                 let seen = found.iter().filter(|(_, key, _)| owner(*key, shard.shards) == *to);
-                let seen: Vec<(PartitionKey, Seen)> = seen
-                    .filter(|(_, _, lent)| lent.error == ErrorCode::None)
-                    .map(|(_, key, lent)| (*key, lent.seen))
-                    .collect();
+                let seen = seen.map(|(_, key, lent)| (*key, lent.seen)).collect();
                 Wait::begin(shard, *to, who.clone(), seen)
             })
             .collect();
@@ -221,6 +226,20 @@ async fn fetch(
 }
 
 type Found = Vec<(Name, PartitionKey, Lent)>;
+
+/// What has failed is answered so and asked no more: a partition that could not be loaded would be loaded again at each look, and the
+/// last one does not wait for that.
+fn set_aside(
+    found: &mut Found,
+    wanted: &mut Vec<(ShardId, Vec<(Name, PartitionKey)>)>,
+    answers: &mut Vec<(Name, Lent)>,
+) {
+    for (name, _, lent) in found.extract_if(.., |(_, _, lent)| lent.error != ErrorCode::None) {
+        wanted.iter_mut().for_each(|(_, partitions)| partitions.retain(|(known, _)| *known != name));
+        answers.push((name, lent));
+    }
+    wanted.retain(|(_, partitions)| !partitions.is_empty());
+}
 
 fn bytes(found: &Found) -> usize {
     found.iter().map(|(_, _, lent)| lent.bytes).sum()

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use core_pinning::time::Instant;
-use corelane_coordinator::share::in_flight::{AcquireMode, AcquiredRange, Fetched, Wanted};
+use corelane_coordinator::share::in_flight::{AcquireMode, AcquiredRange, Fetched, SharePartition, Wanted};
 use corelane_protocol::ErrorCode;
 use corelane_storage::model::PartitionKey;
 use corelane_storage::producer_state::AbortedTransaction;
@@ -13,7 +13,7 @@ use corelane_storage::record::{BatchHeader, Batches};
 
 use super::served::{Served, limits};
 use super::sessions::Who;
-use crate::partition::{EpochCheck, FetchRead, FetchWaiter, Partition};
+use crate::partition::{EpochCheck, FetchRead, FetchWaiter, FetchedRecords, Partition};
 use crate::router::ShardCall;
 use crate::shard::Shard;
 
@@ -66,6 +66,27 @@ impl Lent {
     }
 }
 
+/// Begins to serve partitions. All are loaded at the same time, so that none waits for those before it.
+fn begin(shard: &Rc<Shard>, who: &Who, keys: &[PartitionKey]) -> Vec<Result<Rc<Served>, ErrorCode>> {
+    keys.iter().map(|key| shard.share_partitions.serve(shard, &who.group, *key)).collect()
+}
+
+/// Begins with the partitions of one shard while others are still being asked.
+pub struct BeginCall {
+    pub who: Who,
+    pub keys: Vec<PartitionKey>,
+}
+
+impl ShardCall for BeginCall {
+    type Reply = ();
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
+        // What is wrong with one is said when it is to lend.
+        drop(begin(shard, &self.who, &self.keys));
+        std::future::ready(())
+    }
+}
+
 pub struct LendCall(pub Ask);
 
 impl ShardCall for LendCall {
@@ -76,8 +97,9 @@ impl ShardCall for LendCall {
         async move {
             let mut answer = Vec::with_capacity(ask.keys.len());
             let mut any = false;
-            for key in std::mem::take(&mut ask.keys) {
-                let lent = match shard.share_partitions.serve(&shard, &ask.who.group, key) {
+            let all = begin(&shard, &ask.who, &std::mem::take(&mut ask.keys));
+            for served in all {
+                let lent = match served {
                     Ok(served) => lend(&shard, &served, &ask, !any).await,
                     Err(error) => Lent::failed(error),
                 };
@@ -125,7 +147,7 @@ async fn lend(shard: &Rc<Shard>, served: &Rc<Served>, ask: &Ask, at_least_one: b
         zstd: true,
         committed,
     };
-    let fetched = partition.fetch(read).await;
+    let fetched = read_enough(served, read, ask).await;
     drop(reading);
     match fetched.error {
         ErrorCode::None => {}
@@ -159,6 +181,30 @@ async fn lend(shard: &Rc<Shard>, served: &Rc<Served>, ask: &Ask, at_least_one: b
         lent.bytes = lent.slices.iter().map(Bytes::len).sum();
     }
     lent
+}
+
+/// One read ends where the log's part on the disk does. Less than was asked for, and less of a batch than was lent before, is given out
+/// only where there is no more.
+async fn read_enough(served: &Served, read: FetchRead, ask: &Ask) -> FetchedRecords {
+    let mut all = served.partition.fetch(read).await;
+    loop {
+        let next = all.slices.last().and_then(|slice| Batches::new(slice.clone()).flatten().last());
+        let Some(next) = next.map(|(header, _)| header.next_offset().0) else { return all };
+        let left = read.max_bytes.saturating_sub(all.bytes);
+        let lends = |machine: &mut SharePartition, _| machine.suffices(read.offset, next, ask.max_records);
+        let enough = ask.lend && served.change(lends).unwrap_or(true);
+        if enough || left == 0 || next >= all.readable_end(read.committed) {
+            return all;
+        }
+        let more = FetchRead { offset: next, max_bytes: left, at_least_one: false, ..read };
+        let more = served.partition.fetch(more).await;
+        if more.error != ErrorCode::None || more.bytes == 0 {
+            return all;
+        }
+        all.bytes += more.bytes;
+        all.slices.extend(more.slices);
+        all.aborted.extend(more.aborted);
+    }
 }
 
 /// Ends a reading, however it ends.

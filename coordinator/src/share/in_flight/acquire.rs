@@ -115,6 +115,17 @@ impl SharePartition {
         Acquired { ranges }
     }
 
+    /// Whether the offsets `from .. next` hold as many records that can be lent, and end inside no batch that was lent before.
+    pub fn suffices(&self, from: i64, next: i64, records: i32) -> bool {
+        if self.batches.range(..next).next_back().is_some_and(|(_, batch)| batch.last >= next) {
+            return false;
+        }
+        let before = self.batches.range(..=from).next_back().map_or(from, |(first, _)| *first);
+        let known = self.batches.range(before..next).flat_map(|(first, batch)| batch.within(*first, from, next - 1));
+        let held: i64 = known.filter(|(_, _, slot)| !slot.is_free()).map(|(begin, last, _)| last - begin + 1).sum();
+        next - from - held >= i64::from(records)
+    }
+
     /// The last offset that may be lent, and how many records: what is in flight has a limit, and only what was lent before may be
     /// lent once it is reached.
     fn bounds(&self, offset: i64, wanted: i64, fetched_last: i64, limits: &InFlightLimits) -> (i64, i64) {
