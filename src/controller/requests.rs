@@ -36,6 +36,8 @@ pub struct NewTopic {
     /// Partition index to broker ids; empty: the broker places them.
     pub assignments: Vec<(i32, Vec<i32>)>,
     pub configs: Overrides,
+    /// Configs without a value, for which a topic that could be made is refused.
+    pub nulls: Vec<String>,
     /// Made by the broker itself: may be internal and compacted.
     pub internal: bool,
 }
@@ -49,6 +51,7 @@ impl NewTopic {
             replication_factor: -1,
             assignments: Vec::new(),
             configs: Overrides::new(),
+            nulls: Vec::new(),
             internal: false,
         }
     }
@@ -128,6 +131,10 @@ fn plan_topic(
     if let Some(other) = collision(image, name) {
         let message = format!("Topic '{name}' collides with existing topic: {}", other.name);
         return Err(Refused::new(ErrorCode::InvalidTopicException, message));
+    }
+    if !topic.nulls.is_empty() {
+        let message = format!("Null value not supported for topic configs: {}", topic.nulls.join(","));
+        return Err(Refused::new(ErrorCode::InvalidConfig, message));
     }
     shard.config.check_new_topic(&topic.configs)?;
     let replicas = |message: String| Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));

@@ -112,6 +112,8 @@ pub fn misshapen(records: &Bytes, allow_zstd: bool) -> Option<ErrorCode> {
         Err(_) => return Some(ErrorCode::InvalidRecord),
     };
     match header.compression() {
+        // Kafka has to know the compression only where it may not be zstd.
+        Err(_) if !allow_zstd => Some(ErrorCode::UnsupportedCompressionType),
         // What is cut off behind the first batch is not looked at.
         _ if BatchHeader::split(rest).is_ok() => Some(ErrorCode::InvalidRecord),
         Ok(Codec::Zstd) if !allow_zstd => Some(ErrorCode::UnsupportedCompressionType),

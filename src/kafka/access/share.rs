@@ -149,7 +149,8 @@ impl Guarded for AlterShareGroupOffsetsRequest {
                 return;
             }
             let (error_code, error_message) = worded(TOPIC_REFUSED);
-            let topics = refused.into_iter().map(|topic| AlterShareGroupOffsetsResponseTopic {
+            let refused = refused.into_iter().filter(|topic| !topic.partitions.is_empty());
+            let topics = refused.map(|topic| AlterShareGroupOffsetsResponseTopic {
                 topic_id: access.image().topic_named(&topic.topic_name).map(|t| t.uuid()).unwrap_or_default(),
                 topic_name: topic.topic_name,
                 partitions: topic

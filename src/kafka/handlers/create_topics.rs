@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use corelane_config::Overrides;
 use corelane_protocol::messages::create_topics_request::CreateTopicsRequestCreatableTopic;
 use corelane_protocol::messages::create_topics_response::{
     CreateTopicsResponseCreatableTopicConfigs, CreateTopicsResponseCreatableTopicResult,
@@ -40,7 +39,7 @@ pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> Cr
         let twice = names.iter().filter(|name| **name == topic.name).count() > 1;
         let plan = match twice {
             true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
-            false => new_topic(topic),
+            false => Ok(new_topic(topic)),
         };
         match plan {
             Ok(new) => {
@@ -87,24 +86,19 @@ fn refused(name: Str, why: Refused) -> CreateTopicsResponseCreatableTopicResult 
     }
 }
 
-fn new_topic(topic: &CreateTopicsRequestCreatableTopic) -> Result<NewTopic, Refused> {
+fn new_topic(topic: &CreateTopicsRequestCreatableTopic) -> NewTopic {
     // of a property that is given twice the last value counts
-    let mut configs = Overrides::new();
-    for config in &topic.configs {
-        let Some(value) = &config.value else {
-            let message = format!("Null value not supported for topic configs: {}", config.name);
-            return Err(Refused::new(ErrorCode::InvalidConfig, message));
-        };
-        configs.insert(config.name.to_string(), value.to_string());
-    }
-    Ok(NewTopic {
+    let given = topic.configs.iter().filter_map(|c| Some((c.name.to_string(), c.value.as_ref()?.to_string())));
+    let nulls = topic.configs.iter().filter(|config| config.value.is_none());
+    NewTopic {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
         assignments: topic.assignments.iter().map(|a| (a.partition_index, a.broker_ids.clone())).collect(),
-        configs,
+        configs: given.collect(),
+        nulls: nulls.map(|config| config.name.to_string()).collect(),
         internal: false,
-    })
+    }
 }
 
 fn configs(context: &RequestContext, image: &TopicImage) -> Vec<CreateTopicsResponseCreatableTopicConfigs> {

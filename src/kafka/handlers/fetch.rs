@@ -280,11 +280,7 @@ fn respond<'a>(
     partitions: impl Iterator<Item = (&'a Wanted, FetchedRecords)>,
 ) -> FetchResponse {
     // Who reads what is not committed, or nothing, is told of no aborted transactions, and not that there are none.
-    let aborted = |fetched: &mut FetchedRecords| {
-        let unknown = matches!(
-            fetched.error,
-            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::TopicAuthorizationFailed
-        );
+    let aborted = |fetched: &mut FetchedRecords, unknown: bool| {
         let one = |aborted: AbortedTransaction| FetchResponseAbortedTransaction {
             producer_id: aborted.producer.0,
             first_offset: aborted.first_offset.0,
@@ -295,7 +291,7 @@ fn respond<'a>(
         (unknown || (read && request.isolation_level == READ_COMMITTED)).then(|| found.into_iter().map(one).collect())
     };
     let mut responses: Vec<FetchResponseFetchableTopicResponse> = Vec::new();
-    for (wanted, mut fetched) in partitions {
+    let mut put = |wanted: &Wanted, mut fetched: FetchedRecords, unknown: bool| {
         let TopicName { name, id } = &wanted.topic;
         if !responses.last().is_some_and(|t| t.topic == *name && t.topic_id == *id) {
             responses.push(FetchResponseFetchableTopicResponse {
@@ -305,11 +301,22 @@ fn respond<'a>(
             });
         }
         if let Some(topic) = responses.last_mut() {
-            let aborted_transactions = aborted(&mut fetched);
+            let aborted_transactions = aborted(&mut fetched, unknown);
             let data = partition_data(wanted.partition, fetched);
             topic.partitions.push(FetchResponsePartitionData { aborted_transactions, ..data });
         }
+    };
+    // What could not even be asked for comes last.
+    let mut last = Vec::new();
+    for (wanted, fetched) in partitions {
+        match fetched.error {
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::TopicAuthorizationFailed => {
+                last.push((wanted, fetched));
+            }
+            _ => put(wanted, fetched, false),
+        }
     }
+    last.into_iter().for_each(|(wanted, fetched)| put(wanted, fetched, true));
     FetchResponse { session_id, responses, ..Default::default() }
 }
 

@@ -102,6 +102,10 @@ impl GroupCoordinator {
         (altered.initialize.group, altered.initialize.state_epoch) = (id.clone(), group.state.epoch);
         for topic in &request.topics {
             let found = env.catalog.topics.named(&topic.topic_name);
+            if found.is_none() && topic.partitions.is_empty() {
+                // There is no partition to say it of.
+                continue;
+            }
             let count = found.as_ref().map_or(i32::MIN, |found| found.partitions);
             let answer = altered_topic(topic, found.as_ref().map(|found| found.id), count);
             let same = |other: &&mut AlterShareGroupOffsetsResponseTopic| other.topic_name == answer.topic_name;
