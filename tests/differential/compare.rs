@@ -115,6 +115,7 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (ApiKey::DescribeUserScramCredentials | ApiKey::AlterUserScramCredentials, "results") => &["user"],
         (ApiKey::DescribeUserScramCredentials, "credential_infos") => &["mechanism"],
         (ApiKey::AlterClientQuotas | ApiKey::DescribeClientQuotas, "entries") => &["entity"],
+        (ApiKey::AlterClientQuotas | ApiKey::DescribeClientQuotas, "entity") => &["entity_type"],
         (ApiKey::DescribeClientQuotas, "values") => &["key"],
         (Metadata, "topics") => &["name"],
         (Metadata | DescribeTopicPartitions, "partitions") => &["partition_index"],
@@ -189,6 +190,7 @@ fn is_set(api: ApiKey, list: &str) -> bool {
         (ApiKey::DescribeTransactions, "partitions")
             | (ApiKey::ConsumerGroupDescribe, "subscribed_topic_names")
             | (ApiKey::GetTelemetrySubscriptions, "requested_metrics")
+            | (ApiKey::ListTransactions, "unknown_state_filters")
             | (ApiKey::SaslHandshake, "mechanisms")
     )
 }
@@ -206,6 +208,13 @@ fn of_what_was_read(aborted: &Tree, corelane: &Tree) -> Option<Tree> {
     let end = number(last, "base_offset")? + number(last, "last_offset_delta")?;
     let begun = aborted.iter().filter(|one| number(one, "first_offset").is_some_and(|first| first <= end));
     Some(Tree::List(begun.cloned().collect()))
+}
+
+/// Elements of a list without an order.
+fn sorted(list: &[Tree]) -> Vec<String> {
+    let mut shown: Vec<String> = list.iter().map(show_tree).collect();
+    shown.sort();
+    shown
 }
 
 pub struct Comparison<'a> {
@@ -243,13 +252,9 @@ impl Comparison<'_> {
                     self.by_name(path, field, &left, &right);
                 }
                 None if is_set(self.api, field) => {
-                    let sorted = |list: &[Tree]| {
-                        let mut shown: Vec<String> = list.iter().map(show_tree).collect();
-                        shown.sort();
-                        format!("{shown:?}")
-                    };
-                    if sorted(left) != sorted(right) {
-                        self.differ(path, &sorted(left), &sorted(right));
+                    let [left, right] = [left, right].map(|list| sorted(list));
+                    if left != right {
+                        self.differ(path, &format!("{left:?}"), &format!("{right:?}"));
                     }
                 }
                 None => {
@@ -278,7 +283,11 @@ impl Comparison<'_> {
         for element in list {
             let part = |field: &&str| {
                 let value = element.field(field)?;
-                let shown = show_tree(value);
+                let shown = match value {
+                    // a quota's entity
+                    Tree::List(list) => format!("[{}]", sorted(list).join(", ")),
+                    other => show_tree(other),
+                };
                 let known = match rule(self.api, field) {
                     Rule::Identity(class, _) if of_kafka => self.identities.kafka.get(&(class, shown.clone())),
                     _ => None,

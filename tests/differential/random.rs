@@ -146,6 +146,7 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
             (ApiKey::ShareFetch, "max_wait_ms") => Expr::Literal(Tree::Int(300)),
             // of two members the order of Apache Kafka's hash tables decides who has what
             (ApiKey::ShareGroupHeartbeat, "member_id") if joins => the_first(value),
+            (ApiKey::ConsumerGroupHeartbeat, "member_id") if joins => Expr::Text("m".into()),
             // a limit that is set runs out now and then, in either broker
             (_, "timeout_ms") => Expr::Literal(Tree::Int(30_000)),
             (ApiKey::JoinGroup, "session_timeout_ms" | "rebalance_timeout_ms") => Expr::Literal(Tree::Int(1_800_000)),
@@ -157,7 +158,9 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
             // a number that is given is a producer of one of the two only
             (ApiKey::ListTransactions, "producer_id_filters") => replaced(value, i64::from(i32::MAX)),
             // and so is an epoch of one of the two only
-            (ApiKey::OffsetForLeaderEpoch, "topics") => foreign_epochs(value),
+            (ApiKey::OffsetForLeaderEpoch, "topics") => led_by_none(value, 101),
+            // what leaders know of is in either 0 or 1
+            (ApiKey::ReadShareGroupState | ApiKey::WriteShareGroupState, "topics") => led_by_none(value, 2),
             // Apache Kafka never answers a member that names a protocol twice
             (ApiKey::JoinGroup, "protocols") => once(
                 each_field(value, &|name, value| match (name, value) {
@@ -199,9 +202,20 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
                 ("count", Expr::Literal(Tree::Int(101..))) => Expr::Literal(Tree::Int(100)),
                 _ => value,
             }),
-            // a resource named twice is never answered by Apache Kafka
+            // a resource named twice is never answered by Apache Kafka (AlterConfigsResponse.errors), and all types that there are not
+            // are one to it
             (ApiKey::AlterConfigs, "resources") => match value {
-                Expr::List(list) => Expr::List(list.into_iter().take(1).collect()),
+                Expr::List(mut list) => {
+                    let mut seen = BTreeSet::new();
+                    list.retain(|one| {
+                        let kind = match field(one, "resource_type") {
+                            Some(Expr::Literal(Tree::Int(kind @ (2 | 4 | 8 | 16 | 32)))) => *kind,
+                            _ => 0,
+                        };
+                        seen.insert((kind, field(one, "resource_name").map_or("\"\"".to_owned(), show)))
+                    });
+                    Expr::List(list)
+                }
                 other => other,
             },
             _ => value,
@@ -340,17 +354,21 @@ fn the_first(member: Expr) -> Expr {
     }
 }
 
-fn foreign_epochs(value: Expr) -> Expr {
+/// Of the partitions' leader epochs none that stands `below` this, and may be one.
+fn led_by_none(value: Expr, below: i64) -> Expr {
+    let none = || Expr::Literal(Tree::Int(-1));
     // a missing one is the number 0
     let named = |element: Expr| match element {
         Expr::Struct(mut fields) if !fields.iter().any(|(name, _)| name == "leader_epoch") => {
-            fields.push(("leader_epoch".to_owned(), Expr::Literal(Tree::Int(-1))));
+            fields.push(("leader_epoch".to_owned(), none()));
             Expr::Struct(fields)
         }
         other => other,
     };
     each_field(value, &|name, value| match (name, value) {
-        ("leader_epoch" | "current_leader_epoch", Expr::Literal(Tree::Int(0..=100))) => Expr::Literal(Tree::Int(-1)),
+        ("leader_epoch" | "current_leader_epoch", Expr::Literal(Tree::Int(epoch))) if (0..below).contains(&epoch) => {
+            none()
+        }
         ("partitions", Expr::List(list)) => Expr::List(list.into_iter().map(named).collect()),
         (_, value) => value,
     })

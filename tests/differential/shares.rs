@@ -14,6 +14,8 @@ const SHORT_LOCK_MS: i64 = 4_000;
 const WAIT_MS: i64 = 6_000;
 /// What the end of a session gives back is free soon after it is answered.
 const GIVEN_BACK_MS: i64 = 1_000;
+/// A first fetch finds the partition loaded in that time.
+const LOAD_MS: i64 = 3_000;
 
 struct Series {
     out: Written,
@@ -45,7 +47,7 @@ pub fn script(seed: u64, count: usize) -> (Script, String) {
     // The first one has the states of the group made.
     series.join(0);
     series.out.line(format!(
-        r#"ShareFetch 2 {{group_id="{name}", member_id="m0", share_session_epoch=0, max_wait_ms=3000, min_bytes=1, max_bytes=1000000, max_records=1, batch_size=1, topics=[{{topic_id=id("{name}"), partitions=[{{partition_index=0}}]}}]}}"#
+        r#"ShareFetch 2 {{group_id="{name}", member_id="m0", share_session_epoch=0, max_wait_ms={LOAD_MS}, min_bytes=1, max_bytes=1000000, max_records=1, batch_size=1, topics=[{{topic_id=id("{name}"), partitions=[{{partition_index=0}}]}}]}}"#
     ));
     series.epochs[0] = 1;
     for _ in 0..count {
@@ -170,6 +172,8 @@ impl Series {
         if opens {
             self.epochs[member] = 0;
         }
+        // Where nobody has a session any more, the partition is to be loaded again, which takes either broker its time.
+        let wait = if self.epochs.iter().all(|epoch| *epoch == 0) { LOAD_MS } else { 0 };
         let runs = if !opens && self.out.one_in(3) { self.runs(&[1, 1, 3, 0]) } else { String::new() };
         let epoch = if opens { 0 } else { self.epoch(member) };
         if opens {
@@ -178,7 +182,7 @@ impl Series {
         let (version, records, batch) = (1 + self.out.below(2), 1 + self.out.below(15), 1 + self.out.below(15));
         let mode = if version == 2 && self.out.one_in(2) { ", share_acquire_mode=1" } else { "" };
         self.out.line(format!(
-            r#"ShareFetch {version} {{group_id="{name}", member_id="m{member}", share_session_epoch={epoch}, max_wait_ms=0, min_bytes=1, max_bytes=1000000, max_records={records}, batch_size={batch}{mode}, topics=[{{topic_id=id("{name}"), partitions=[{{partition_index=0, acknowledgement_batches=[{runs}]}}]}}]}}"#
+            r#"ShareFetch {version} {{group_id="{name}", member_id="m{member}", share_session_epoch={epoch}, max_wait_ms={wait}, min_bytes=1, max_bytes=1000000, max_records={records}, batch_size={batch}{mode}, topics=[{{topic_id=id("{name}"), partitions=[{{partition_index=0, acknowledgement_batches=[{runs}]}}]}}]}}"#
         ));
     }
 

@@ -126,7 +126,7 @@ impl Series {
         let version = if plain { 9 + 2 * self.out.below(2) } else { 12 };
         let attributes = if self.out.one_in(20) { 0 } else { 16 };
         // A later epoch outside a transaction makes Apache Kafka give the transaction's markers up, which then never ends.
-        let epoch = if attributes == 0 { format!("$e{id}") } else { epoch };
+        let epoch = if attributes == 0 { producer.replace("$p", "$e") } else { epoch };
         let id = if self.out.one_in(30) { "null".to_owned() } else { format!("\"{name}\"") };
         self.out.line(format!(
             r#"Produce {version} {{transactional_id={id}, acks=-1, timeout_ms=30000, topic_data=[{{name="t{topic}", partition_data=[{{index={partition}, records=batch{{pid={producer}, epoch={epoch}, seq={first}, count={count}, attributes={attributes}}}}}]}}]}}"#
