@@ -37,7 +37,7 @@ impl Mechanism {
     /// The broker's part of it.
     pub fn begin(self) -> Box<dyn Exchange> {
         match self {
-            Mechanism::Plain => Box::new(Plain),
+            Mechanism::Plain => Box::new(Plain::default()),
             Mechanism::Scram(hash) => Box::new(ScramServer::new(hash)),
             Mechanism::OAuthBearer => Box::new(OAuthServer::default()),
         }

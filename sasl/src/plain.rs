@@ -7,7 +7,10 @@ use ring::hmac;
 
 use crate::exchange::{Exchange, Failure, Identity, Step, Users};
 
-pub struct Plain;
+#[derive(Default)]
+pub struct Plain {
+    claimed: Option<String>,
+}
 
 impl Exchange for Plain {
     fn step(&mut self, token: &[u8], users: &dyn Users) -> Step {
@@ -24,6 +27,7 @@ impl Exchange for Plain {
         if password.is_empty() {
             return Step::Failed(Failure::Told("Authentication failed: password not specified"));
         }
+        self.claimed = Some(user.to_owned());
         if !users.has_password(user, password) {
             return Step::Failed(Failure::Told("Authentication failed: Invalid username or password"));
         }
@@ -33,6 +37,10 @@ impl Exchange for Plain {
             ));
         }
         Step::Done(Vec::new(), Identity::user(user))
+    }
+
+    fn claimed(&self) -> Option<&str> {
+        self.claimed.as_deref()
     }
 }
 
@@ -102,7 +110,7 @@ mod tests {
     #[test]
     fn only_the_right_password_gets_in() {
         let known = Known(Passwords::new(&[7; 32], [("alice", "secret"), ("bob", "b\u{fc}ro")]));
-        let step = |token: &[u8]| Plain.step(token, &known);
+        let step = |token: &[u8]| Plain::default().step(token, &known);
         let done = |user: &str| Step::Done(Vec::new(), Identity::user(user));
         assert_eq!(step(b"\0alice\0secret"), done("alice"));
         assert_eq!(step(b"alice\0alice\0secret"), done("alice"));
@@ -127,5 +135,8 @@ mod tests {
             assert!(matches!(step(wrong), Step::Failed(Failure::Told(_))), "{wrong:?}");
         }
         assert!(!format!("{:?}", known.0).contains("secret"));
+        let mut plain = Plain::default();
+        plain.step(b"\0mallory\0secret", &known);
+        assert_eq!(plain.claimed(), Some("mallory"));
     }
 }
