@@ -1,6 +1,7 @@
 //! `corelane`: the broker and its command line.
 #![deny(clippy::unwrap_used)]
 
+mod audit_log;
 mod broker;
 mod compaction;
 mod controller;

@@ -27,7 +27,7 @@ use corelane_storage::CleanerOptions;
 use hashbrown::HashMap;
 
 use crate::controller::Refused;
-use crate::controller::image::{ClusterImage, ResourceType, TopicImage};
+use crate::controller::image::{AUDIT_TOPIC, ClusterImage, ResourceType, TopicImage, is_essential};
 use crate::controller::names::check_name;
 use crate::node::Node;
 use crate::quota::Windows;
@@ -81,10 +81,12 @@ pub struct ShardMemory {
     pub tls: usize,
     /// Frames of clients that have not authenticated, where a listener demands it.
     pub authentication: usize,
+    /// What waits to be written to the topic of the audit, and what is being written.
+    pub audit: usize,
 }
 
 impl ShardMemory {
-    fn new(share: usize, request_max: usize, has_tls: bool) -> ShardMemory {
+    fn new(share: usize, request_max: usize, has_tls: bool, has_audit: bool) -> ShardMemory {
         // The largest request must fit; what that takes beyond its part the cache goes without.
         let requests = (share / 8).max(request_max);
         // A connection alone may send as much as the receive memory before it is stopped.
@@ -93,15 +95,17 @@ impl ShardMemory {
         let tls = if has_tls { share / 8 } else { share / 32 };
         // Of those who are nobody yet, no more: everybody may connect.
         let authentication = share / 32;
+        // An event has to fit, and nobody needs more of them than are soon written.
+        let audit = if has_audit { (share / 64).clamp(1 << 20, 4 << 20) } else { 0 };
         let (answers, dirty) = (share / 8, share / 4);
-        let taken = requests + small_requests + aside + answers + dirty + tls + authentication;
+        let taken = requests + small_requests + aside + answers + dirty + tls + authentication + audit;
         let cache = share.saturating_sub(taken).max(share / 32);
-        ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication }
+        ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication, audit }
     }
 
     pub fn total(&self) -> usize {
-        let ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication } = *self;
-        requests + small_requests + aside + answers + dirty + cache + tls + authentication
+        let ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication, audit } = *self;
+        requests + small_requests + aside + answers + dirty + cache + tls + authentication + audit
     }
 }
 
@@ -134,6 +138,16 @@ impl Settings {
         self.authorizer.as_ref()
     }
 
+    /// The topic of the audit, where somebody wants it: the broker alone writes it, and nobody takes any of it away.
+    pub fn is_audit_log(&self, topic: &str) -> bool {
+        topic == AUDIT_TOPIC && self.broker.borrow().audit.is_some()
+    }
+
+    /// Kafka: a topic of the broker's own, as Metadata says.
+    pub fn is_internal(&self, topic: &str) -> bool {
+        is_essential(topic) || self.is_audit_log(topic)
+    }
+
     pub fn token_key(&self) -> Option<&TokenKey> {
         self.token_key.as_ref()
     }
@@ -145,7 +159,8 @@ impl Settings {
     pub fn shard_memory(&self, shards: usize) -> ShardMemory {
         let broker = self.broker();
         let has_tls = broker.listeners.iter().any(|l| l.tls.is_some());
-        ShardMemory::new(broker.memory_bytes as usize / shards.max(1), self.request_max_bytes(), has_tls)
+        let share = broker.memory_bytes as usize / shards.max(1);
+        ShardMemory::new(share, self.request_max_bytes(), has_tls, broker.audit.is_some())
     }
 
     /// What the group coordinators obey.
@@ -395,13 +410,13 @@ mod tests {
     fn a_shard_takes_no_more_than_its_share_where_the_largest_request_fits() {
         let mib = |n: usize| n << 20;
         for (share, request_max) in [(1024, 100), (512, 100), (4096, 1), (16384, 1024), (128, 4)] {
-            for has_tls in [false, true] {
-                let memory = ShardMemory::new(mib(share), mib(request_max), has_tls);
+            for has in [false, true] {
+                let memory = ShardMemory::new(mib(share), mib(request_max), has, has);
                 assert!(memory.total() <= mib(share), "{share} MiB, {request_max} MiB: {memory:?}");
                 assert!(memory.requests >= mib(request_max) && memory.cache >= mib(share) / 32, "{memory:?}");
             }
         }
-        let little = ShardMemory::new(mib(64), mib(100), false);
+        let little = ShardMemory::new(mib(64), mib(100), false, false);
         assert!(little.requests == mib(100) && little.total() > mib(64), "{little:?}");
     }
 }

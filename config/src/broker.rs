@@ -83,6 +83,8 @@ pub struct BrokerConfig {
     pub space: SpaceSettings,
     /// `None`: nobody is refused anything.
     pub access: Option<AccessSettings>,
+    /// `None`: the audit is in the log only.
+    pub audit: Option<AuditSettings>,
     pub log_format: LogFormat,
     /// A `tracing` filter: a level, or `target=level` directives.
     pub log_level: String,
@@ -194,6 +196,15 @@ pub struct AccessSettings {
     /// `Type:name`
     pub super_users: Vec<String>,
     pub allow_everyone: bool,
+}
+
+/// The topic of the audit, as it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditSettings {
+    pub partitions: i32,
+    pub retention_bytes: i64,
+    pub retention_ms: i64,
+    pub segment_bytes: i32,
 }
 
 /// The authorizer whose rules there are here.
@@ -322,6 +333,7 @@ impl BrokerConfig {
                 reserve_bytes: r.long("storage.reserve.bytes")?.map(i64::unsigned_abs),
             },
             access: r.access()?,
+            audit: r.audit()?,
             log_format: match log_format.as_deref() {
                 None | Some("text") => LogFormat::Text,
                 Some("json") => LogFormat::Json,
@@ -446,6 +458,18 @@ impl Reader<'_> {
             return Err(wrong("super.users", format!("{name:?} is not of the form Type:name, as in User:admin")));
         }
         Ok(Some(AccessSettings { super_users, allow_everyone: self.boolean("allow.everyone.if.no.acl.found")? }))
+    }
+
+    fn audit(&self) -> Result<Option<AuditSettings>, Wrong> {
+        if !self.boolean("audit.topic.enable")? {
+            return Ok(None);
+        }
+        Ok(Some(AuditSettings {
+            partitions: self.int("audit.topic.num.partitions")?,
+            retention_bytes: self.need("audit.topic.retention.bytes")?,
+            retention_ms: self.need("audit.topic.retention.ms")?,
+            segment_bytes: self.int("audit.topic.segment.bytes")?,
+        }))
     }
 
     fn double(&self, name: &str) -> Result<f64, Wrong> {

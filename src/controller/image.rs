@@ -23,6 +23,7 @@ pub const METADATA_TOPIC_ID: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub const TRANSACTION_TOPIC: &str = "__transaction_state";
 pub const SHARE_STATE_TOPIC: &str = "__share_group_state";
+pub const AUDIT_TOPIC: &str = "__audit_log";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicImage {
@@ -47,17 +48,14 @@ impl TopicImage {
         Uuid(self.id.0)
     }
 
-    pub fn is_internal(&self) -> bool {
-        is_internal(&self.name)
-    }
-
     /// The partition that Kafka clients mean by `index`, if the topic has it.
     pub fn partition(&self, index: i32) -> Option<u32> {
         u32::try_from(index).ok().filter(|p| *p < self.partitions)
     }
 }
 
-pub fn is_internal(topic: &str) -> bool {
+/// The topics that coordinators keep their records in: made when they are first needed, and the broker cannot go on without them.
+pub fn is_essential(topic: &str) -> bool {
     matches!(topic, OFFSETS_TOPIC | TRANSACTION_TOPIC | SHARE_STATE_TOPIC)
 }
 

@@ -9,7 +9,7 @@ use corelane_config::{Alteration, Overrides};
 use corelane_protocol::{ErrorCode, Uuid};
 use corelane_storage::model::TopicId;
 
-use super::image::{ClusterImage, ResourceType, TopicImage, is_internal};
+use super::image::{ClusterImage, ResourceType, TopicImage};
 use super::names::{check_name, collision};
 use super::records::MetadataRecord;
 use super::{AT_ONCE, Controller, Decision, Refused};
@@ -125,7 +125,7 @@ fn plan_topic(
     if image.topic_named(name).is_some() {
         return Err(Refused::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
-    if is_internal(name) && !topic.internal {
+    if shard.config.is_internal(name) && !topic.internal {
         return Err(Refused::new(ErrorCode::InvalidRequest, format!("topic {name} is the broker's own")));
     }
     if let Some(other) = collision(image, name) {

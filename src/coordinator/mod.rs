@@ -37,7 +37,7 @@ pub use self::share_group::{
     ShareAnswers, ask_share_states, delete_share_states, error_among, initialize_share_states,
 };
 pub use self::share_state::{share_state_partition, share_states};
-pub use self::topics::{create_internal_topic, is_made_by_broker};
+pub use self::topics::create_internal_topic;
 pub use self::transactions::{ask_transaction, every_transaction, txn_partition, with_transaction};
 pub use self::txn::TxnPartition;
 pub use self::verification::{VerifyTransaction, verify_transaction};

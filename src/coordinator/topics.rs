@@ -5,14 +5,9 @@ use std::rc::Rc;
 
 use corelane_protocol::ErrorCode;
 
-use crate::controller::image::{OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTION_TOPIC};
+use crate::controller::image::{SHARE_STATE_TOPIC, TRANSACTION_TOPIC};
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
 use crate::shard::Shard;
-
-/// The topics that the broker makes by itself when they are first needed.
-pub fn is_made_by_broker(topic: &str) -> bool {
-    matches!(topic, OFFSETS_TOPIC | TRANSACTION_TOPIC | SHARE_STATE_TOPIC)
-}
 
 pub async fn create_internal_topic(shard: &Rc<Shard>, name: &str) -> Result<(), ErrorCode> {
     let broker = shard.config.broker();

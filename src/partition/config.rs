@@ -5,9 +5,9 @@ use corelane_storage::model::TimestampType;
 use corelane_storage::record::{Codec, Compression, CompressionTarget};
 use corelane_storage::{CleanupPolicy, LogConfig};
 
-/// Bounds are checked where configs are set; what is out of the log's range is cut to it. `internal`: the topic is the
-/// broker's own, and is written to on a full disk too.
-pub fn log_config(config: &TopicConfig, internal: bool) -> LogConfig {
+/// Bounds are checked where configs are set; what is out of the log's range is cut to it. `essential`: the broker cannot go on
+/// without the topic, which is written to on a full disk too.
+pub fn log_config(config: &TopicConfig, essential: bool) -> LogConfig {
     // Partitions of one topic shall not roll all at once.
     let jitter = rand::random_range(0..=config.segment_jitter_ms.clamp(0, config.segment_ms.max(0)));
     LogConfig {
@@ -24,7 +24,7 @@ pub fn log_config(config: &TopicConfig, internal: bool) -> LogConfig {
         min_cleanable_ratio_ppm: config.min_cleanable_ratio_ppm,
         // Who says how often to flush wants it flushed.
         write_caching: config.write_caching && config.flush_messages == i64::MAX && config.flush_ms == i64::MAX,
-        essential: internal,
+        essential,
         ..LogConfig::default()
     }
 }

@@ -10,7 +10,7 @@ use corelane_storage::{PartitionSpec, StorageError};
 use futures::{StreamExt, stream};
 
 use super::Shard;
-use crate::controller::image::{ClusterImage, METADATA_TOPIC_ID, TopicImage, owner};
+use crate::controller::image::{ClusterImage, METADATA_TOPIC_ID, TopicImage, is_essential, owner};
 use crate::partition::{Partition, log_config};
 
 /// Partitions opened or made at a time. More do not help: directories are made one after the other.
@@ -104,7 +104,8 @@ impl Shard {
             partition.set_config(config);
             return Ok(());
         }
-        let spec = PartitionSpec { topic: topic.name.clone(), key, config: log_config(&config, topic.is_internal()) };
+        let spec =
+            PartitionSpec { topic: topic.name.clone(), key, config: log_config(&config, is_essential(&topic.name)) };
         let log = self.store.load_or_create(spec, first_state(self.node.raft_id())).await?;
         let group = self.groups.open(log.clone())?;
         self.partitions.insert(Partition::new(key, topic.name.clone(), log, group, config));

@@ -20,6 +20,7 @@ use corelane_raft::{Groups, GroupsOptions};
 use corelane_storage::{Reserve, StorageError, Store, StoreOptions, recover_journals};
 
 use super::{PartitionTable, Shard};
+use crate::audit_log::AuditLog;
 use crate::controller::requests::{CONTROLLER_SHARD, ask};
 use crate::controller::scram::{FirstUsers, NewUser};
 use crate::controller::tokens::sweep_in_background;
@@ -167,7 +168,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         fetch_waits: RefCell::default(),
         producer_ids: ProducerIds::default(),
         space: Space::default(),
-        audit: Audit::default(),
+        audit: Audit::new(settings.broker().audit.is_some().then_some(memory.audit)),
         connection_limits,
         quotas: Quotas::new(settings.quota_windows()),
         request_memory: RequestMemory::new(memory.small_requests, memory.requests),
@@ -221,6 +222,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
     };
     let keeping = keeping.map(|keeper| spawn(Queue::Background, "disk space", keeper.run()));
     let serving = server.run(listeners);
+    let audit_log = AuditLog::start(&shard);
     let sweeping = (id == CONTROLLER_SHARD).then(|| sweep_in_background(&shard));
     let cleaning = [keeping, sweeping, Some(retention::start(&shard)), compaction::start(&shard)];
     let _ = events.send(Event::Serving { topics: shard.image().topics().count(), partitions: shard.partitions.len() });
@@ -233,6 +235,9 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         task.cancel().await;
     }
     server.stop().await;
+    if let Some(audit_log) = audit_log {
+        audit_log.end().await;
+    }
     let _ = events.send(Event::Drained);
 
     // Calls of the other shards are answered until they too have no connection.

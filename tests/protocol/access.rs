@@ -12,7 +12,7 @@ use corelane_tests::connection::Connection;
 use corelane_tests::wait;
 use std::time::Duration;
 
-const AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+pub const AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
 const TOPIC: i8 = 2;
 const LITERAL: i8 = 3;
 const READ: i8 = 3;
@@ -49,7 +49,7 @@ fn create(connection: &mut Connection, rules: Vec<CreateAclsRequestAclCreation>)
     connection.call(3, &request).results.iter().map(|result| result.error_code).collect()
 }
 
-fn make_topic(connection: &mut Connection, name: &str) -> i16 {
+pub fn make_topic(connection: &mut Connection, name: &str) -> i16 {
     let topic = CreateTopicsRequestCreatableTopic {
         name: name.to_owned().into(),
         num_partitions: 1,

@@ -1,6 +1,7 @@
 //! The wire: what a broker does with broken input, and semantics that clients do not show.
 
 mod access;
+mod audit_topic;
 mod broker_loggers;
 mod bystander;
 mod cluster;

@@ -20,6 +20,7 @@ use corelane_protocol::messages::{
 use corelane_protocol::{ApiKey, ErrorCode};
 
 use crate::kafka::request::RequestContext;
+use crate::security::audit::DONE;
 
 /// Names in one line. What comes after them is counted.
 const NAMED: usize = 20;
@@ -165,12 +166,12 @@ impl Administrative {
         let named: Vec<String> = errors
             .into_iter()
             .map(|code| match ErrorCode::from_code(code) {
-                Some(ErrorCode::None) => "done".to_owned(),
+                Some(ErrorCode::None) => DONE.to_owned(),
                 Some(error) => format!("{error:?}"),
                 None => code.to_string(),
             })
             .collect();
-        let outcome = if named.is_empty() { "done".to_owned() } else { named.join(", ") };
+        let outcome = if named.is_empty() { DONE.to_owned() } else { named.join(", ") };
         context.audited(|asker| context.shard.audit.administrative(asker, &self.names, &outcome));
     }
 }

@@ -110,7 +110,17 @@ impl RequestContext {
 
     /// Whether the client may do this. A refusal is put on record.
     pub fn may(&self, operation: Operation, of: ResourceType, name: &str) -> bool {
+        let changes = matches!(operation, Operation::Write | Operation::Delete);
+        if changes && of == ResourceType::Topic && self.shard.config.is_audit_log(name) {
+            self.refuse(operation, of, name);
+            return false;
+        }
         self.access().is_none_or(|access| access.may(operation, of, name))
+    }
+
+    fn refuse(&self, operation: Operation, of: ResourceType, name: &str) {
+        let (operation, of) = (format!("{operation:?}"), format!("{of:?}"));
+        self.audited(|asker| self.shard.audit.refused(asker, &operation, (&of, name)));
     }
 
     pub fn may_topic(&self, operation: Operation, name: &str) -> bool {
@@ -153,8 +163,7 @@ impl Access<'_> {
     pub fn may(&self, operation: Operation, of: ResourceType, name: &str) -> bool {
         let allowed = self.allowed(of, name).contains(operation);
         if !allowed {
-            let (operation, of) = (format!("{operation:?}"), format!("{of:?}"));
-            self.context.audited(|asker| self.context.shard.audit.refused(asker, &operation, (&of, name)));
+            self.context.refuse(operation, of, name);
         }
         allowed
     }

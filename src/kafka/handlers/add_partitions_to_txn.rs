@@ -95,7 +95,9 @@ fn check(context: &RequestContext, topics: &Topics) -> Option<TopicResults> {
     let image = context.shard.image();
     let error_of = |name: &Str, index: i32| match image.topic_named(name) {
         // Clients do not write to the broker's own topics.
-        Some(topic) if topic.is_internal() && context.version < BATCHED_FROM => ErrorCode::TopicAuthorizationFailed,
+        Some(topic) if context.shard.config.is_internal(&topic.name) && context.version < BATCHED_FROM => {
+            ErrorCode::TopicAuthorizationFailed
+        }
         _ if context.version < BATCHED_FROM && !context.may_topic(Operation::Write, name) => {
             ErrorCode::TopicAuthorizationFailed
         }

@@ -20,7 +20,7 @@ pub async fn handle(context: RequestContext, request: DeleteRecordsRequest) -> D
     for (name, partitions) in &topics {
         let found = find_topic(&image, false, name, Uuid::ZERO);
         // Kafka: records of internal topics are not for clients to delete.
-        let internal = found.as_ref().is_ok_and(|topic| topic.is_internal());
+        let internal = found.as_ref().is_ok_and(|topic| context.shard.config.is_internal(&topic.name));
         asked.extend(partitions.iter().map(|(index, offset)| {
             let partition = led_partition(&context.shard, &found, *index)?;
             if internal { Err(ErrorCode::InvalidTopicException) } else { Ok((partition, *offset)) }

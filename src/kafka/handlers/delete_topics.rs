@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use corelane_acl::Operation;
 use corelane_protocol::messages::delete_topics_response::DeleteTopicsResponseDeletableTopicResult;
 use corelane_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
@@ -35,7 +36,8 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
             continue;
         }
         let wrong = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));
-        let missing = |error: ErrorCode| Err(Refused::new(error, error.message()));
+        let refused = |error: ErrorCode| Refused::new(error, error.message());
+        let missing = |error: ErrorCode| Err(refused(error));
         let found = match (name, *id) {
             (None, Uuid::ZERO) => wrong("Neither topic name nor id were specified."),
             (Some(_), Uuid::ZERO) if twice => wrong("Duplicate topic name."),
@@ -46,8 +48,15 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
             (None, _) if twice => wrong("Duplicate topic id."),
             (None, id) => image.topic(TopicId(id.0)).ok_or(ErrorCode::UnknownTopicId).or_else(missing),
         };
+        let kept = |name: &str| shard.config.is_audit_log(name) && !context.may_topic(Operation::Delete, name);
         asked.push(match found {
-            Ok(topic) => Asked { name: Some(topic.wire_name()), id: topic.uuid(), result: Ok(()) },
+            Ok(topic) => {
+                let result = match kept(&topic.name) {
+                    true => Err(refused(ErrorCode::TopicAuthorizationFailed)),
+                    false => Ok(()),
+                };
+                Asked { name: Some(topic.wire_name()), id: topic.uuid(), result }
+            }
             Err(refused) => Asked { name: name.clone(), id: *id, result: Err(refused) },
         });
     }

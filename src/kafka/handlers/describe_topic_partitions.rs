@@ -87,7 +87,7 @@ pub async fn handle(
         response.topics.push(DescribeTopicPartitionsResponseTopic {
             name: Some(topic.wire_name()),
             topic_id: topic.uuid(),
-            is_internal: topic.is_internal(),
+            is_internal: shard.config.is_internal(&topic.name),
             partitions: (start..end).map(partition).collect(),
             topic_authorized_operations: context.operations(ResourceType::Topic, &topic.name),
             ..Default::default()

@@ -12,10 +12,10 @@ use corelane_protocol::messages::{MetadataRequest, MetadataResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::TopicId;
 
-use crate::controller::image::{ClusterImage, TopicImage, is_internal};
+use crate::controller::image::{ClusterImage, TopicImage, is_essential};
 use crate::controller::names::check_name;
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
-use crate::coordinator::{create_internal_topic, is_made_by_broker};
+use crate::coordinator::create_internal_topic;
 use crate::kafka::access::cluster_operations;
 use crate::kafka::leaders::Leaders;
 use crate::kafka::operations;
@@ -113,11 +113,11 @@ async fn find(context: &RequestContext, topics: Vec<MetadataRequestTopic>, creat
         .filter_map(|t| t.name.clone())
         .filter(|name| image.topic_named(name).is_none() && check_name(name).is_ok())
         .collect();
-    for name in missing.iter().filter(|name| create && is_made_by_broker(name)) {
+    for name in missing.iter().filter(|name| create && is_essential(name)) {
         // What goes wrong is in the log; the client hears that the topic is not there.
         let _ = create_internal_topic(shard, name).await;
     }
-    let missing: Vec<Str> = missing.into_iter().filter(|name| !is_internal(name)).collect();
+    let missing: Vec<Str> = missing.into_iter().filter(|name| !shard.config.is_internal(name)).collect();
     let mut refused = BTreeMap::new();
     if create && !missing.is_empty() {
         let topics = missing.iter().map(|name| NewTopic::with_defaults(name)).collect();
@@ -229,7 +229,7 @@ fn describe(
         }
         Found::Missing { name, id, error } => return refused(name, id, error),
         Found::NotMade(name) => {
-            let is_internal = is_internal(&name);
+            let is_internal = shard.config.is_internal(&name);
             let answer = refused(Some(name), Uuid::ZERO, ErrorCode::TopicAuthorizationFailed);
             return MetadataResponseTopic { is_internal, ..answer };
         }
@@ -250,7 +250,7 @@ fn describe(
     MetadataResponseTopic {
         name: Some(topic.wire_name()),
         topic_id: topic.uuid(),
-        is_internal: topic.is_internal(),
+        is_internal: shard.config.is_internal(&topic.name),
         partitions: (0..topic.partitions).map(partition).collect(),
         topic_authorized_operations: operations(&topic.name),
         ..Default::default()

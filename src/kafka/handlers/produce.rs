@@ -219,7 +219,7 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
                 _ if refused.is_some() => Err(refused.unwrap_or(ErrorCode::UnknownServerError)),
                 (Err(error), _) => Err(*error),
                 (Ok(topic), _) if topic.partition(data.index).is_none() => Err(ErrorCode::UnknownTopicOrPartition),
-                (Ok(topic), Some(_)) if topic.is_internal() && !admin => {
+                (Ok(topic), Some(_)) if shard.config.is_internal(&topic.name) && !admin => {
                     let records = data.records.as_ref();
                     let misshapen = records.and_then(|records| misshapen(records, context.version >= ZSTD_FROM));
                     Err(misshapen.unwrap_or(ErrorCode::InvalidTopicException))

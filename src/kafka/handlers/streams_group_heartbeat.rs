@@ -11,7 +11,7 @@ use corelane_protocol::messages::{
 use corelane_protocol::{ErrorCode, Str};
 
 use super::group_context::group_context;
-use crate::controller::image::is_internal;
+use crate::controller::image::is_essential;
 use crate::controller::names::check_name;
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
 use crate::coordinator::with_group;
@@ -93,7 +93,7 @@ fn wrong_topics(topology: &StreamsGroupHeartbeatRequestTopology) -> Option<Strin
         }
         (!found.is_empty()).then(|| found.join(","))
     };
-    if let Some(found) = those(&is_internal) {
+    if let Some(found) = those(&is_essential) {
         return Some(format!("Use of Kafka internal topics {found} in a Kafka Streams topology is prohibited."));
     }
     those(&|name| check_name(name).is_err()).map(|found| format!("Topic names {found} are not valid topic names."))

@@ -1,0 +1,193 @@
+//! The audit's topic: every shard writes down what it has seen of its clients, by the path that records of clients take. Nobody
+//! waits for it. These writes are no requests, so that nothing of them is seen by the audit in turn.
+//!
+//! What a crash finds here is in the log alone. Events are written at least once, and how many are not in the topic is said in it.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use core_pinning::task::{Queue, Task, spawn};
+use core_pinning::time::{sleep, timeout, wall_ms};
+use corelane_config::Overrides;
+use corelane_protocol::ErrorCode;
+use corelane_storage::model::PartitionKey;
+use corelane_storage::record::{BatchBuilder, Codec};
+
+use crate::controller::Refused;
+use crate::controller::image::{AUDIT_TOPIC, owner};
+use crate::controller::requests::{CreateTopics, NewTopic, ask};
+use crate::partition::{Membership, ProduceContext, ProduceFailure};
+use crate::router::ShardCall;
+use crate::security::audit::{Event, EventQueue, Seen, missing};
+use crate::shard::Shard;
+
+/// What is said again within this time is one event.
+const GATHER: Duration = Duration::from_millis(500);
+/// Bytes that a shard writes a second: who floods the broker with what it refuses shall not soon push out what was there before.
+const PER_SECOND: u32 = 64 << 10;
+/// What a batch may have, whatever the broker's default is.
+const BATCH_MAX: usize = 1 << 20;
+/// Between two attempts to write a batch, and how many there are.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+const ATTEMPTS: usize = 20;
+/// How long the last events may hold up the end.
+const LAST_MAX: Duration = Duration::from_secs(2);
+
+/// The task that writes what one shard has seen.
+pub struct AuditLog {
+    queue: Rc<EventQueue>,
+    task: Task<()>,
+}
+
+impl AuditLog {
+    /// `None`: nobody wants the topic.
+    pub fn start(shard: &Rc<Shard>) -> Option<AuditLog> {
+        let queue = shard.audit.queue()?;
+        let writer = Writer { shard: shard.clone(), queue: queue.clone(), missing: 0 };
+        Some(AuditLog { queue, task: spawn(Queue::Background, "audit log", writer.run()) })
+    }
+
+    /// Writes what the last clients have left. There are none any more.
+    pub async fn end(mut self) {
+        self.queue.end();
+        if timeout(LAST_MAX, &mut self.task).await.is_err() {
+            tracing::warn!("the last events of the audit are missing from its topic");
+            self.task.cancel().await;
+        }
+    }
+}
+
+struct Writer {
+    shard: Rc<Shard>,
+    queue: Rc<EventQueue>,
+    /// Events that are not in the topic, which does not say so yet.
+    missing: u64,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        loop {
+            self.queue.come().await;
+            self.queue.pause(GATHER).await;
+            let last = self.queue.has_ended();
+            let written = self.write().await;
+            if last {
+                return;
+            }
+            self.queue.pause(Duration::from_secs(written as u64) / PER_SECOND).await;
+        }
+    }
+
+    /// Bytes that it has written.
+    async fn write(&mut self) -> usize {
+        let waiting = self.queue.take();
+        let mut lost = waiting.left_out;
+        let events = waiting.in_order();
+        let mut rest = events.as_slice();
+        let mut written = 0;
+        while !rest.is_empty() {
+            let (batch, count) = next_batch(&mut rest, self.queue.room());
+            match self.deliver(batch).await {
+                Ok(bytes) => written += bytes,
+                Err(()) => lost += count,
+            }
+        }
+        if lost > 0 {
+            tracing::warn!(lost, "events of the audit are missing from its topic");
+            self.missing += lost;
+        }
+        if self.missing > 0 {
+            let mut batch = BatchBuilder::new(Codec::None);
+            let now = wall_ms();
+            batch.push(now, None, Some(missing(self.missing, now).to_string().as_bytes()));
+            if let Ok(bytes) = self.deliver(batch).await {
+                written += bytes;
+                self.missing = 0;
+            }
+        }
+        written
+    }
+
+    /// Bytes of the batch.
+    async fn deliver(&self, batch: BatchBuilder) -> Result<usize, ()> {
+        let batch = batch.build().map_err(|error| tracing::error!(%error, "events of the audit do not encode"))?;
+        let mut attempts = 1;
+        loop {
+            match self.attempt(batch.clone()).await {
+                Ok(()) => return Ok(batch.len()),
+                Err(refused) if attempts == ATTEMPTS => {
+                    tracing::warn!(error = ?refused.code, message = refused.message, "the audit's topic takes no events");
+                    return Err(());
+                }
+                Err(_) => attempts += 1,
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    async fn attempt(&self, batch: Bytes) -> Result<(), Refused> {
+        let shard = &self.shard;
+        if shard.image().topic_named(AUDIT_TOPIC).is_none() {
+            create(shard).await?;
+        }
+        let image = shard.image();
+        let missing = || Refused::new(ErrorCode::UnknownTopicOrPartition, "it is not there yet");
+        let topic = image.topic_named(AUDIT_TOPIC).ok_or_else(missing)?;
+        let key = topic.key(u32::from(shard.id.0) % topic.partitions.max(1));
+        let written = shard.router.call(shard, owner(key, shard.shards), Write { key, batch }).await;
+        written.map_err(|failure| Refused::new(failure.code, failure.message.unwrap_or_default()))
+    }
+}
+
+/// The first of these events, as many as a batch takes, and how often they were seen.
+fn next_batch(events: &mut &[(Event, Seen)], room: usize) -> (BatchBuilder, u64) {
+    let (mut batch, mut count) = (BatchBuilder::new(Codec::None), 0);
+    while batch.size() < room
+        && let Some(((event, seen), rest)) = events.split_first()
+    {
+        batch.push(seen.first_ms, None, Some(event.to_json(*seen).to_string().as_bytes()));
+        count += u64::from(seen.count);
+        *events = rest;
+    }
+    (batch, count)
+}
+
+async fn create(shard: &Rc<Shard>) -> Result<(), Refused> {
+    let broker = shard.config.broker();
+    let Some(audit) = &broker.audit else { return Ok(()) };
+    let configs = [
+        ("cleanup.policy", "delete".to_owned()),
+        ("max.message.bytes", BATCH_MAX.to_string()),
+        ("retention.ms", audit.retention_ms.to_string()),
+        ("retention.bytes", audit.retention_bytes.to_string()),
+        ("segment.bytes", audit.segment_bytes.to_string()),
+    ];
+    let topic = NewTopic {
+        partitions: audit.partitions,
+        configs: configs.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<Overrides>(),
+        internal: true,
+        ..NewTopic::with_defaults(AUDIT_TOPIC)
+    };
+    let created = ask(shard, CreateTopics { topics: vec![topic], validate_only: false, mutator: None }).await;
+    match created.into_iter().next() {
+        // Another shard was faster.
+        Some(Err(refused)) if refused.code != ErrorCode::TopicAlreadyExists => Err(refused),
+        _ => Ok(()),
+    }
+}
+
+struct Write {
+    key: PartitionKey,
+    batch: Bytes,
+}
+
+impl ShardCall for Write {
+    type Reply = Result<(), ProduceFailure>;
+
+    fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
+        let taken = shard.produce(self.key, self.batch, false, ProduceContext { allow_zstd: true }, Membership::Known);
+        async move { taken?.ordered().await?.flushed().await.map(drop) }
+    }
+}
