@@ -6,7 +6,7 @@ use corelane_protocol::messages::{
     AlterClientQuotasRequest, AlterClientQuotasRequestEntityData, AlterClientQuotasRequestEntryData,
     AlterClientQuotasRequestOpData, CreateTopicsRequest, CreateTopicsRequestCreatableTopic,
     DescribeClientQuotasRequest, FetchRequest, FetchRequestFetchPartition, FetchRequestFetchTopic, FetchResponse,
-    MetadataRequest, ProduceRequest,
+    MetadataRequest, MetadataRequestTopic, ProduceRequest,
 };
 use corelane_protocol::{ErrorCode, Str};
 use corelane_tests::batch::{ProducerIdentity, build, now_ms};
@@ -227,12 +227,21 @@ fn quotas_are_there_after_a_restart_and_partitions_are_refused_by_them() {
     let (error, wait) = make("second");
     assert_eq!(error, ErrorCode::ThrottlingQuotaExceeded.code());
     assert!((900_000..=1_000_000).contains(&wait), "{wait}");
+    // What is made for a client that asks for it counts, too; it only hears that there is no such topic.
+    let found = |name: &str| {
+        let topic = MetadataRequestTopic { name: Some(Str::from(name.to_owned())), ..Default::default() };
+        let request =
+            MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: true, ..Default::default() };
+        open(&broker).call(12, &request).topics[0].error_code
+    };
+    assert_eq!(found("third"), ErrorCode::UnknownTopicOrPartition.code());
     let shown = open(&broker).call(1, &DescribeClientQuotasRequest { strict: true, ..Default::default() });
     assert_eq!(shown.entries.map(|entries| entries.len()), Some(0), "no entity is of no type");
     let shown = open(&broker).call(1, &DescribeClientQuotasRequest::default());
     assert_eq!(shown.entries.expect("entries")[0].values[0].value, 0.001);
     set(&mut open(&broker), everybody, "controller_mutation_rate", None);
     assert_eq!(make("second"), (0, 0));
+    assert_eq!(found("third"), 0);
 }
 
 #[test]

@@ -121,7 +121,7 @@ async fn find(context: &RequestContext, topics: Vec<MetadataRequestTopic>, creat
     let mut refused = BTreeMap::new();
     if create && !missing.is_empty() {
         let topics = missing.iter().map(|name| NewTopic::with_defaults(name)).collect();
-        let call = CreateTopics { topics, validate_only: false, mutator: None };
+        let call = CreateTopics { topics, validate_only: false, mutator: context.mutator_by_the_way() };
         for (name, result) in missing.into_iter().zip(ask(shard, call).await) {
             if let Err(why) = result.map_err(|r| r.code) {
                 refused.insert(name, why);
@@ -192,8 +192,11 @@ fn look_up(image: &ClusterImage, asked: MetadataRequestTopic, refused: &BTreeMap
         Some(topic) => Found::Topic(topic.clone()),
         None => {
             let error = match refused.get(&name) {
-                // Somebody else was faster, and it went away again.
-                Some(ErrorCode::TopicAlreadyExists) | None if check_name(&name).is_ok() => {
+                // Somebody else was faster, and it went away again; or a quota is used up, of which Kafka's controller tells the
+                // broker and not the client.
+                Some(ErrorCode::TopicAlreadyExists | ErrorCode::ThrottlingQuotaExceeded) | None
+                    if check_name(&name).is_ok() =>
+                {
                     ErrorCode::UnknownTopicOrPartition
                 }
                 Some(why) => *why,

@@ -1,7 +1,5 @@
 //! StreamsGroupHeartbeat (KIP-1071). Internal topics that the application lacks are made here, as Kafka's brokers do for their clients.
 
-use std::rc::Rc;
-
 use corelane_acl::{CLUSTER_NAME, Operation, ResourceType};
 use corelane_coordinator::group::{InternalTopic, StreamsHeartbeat, StreamsStatus, reject};
 use corelane_protocol::messages::{
@@ -16,7 +14,6 @@ use crate::controller::names::check_name;
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
 use crate::coordinator::with_group;
 use crate::kafka::request::RequestContext;
-use crate::shard::Shard;
 
 pub async fn handle(context: RequestContext, request: StreamsGroupHeartbeatRequest) -> StreamsGroupHeartbeatResponse {
     if let Some(message) = request.topology.as_ref().and_then(wrong_topics) {
@@ -39,7 +36,7 @@ pub async fn handle(context: RequestContext, request: StreamsGroupHeartbeatReque
             if !missing.is_empty() {
                 match not_made(&context, &missing) {
                     Some(refused) => put_not_made(&mut response, &refused),
-                    None => create(shard, missing, &mut response).await,
+                    None => create(&context, missing, &mut response).await,
                 }
             }
             response
@@ -100,10 +97,11 @@ fn wrong_topics(topology: &StreamsGroupHeartbeatRequestTopology) -> Option<Strin
 }
 
 /// Makes the topics. The member is told what failed; it asks again.
-async fn create(shard: &Rc<Shard>, missing: Vec<InternalTopic>, response: &mut StreamsGroupHeartbeatResponse) {
+async fn create(context: &RequestContext, missing: Vec<InternalTopic>, response: &mut StreamsGroupHeartbeatResponse) {
     let names: Vec<Str> = missing.iter().map(|topic| topic.name.clone()).collect();
     let topics = missing.into_iter().map(new_topic).collect();
-    let created = ask(shard, CreateTopics { topics, validate_only: false, mutator: None }).await;
+    let call = CreateTopics { topics, validate_only: false, mutator: context.mutator_by_the_way() };
+    let created = ask(&context.shard, call).await;
     let failed: Vec<String> = names
         .iter()
         .zip(created)
