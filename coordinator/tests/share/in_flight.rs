@@ -441,13 +441,23 @@ proptest! {
 
     #[test]
     fn every_record_is_lent_until_it_is_done_with_and_never_after(steps in proptest::collection::vec(step(), 1..80)) {
-        let mut world = World::new();
-        world.step(&Step::Append(vec![5, 3, 8]));
-        for step in &steps {
-            world.step(step);
-        }
-        world.drain();
+        live(&steps);
     }
+}
+
+fn live(steps: &[Step]) {
+    let mut world = World::new();
+    world.step(&Step::Append(vec![5, 3, 8]));
+    steps.iter().for_each(|step| world.step(step));
+    // As a marker follows every transaction: the start goes over what was aborted when something behind it is done with.
+    world.step(&Step::Append(vec![1]));
+    world.drain();
+}
+
+#[test]
+fn what_was_aborted_at_the_start_is_passed() {
+    let fetch = Step::Fetch { member: 0, exact: false, max: 1, batch_size: 1, batches: 1, aborted: Some(0) };
+    live(&[Step::Cut(16), Step::Append(vec![1]), fetch]);
 }
 
 fn fetched(batches: &[(i64, i64)]) -> Fetched<'_> {
