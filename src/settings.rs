@@ -156,11 +156,15 @@ impl Settings {
         self.properties.borrow().clone()
     }
 
+    /// What one shard may take of `--memory`.
+    pub fn memory_share(&self, shards: usize) -> usize {
+        self.broker().memory_bytes as usize / shards.max(1)
+    }
+
     pub fn shard_memory(&self, shards: usize) -> ShardMemory {
         let broker = self.broker();
         let has_tls = broker.listeners.iter().any(|l| l.tls.is_some());
-        let share = broker.memory_bytes as usize / shards.max(1);
-        ShardMemory::new(share, self.request_max_bytes(), has_tls, broker.audit.is_some())
+        ShardMemory::new(self.memory_share(shards), self.request_max_bytes(), has_tls, broker.audit.is_some())
     }
 
     /// What the group coordinators obey.

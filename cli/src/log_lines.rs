@@ -16,7 +16,8 @@ static THREAD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
 /// Where the lines of the process go from now on; once.
 pub fn begin(format: LogFormat) -> NonBlocking {
-    let lines = Lines { out: io::stderr(), format, told: 0 };
+    let lost = || LOST.get().map_or(0, ErrorCounter::dropped_lines);
+    let lines = Lines { out: io::stderr(), format, lost, told: 0 };
     let (writer, thread) =
         NonBlockingBuilder::default().buffered_lines_limit(WAITING).lossy(true).thread_name("log").finish(lines);
     let _ = LOST.set(writer.error_counter());
@@ -32,6 +33,8 @@ pub fn end() {
 struct Lines<W> {
     out: W,
     format: LogFormat,
+    /// Lines lost so far.
+    lost: fn() -> usize,
     /// Lost lines that the log has told of.
     told: usize,
 }
@@ -55,7 +58,7 @@ impl<W: Write> Lines<W> {
 impl<W: Write> Write for Lines<W> {
     /// One line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let lost = LOST.get().map_or(0, ErrorCounter::dropped_lines);
+        let lost = (self.lost)();
         if lost > self.told {
             self.tell(lost)?;
         }
@@ -65,5 +68,38 @@ impl<W: Write> Write for Lines<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    #[test]
+    fn what_was_lost_is_told_once_before_the_next_line() {
+        static LOST: AtomicUsize = AtomicUsize::new(0);
+        for format in [LogFormat::Text, LogFormat::Json] {
+            LOST.store(0, Relaxed);
+            let mut lines = Lines { out: Vec::new(), format, lost: || LOST.load(Relaxed), told: 0 };
+            for (lost, line) in [(0, "first\n"), (3, "second\n"), (3, "third\n"), (8, "fourth\n")] {
+                LOST.store(lost, Relaxed);
+                lines.write_all(line.as_bytes()).unwrap();
+            }
+            let text = String::from_utf8(lines.out).unwrap();
+            let [first, three, second, third, five, fourth] = text.lines().collect::<Vec<_>>()[..] else {
+                panic!("{text}")
+            };
+            assert_eq!([first, second, third, fourth], ["first", "second", "third", "fourth"]);
+            for (line, lost) in [(three, 3), (five, 5)] {
+                assert!(line.contains("log lines were lost"), "{line}");
+                match format {
+                    LogFormat::Text => assert!(line.ends_with(&format!(" lines={lost}")), "{line}"),
+                    LogFormat::Json => {
+                        assert_eq!(serde_json::from_str::<serde_json::Value>(line).unwrap()["lines"], lost);
+                    }
+                }
+            }
+        }
     }
 }

@@ -136,8 +136,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         Advertise::Shard => ConnectionLimits::new(&config),
     };
     let settings = Settings::new(config, &node, id);
-    let memory = settings.shard_memory(shards);
-    let share = settings.broker().memory_bytes as usize / shards;
+    let (memory, share) = (settings.shard_memory(shards), settings.memory_share(shards));
     if id == ShardId(0) && memory.total() > share {
         let (needed, share) = (memory.total() >> 20, share >> 20);
         tracing::warn!(
