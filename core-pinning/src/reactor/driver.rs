@@ -58,6 +58,8 @@ pub(crate) struct Reactor {
     /// There is something for the pump's next turn.
     pub(super) wanted: Cell<bool>,
     pub(super) pump: RefCell<Option<Waker>>,
+    /// Tasks that have had the core for long: each of the pump's turns wakes one.
+    pub(super) long_running: RefCell<VecDeque<Waker>>,
     /// The ring waits for the eventfd.
     pub(super) watching: Cell<bool>,
     /// Cycle counter at the pump's last turn.
@@ -86,6 +88,7 @@ impl Reactor {
             giving_way: Cell::new(false),
             wanted: Cell::new(false),
             pump: RefCell::new(None),
+            long_running: RefCell::default(),
             watching: Cell::new(false),
             turned: Cell::new(crate::clock::ticks()),
             closing: Cell::new(false),
@@ -109,6 +112,12 @@ impl Reactor {
     /// The pump shall have a turn although nothing was submitted.
     pub fn want_turn(&self) {
         self.wanted.set(true);
+    }
+
+    /// Wakes the task when it is its turn among those that have had the core for long.
+    pub fn wake_in_turn(&self, task: Waker) {
+        self.long_running.borrow_mut().push_back(task);
+        self.want_turn();
     }
 
     /// True once no operation can be submitted any more.

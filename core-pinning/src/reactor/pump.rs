@@ -4,6 +4,9 @@
 //! is left, or 200 us have passed; it has a queue of its own, so all that are ready in the running queue go first. When
 //! no task is ready it blocks the thread in our ring: completions, the time-out of the earliest deadline, and the eventfd that other threads write to all end that.
 //!
+//! Tasks that have had the core for long take turns, one at each of the pump's: so however many they are, those that are ready for the
+//! first time wait for one of them at most.
+//!
 //! Against lost wake-ups: say that we sleep, full fence, look at the mail once more, and only then block. A write to the
 //! eventfd after that is a completion of the ring. Local tasks cannot want anything meanwhile: none runs.
 
@@ -116,6 +119,14 @@ impl Reactor {
                 timers.fire(clock::monotonic_ns(), wake);
                 did |= wake.len() > before;
             }
+        }
+        let mut long_running = self.long_running.borrow_mut();
+        if let Some(next) = long_running.pop_front() {
+            wake.push(next);
+            did = true;
+        }
+        if !long_running.is_empty() {
+            self.want_turn();
         }
         self.count(|s| {
             s.turns += 1;

@@ -1,13 +1,14 @@
 //! The seam over glommio 0.9.
 
+use crate::shard::lane;
 use crate::task::Queue;
 use ::glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, executor};
 use std::{
     cell::Cell,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     pin::pin,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -80,6 +81,23 @@ fn spawn_into(queue: TaskQueueHandle, fut: impl Future<Output = ()> + 'static) {
 /// Lets the queue with the least run time go next.
 pub(crate) async fn yield_queue() {
     executor().yield_task_queue_now().await
+}
+
+/// Lets all tasks go first that are ready, but for those that wait here, too: they take turns.
+pub(crate) async fn yield_turn() {
+    let lane = lane::current();
+    if lane.queue() != Queue::Serve || lane.reactor.has_ended() {
+        return yield_queue().await;
+    }
+    let mut waits = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waits, true) {
+            return Poll::Ready(());
+        }
+        lane.reactor.wake_in_turn(cx.waker().clone());
+        Poll::Pending
+    })
+    .await
 }
 
 /// Ends the turn of the running queue after the present task. (glommio marks the queue when its yield is first

@@ -9,6 +9,8 @@ mod glommio;
 mod sim;
 
 #[cfg(not(sim))]
-pub(crate) use self::glommio::{Executor, create_queues, preempt_soon, spawn, spawn_pump, wants_yield, yield_queue};
+pub(crate) use self::glommio::{
+    Executor, create_queues, preempt_soon, spawn, spawn_pump, wants_yield, yield_queue, yield_turn,
+};
 #[cfg(sim)]
-pub(crate) use self::sim::{Executor, create_queues, preempt_soon, spawn, wants_yield, yield_queue};
+pub(crate) use self::sim::{Executor, create_queues, preempt_soon, spawn, wants_yield, yield_queue, yield_turn};
