@@ -29,6 +29,7 @@ use hashbrown::HashMap;
 use crate::controller::Refused;
 use crate::controller::image::{AUDIT_TOPIC, ClusterImage, ResourceType, TopicImage, is_essential};
 use crate::controller::names::check_name;
+use crate::kafka::request_memory::RequestParts;
 use crate::node::Node;
 use crate::quota::Windows;
 
@@ -66,9 +67,7 @@ type OfGroup = (Arc<Overrides>, Rc<GroupProperties>);
 #[derive(Clone, Copy, Debug)]
 pub struct ShardMemory {
     /// Requests received and not answered.
-    pub requests: usize,
-    /// More of them, for small ones alone.
-    pub small_requests: usize,
+    pub requests: RequestParts,
     /// What has been received, no task reads yet, and the receive memory has no room for.
     pub aside: usize,
     /// Answers made and not sent.
@@ -88,9 +87,9 @@ pub struct ShardMemory {
 impl ShardMemory {
     fn new(share: usize, request_max: usize, has_tls: bool, has_audit: bool) -> ShardMemory {
         // The largest request must fit; what that takes beyond its part the cache goes without.
-        let requests = (share / 8).max(request_max);
+        let requests = RequestParts::of_share(share, request_max);
         // A connection alone may send as much as the receive memory before it is stopped.
-        let (small_requests, aside) = ((share / 32).max(1 << 20), (share / 16).max(16 << 20));
+        let aside = (share / 16).max(16 << 20);
         // Without a listener with TLS there is some for one that comes later.
         let tls = if has_tls { share / 8 } else { share / 32 };
         // Of those who are nobody yet, no more: everybody may connect.
@@ -98,14 +97,14 @@ impl ShardMemory {
         // An event has to fit, and nobody needs more of them than are soon written.
         let audit = if has_audit { (share / 64).clamp(1 << 20, 4 << 20) } else { 0 };
         let (answers, dirty) = (share / 8, share / 4);
-        let taken = requests + small_requests + aside + answers + dirty + tls + authentication + audit;
+        let taken = requests.total() + aside + answers + dirty + tls + authentication + audit;
         let cache = share.saturating_sub(taken).max(share / 32);
-        ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication, audit }
+        ShardMemory { requests, aside, answers, dirty, cache, tls, authentication, audit }
     }
 
     pub fn total(&self) -> usize {
-        let ShardMemory { requests, small_requests, aside, answers, dirty, cache, tls, authentication, audit } = *self;
-        requests + small_requests + aside + answers + dirty + cache + tls + authentication + audit
+        let ShardMemory { requests, aside, answers, dirty, cache, tls, authentication, audit } = *self;
+        requests.total() + aside + answers + dirty + cache + tls + authentication + audit
     }
 }
 
@@ -417,10 +416,13 @@ mod tests {
             for has in [false, true] {
                 let memory = ShardMemory::new(mib(share), mib(request_max), has, has);
                 assert!(memory.total() <= mib(share), "{share} MiB, {request_max} MiB: {memory:?}");
-                assert!(memory.requests >= mib(request_max) && memory.cache >= mib(share) / 32, "{memory:?}");
+                assert!(
+                    memory.requests.giant.reserve >= mib(request_max) && memory.cache >= mib(share) / 32,
+                    "{memory:?}"
+                );
             }
         }
         let little = ShardMemory::new(mib(64), mib(100), false, false);
-        assert!(little.requests == mib(100) && little.total() > mib(64), "{little:?}");
+        assert!(little.requests.giant.reserve == mib(100) && little.total() > mib(64), "{little:?}");
     }
 }

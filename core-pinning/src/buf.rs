@@ -124,6 +124,21 @@ impl AlignedBuf {
         self.len = 0;
     }
 
+    /// Makes the capacity `cap` at least. Large buffers, from 4 MiB on, grow without being copied.
+    pub fn reserve(&mut self, cap: usize) {
+        if cap <= self.cap {
+            return;
+        }
+        // SAFETY: from `pool::take`; if it has moved, this is the only one who knew the old address.
+        if let Some(grown) = unsafe { pool::grow(self.ptr, self.cap, cap) } {
+            (self.ptr, self.cap) = (grown.ptr, grown.cap);
+            return;
+        }
+        let mut larger = AlignedBuf::new(cap);
+        larger.extend_from_slice(self);
+        *self = larger;
+    }
+
     /// Appends; panics if there is not enough [`room`](AlignedBuf::room).
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         let at = self.len;

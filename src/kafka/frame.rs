@@ -6,17 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_pinning::AlignedBuf;
 use core_pinning::budget::BudgetUnits;
+use core_pinning::task::yield_if_needed;
 use core_pinning::time::{Instant, now, timeout};
 use futures::{FutureExt, select_biased};
 
-use super::request_memory::{RequestMemory, SMALL as SMALL_REQUEST};
+use super::request_memory::{Claim, RequestMemory, WHOLE};
 use super::transport::{Piece, Transport};
 
 /// What a frame may allocate before that many bytes of it have come: a client pays for what it sends, not for what it
 /// announces.
 const FIRST_ALLOCATION: usize = 64 << 10;
-/// Room grows by this factor, so that little is copied twice.
-const GROWTH: usize = 16;
+/// Room grows by this factor up to so much, so that little is copied twice; then it doubles.
+const GROWTH: usize = 4;
+const GROWTH_UNTIL: usize = 1 << 20;
 /// Smaller frames get memory of their exact size: parts of them may live long in a group's state.
 const SMALL: usize = 16 << 10;
 /// A frame that gets no memory for so long is given up with its connection: others may be waiting for what it holds.
@@ -118,7 +120,8 @@ impl Memory {
     fn grow(&mut self, room: usize) {
         match self {
             Memory::Small(bytes) if room <= SMALL => bytes.reserve_exact(room - bytes.len()),
-            _ => {
+            Memory::Large(bytes) => bytes.reserve(room),
+            Memory::Small(_) => {
                 let mut larger = AlignedBuf::new(room);
                 larger.extend_from_slice(self.as_ref());
                 *self = Memory::Large(larger);
@@ -141,6 +144,12 @@ impl AsRef<[u8]> for Memory {
             Memory::Large(bytes) => bytes,
         }
     }
+}
+
+/// Room for `needed` bytes where there is some already.
+fn next_room(room: usize, needed: usize) -> usize {
+    let grown = if room < GROWTH_UNTIL { (room * GROWTH).min(GROWTH_UNTIL) } else { room * 2 };
+    needed.max(grown).max(FIRST_ALLOCATION)
 }
 
 impl FrameReader {
@@ -182,6 +191,8 @@ impl FrameReader {
             }
             self.make_room().await?;
             self.take_from_piece();
+            // What comes without end must not keep the core from others.
+            yield_if_needed().await;
         }
     }
 
@@ -205,7 +216,7 @@ impl FrameReader {
             let Some(partial) = self.partial.as_mut().filter(|partial| partial.room > 0) else {
                 return Ok(self.conn.recv().await?);
             };
-            if partial.is_too_slow(now(), self.budget.is_wanted()) {
+            if partial.is_too_slow(now(), self.budget.is_wanted(partial.wanted)) {
                 return Err(FrameError::Slow { size: partial.wanted });
             }
             if let Ok(come) = timeout(MEASURED, self.conn.recv()).await {
@@ -214,41 +225,44 @@ impl FrameReader {
         }
     }
 
-    /// Waits for memory to take the piece in, or until a small frame has come whole: then there may be no piece, but there is
+    /// Waits for memory to take the piece in, or until the rest of the frame has come: then there may be no piece, but there is
     /// memory of another kind. Room grows in steps, so that copying stays linear, and never past the frame.
     async fn make_room(&mut self) -> Result<(), FrameError> {
         let (Some(partial), Some((piece, used))) = (&self.partial, &self.piece) else { return Ok(()) };
-        let have = partial.bytes.len();
-        let needed = have + (piece.len() - used).min(partial.wanted - have);
+        let (have, size, here) = (partial.bytes.len(), partial.wanted, piece.len() - used);
+        let needed = have + here.min(size - have);
         if needed <= partial.room {
             return Ok(());
         }
-        let size = partial.wanted;
-        let room = needed.max(partial.room * GROWTH).max(FIRST_ALLOCATION).min(size);
-        let (more, begins) = (room - partial.room, partial.room == 0);
-        let whole = begins && piece.len() - used + self.conn.queued() >= size;
-        let units = match self.budget.try_take(more, whole) {
-            Some(units) => units,
+        let has_come = here + self.conn.queued() >= size - have;
+        let room = if has_come { size } else { next_room(partial.room, needed).min(size) };
+        let claim = Claim { bytes: room - partial.room, rest: size - partial.room, size, has_come };
+        let (units, bytes) = match self.budget.try_take(claim) {
+            Some(units) => (units, claim.bytes),
             None => {
                 self.put_back();
-                let comes_whole = async {
-                    match begins && !whole && size <= SMALL_REQUEST && self.piece.is_none() {
-                        true => self.conn.has_queued(size).await,
+                let rest_comes = async {
+                    match !has_come && size - have <= WHOLE && self.piece.is_none() {
+                        true => self.conn.has_queued(size - have).await,
                         false => std::future::pending().await,
                     }
                 };
-                select_biased! {
-                    waited = self.budget.take(more, whole, MEMORY_WAIT).fuse() => {
-                        waited.map_err(|_| FrameError::Memory { size })?
+                let granted = select_biased! {
+                    waited = self.budget.take(claim, MEMORY_WAIT).fuse() => {
+                        Some(waited.map_err(|_| FrameError::Memory { size })?)
                     }
-                    whole = comes_whole.fuse() => return if whole { Ok(()) } else { Err(FrameError::Closed) },
-                }
+                    comes = rest_comes.fuse() => if comes { None } else { return Err(FrameError::Closed) },
+                };
+                // It was not the peer that was slow meanwhile.
+                self.partial.iter_mut().for_each(|partial| partial.measured = None);
+                let Some(granted) = granted else { return Ok(()) };
+                granted
             }
         };
         if let Some(partial) = &mut self.partial {
+            partial.room += bytes;
             partial.memory.push(units);
-            partial.room = room;
-            partial.bytes.grow(room);
+            partial.bytes.grow(partial.room);
         }
         Ok(())
     }
@@ -284,6 +298,19 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_holds_no_more_than_a_few_times_what_has_come_of_it() {
+        let (mut room, mut come) = (0, 0);
+        while come < 100 << 20 {
+            come += 9000;
+            if come > room {
+                room = next_room(room, come);
+            }
+            let most = if come < GROWTH_UNTIL { come * GROWTH } else { come * 2 };
+            assert!(room >= come && room <= most.max(FIRST_ALLOCATION), "{come}: {room}");
+        }
+    }
 
     #[test]
     fn a_frame_is_too_slow_only_where_others_wait_for_what_it_holds() {

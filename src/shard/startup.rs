@@ -31,7 +31,7 @@ use crate::kafka::answer_memory::AnswerBudget;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::listeners::OpenListeners;
-use crate::kafka::request_memory::RequestMemory;
+use crate::kafka::request_memory::{RequestMemory, RequestParts};
 use crate::kafka::server::Server;
 use crate::kafka::share::{SharePartitions, ShareSessionHomes, ShareSessions};
 use crate::kafka::telemetry::Telemetry;
@@ -170,11 +170,11 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         audit: Audit::new(settings.broker().audit.is_some().then_some(memory.audit)),
         connection_limits,
         quotas: Quotas::new(settings.quota_windows()),
-        request_memory: RequestMemory::new(memory.small_requests, memory.requests),
+        request_memory: RequestMemory::new(memory.requests),
         answer_memory: AnswerBudget::new(memory.answers),
         listeners: OpenListeners::default(),
         tls_memory: Budget::new(memory.tls),
-        authentication_memory: RequestMemory::new(memory.authentication / 4, memory.authentication / 4 * 3),
+        authentication_memory: RequestMemory::new(RequestParts::of_logins(memory.authentication)),
         data_dir: data_dir.clone(),
         image: RefCell::default(),
         may_serve: Signal::default(),

@@ -4,7 +4,7 @@
 //! |--------------------|--------------------------------------------|---------------------------------------------------------------|
 //! | 4 to 64 KiB        | this thread's list, the allocator          | this thread's list while it is short, the allocator           |
 //! | 128 KiB to 4 MiB   | this thread's list, the shared list, slabs | this thread's list, the shared list; beyond, only its address |
-//! | larger             | the allocator                              | the allocator                                                 |
+//! | larger             | the system, page by page as it is touched  | the system                                                    |
 //!
 //! A slab of buffers of 512 KiB or more is one huge page where the system gives any: a transfer of 1 MiB is then a handful of
 //! segments for the disk instead of 256 (durable appends of 1 MiB go from 1.25 to 1.8 GB/s, at half the CPU), and takes fewer of
@@ -236,7 +236,9 @@ fn allocate(cap: usize) -> NonNull<u8> {
 pub(super) fn take(cap: usize) -> Taken {
     if cap > LARGEST {
         let cap = cap.next_multiple_of(BLOCK);
-        return Taken { ptr: allocate(cap), cap, used: false };
+        let ptr = map(cap);
+        advise(ptr, cap, true);
+        return Taken { ptr, cap, used: false };
     }
     let cap = cap.max(BLOCK).next_power_of_two();
     let class = class_of(cap);
@@ -272,10 +274,28 @@ pub(super) fn take(cap: usize) -> Taken {
 /// `ptr` and `cap` are from one `take`, and nobody uses the memory any more.
 pub(super) unsafe fn give(ptr: NonNull<u8>, cap: usize) {
     if cap > LARGEST {
-        // SAFETY: the allocator's, by the caller's promise.
-        return unsafe { dealloc(ptr.as_ptr(), layout(cap)) };
+        // SAFETY: a mapping of its own, by the caller's promise.
+        unsafe { libc::munmap(ptr.as_ptr().cast(), cap) };
+        return;
     }
     give_back(class_of(cap), Free(ptr));
+}
+
+/// More room for a buffer that is not recycled, without copying: its pages get another address. `None`: it is to be copied.
+///
+/// # Safety
+/// `ptr` and `cap` are from one `take`; if there is more room, `ptr` is used no more.
+pub(super) unsafe fn grow(ptr: NonNull<u8>, cap: usize, more: usize) -> Option<Taken> {
+    if cap <= LARGEST {
+        return None;
+    }
+    let cap_then = more.next_multiple_of(BLOCK);
+    // SAFETY: a mapping of its own, by the caller's promise; the kernel puts it where there is room.
+    let moved = unsafe { libc::mremap(ptr.as_ptr().cast(), cap, cap_then, libc::MREMAP_MAYMOVE) };
+    if moved == libc::MAP_FAILED {
+        return None;
+    }
+    Some(Taken { ptr: NonNull::new(moved.cast())?, cap: cap_then, used: true })
 }
 
 fn give_back(class: usize, free: Free) {
@@ -333,14 +353,17 @@ pub fn trim() {
 }
 
 /// A fresh mapping of zeroes, without pages.
-fn map_slab(bytes: usize) -> NonNull<u8> {
+fn map(bytes: usize) -> NonNull<u8> {
     let (prot, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
     // SAFETY: a fresh private mapping.
-    let base = unsafe { libc::mmap(ptr::null_mut(), bytes + SLAB, prot, flags, -1, 0) };
-    if base == libc::MAP_FAILED {
-        handle_alloc_error(layout(bytes));
-    }
+    let base = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
+    NonNull::new(base.cast()).filter(|_| base != libc::MAP_FAILED).unwrap_or_else(|| handle_alloc_error(layout(bytes)))
+}
+
+/// The same for a slab, at its alignment.
+fn map_slab(bytes: usize) -> NonNull<u8> {
+    let base: *mut libc::c_void = map(bytes + SLAB).as_ptr().cast();
     let before = base.addr().next_multiple_of(SLAB) - base.addr();
     // SAFETY: inside the mapping; what is outside the slab goes, and nobody has seen it.
     unsafe {
@@ -398,6 +421,21 @@ mod tests {
         trim();
         let again: Vec<_> = (0..64).map(|_| AlignedBuf::zeroed(LARGE)).collect();
         assert!(again.iter().all(|buf| buf.iter().all(|b| *b == 0)));
+    }
+
+    #[test]
+    fn a_large_buffer_grows_with_what_it_holds() {
+        let mut buf = AlignedBuf::copy_from(&[7; 3000]);
+        for room in [100, 1 << 20, LARGEST + 1, 3 * LARGEST, 20 << 20] {
+            buf.reserve(room);
+            assert!(buf.capacity() >= room && buf.iter().eq(&[7; 3000]));
+            let held = buf.len();
+            buf.set_len(buf.capacity());
+            let fresh = &mut buf.as_mut_slice()[held..];
+            assert!(room <= LARGEST || fresh.iter().rev().take(1 << 20).all(|byte| *byte == 0));
+            fresh.last_mut().into_iter().for_each(|byte| *byte = 0);
+            buf.truncate(held);
+        }
     }
 
     #[test]

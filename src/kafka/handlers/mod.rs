@@ -91,6 +91,7 @@ use super::answer_memory::AnswerMemory;
 use super::connection::{Accepted, Answer};
 use super::pace::Pace;
 use super::request::{Client, RequestContext};
+use super::request_memory::Claim;
 use crate::controller::Refused;
 use crate::quota::Kind;
 use crate::shard::Shard;
@@ -250,7 +251,7 @@ impl Body<'_> {
         let request = M::decode(&mut self.decoder, version).map_err(|_| UNSOUND)?;
         let decoded = most - self.decoder.memory_left();
         if decoded > DECODED_SMALL {
-            self.memory.push(shard.request_memory.try_take(decoded, true).ok_or(NO_MEMORY)?);
+            self.memory.push(shard.request_memory.try_take(Claim::of_whole(decoded)).ok_or(NO_MEMORY)?);
         }
         Ok((request, decoded))
     }

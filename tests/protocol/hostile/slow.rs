@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-/// The length of a large frame, and its first bytes.
-fn begun(bytes: usize) -> Vec<u8> {
-    let mut out = (REQUEST_MAX as u32).to_be_bytes().to_vec();
+/// The length of a frame, and its first bytes.
+fn begun(size: usize, bytes: usize) -> Vec<u8> {
+    let mut out = (size as u32).to_be_bytes().to_vec();
     out.resize(bytes, 0);
     out
 }
@@ -31,20 +31,23 @@ fn frames_that_never_end_give_their_memory_to_those_that_do() {
     let topic = unique("patient");
     create_topic(&broker, &topic, 1, &[]);
     undisturbed(&broker, |broker| {
-        // More than there is memory for requests. Half of them send another byte now and then.
-        let mut stalled: Vec<Connection> = (0..400).map(|_| open(broker)).collect();
+        // More than there is memory for requests of their size. Half of them send another byte now and then.
+        let mut stalled: Vec<Connection> = (0..600).map(|_| open(broker)).collect();
         let ended = AtomicBool::new(false);
         thread::scope(|scope| {
-            for connection in &mut stalled {
-                connection.write(&begun(60 << 10)).expect("the beginning of a frame");
+            for (i, connection) in stalled.iter_mut().enumerate() {
+                let size = if i % 4 < 3 { 1 << 20 } else { REQUEST_MAX };
+                connection.write(&begun(size, 60 << 10)).expect("the beginning of a frame");
             }
-            let (dripping, still) = stalled.split_at_mut(200);
-            let drip = scope.spawn(|| {
+            let (dripping, still) = stalled.split_at_mut(300);
+            let ended = &ended;
+            let drip = scope.spawn(move || {
                 while !ended.load(SeqCst) {
                     // those that are given up do not take it any more
                     dripping.iter_mut().for_each(|connection| drop(connection.write(&[0])));
                     thread::park_timeout(Duration::from_millis(50));
                 }
+                dripping
             });
             let mut writer = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
             let batch = build(ProducerIdentity::NONE, now_ms(), [(None, Some(&[b'x'; 300 << 10][..]))]);
@@ -52,13 +55,14 @@ fn frames_that_never_end_give_their_memory_to_those_that_do() {
                 let answer = writer.produce(&topic, 0, batch.clone()).expect("an answer");
                 assert_eq!(answer.error_code, 0);
             }
+            ended.store(true, SeqCst);
+            let dripping = drip.join().expect("the dripping clients");
+            // Who is given up is not said: those that waited for memory have it when enough of them are.
             let given_up = |connection: &mut Connection| {
                 connection.set_read_timeout(Duration::from_millis(1));
                 matches!(connection.fate(), Fate::Closed)
             };
-            let some = wait::within(LIMIT, || still.iter_mut().any(given_up).then_some(()));
-            ended.store(true, SeqCst);
-            drip.join().expect("the dripping clients");
+            let some = wait::within(LIMIT, || dripping.iter_mut().chain(&mut *still).any(given_up).then_some(()));
             assert!(some.is_some(), "nobody was given up");
         });
     });
@@ -80,7 +84,7 @@ fn large_parts_of_frames_that_never_end_cost_nobody_else_the_connection() {
                     stream
                 })
                 .collect();
-            let frame = begun(2 << 20);
+            let frame = begun(REQUEST_MAX, 2 << 20);
             let mut sent = vec![0; streams.len()];
             for _ in 0..20 {
                 for (stream, sent) in streams.iter_mut().zip(&mut sent) {
@@ -146,7 +150,7 @@ fn peers_that_have_gone_without_a_word_are_let_go() {
                 match i % 4 {
                     0 => {}
                     1 => connection.write(&[0, 0]).expect("half a length"),
-                    2 => connection.write(&begun(1000)).expect("the beginning of a frame"),
+                    2 => connection.write(&begun(REQUEST_MAX, 1000)).expect("the beginning of a frame"),
                     _ => assert_eq!(connection.call(0, &ApiVersionsRequest::default()).error_code, 0),
                 }
                 connection
