@@ -19,6 +19,7 @@ pub mod listeners;
 mod offset_answers;
 mod operations;
 mod pace;
+mod record_sets;
 pub mod request;
 pub mod request_memory;
 pub mod server;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use corelane_protocol::ErrorCode;
 use corelane_storage::model::{PartitionKey, ProducerEpoch, ProducerId};
-use corelane_storage::record::BatchHeader;
+use corelane_storage::record::{BatchHeader, First};
 use futures::FutureExt;
 use hashbrown::HashMap;
 
@@ -36,8 +36,11 @@ struct Asked {
 }
 
 /// The header of a whole batch that says it belongs to a transaction, of whichever producer or none.
-pub fn transactional(records: &Bytes) -> Option<BatchHeader> {
-    BatchHeader::split(records).ok().map(|(header, _)| header).filter(BatchHeader::is_transactional)
+fn transactional(records: &Bytes) -> Option<BatchHeader> {
+    match First::of(records) {
+        Ok(First::Batch { header, .. }) if header.is_transactional() => Some(header),
+        _ => None,
+    }
 }
 
 /// How each of the batches for partitions of this shard belongs to its transaction. The coordinator is asked once for all

@@ -63,8 +63,12 @@ impl Taken {
 }
 
 impl Partition {
-    /// Judges a batch and orders it, at once if it can.
-    pub(super) fn take_in(self: &Rc<Self>, mut validation: Validation, arrival: Arrival) -> Taken {
+    /// Judges a batch and orders it, at once if it can; `begun`: what could be seen without reading it.
+    pub(super) fn take_in(self: &Rc<Self>, begun: Result<Validation, RecordErrors>, arrival: Arrival) -> Taken {
+        let mut validation = match begun {
+            Ok(validation) => validation,
+            Err(errors) => return Taken::Now(Box::new(Err(errors.into()))),
+        };
         if !self.intake.running.get() {
             while !is_long_running() {
                 if let Some(judged) = validation.step() {

@@ -24,7 +24,7 @@ pub use config::log_config;
 pub use fetch::{EpochCheck, FetchRead, FetchedRecords};
 pub use intake::Taken;
 pub use offsets::OffsetSpec;
-pub use produce::{Appended, ProduceContext, ProduceFailure, misshapen};
+pub use produce::{Appended, ProduceContext, ProduceFailure};
 pub use transactions::{Found, Marker, Membership, Question};
 pub use waiters::FetchWaiter;
 

@@ -12,7 +12,7 @@ use corelane_storage::StorageError;
 use corelane_storage::model::{Offset, ProducerId};
 use corelane_storage::producer_state::{Checked, Coming, ProducerError, ProducerTable};
 use corelane_storage::record::{
-    BatchBuilder, BatchError, BatchHeader, Codec, EndMarker, RecordErrors, Validated, Validation, ValidationContext,
+    BatchBuilder, BatchHeader, EndMarker, RecordErrors, Validated, Validation, ValidationContext,
     max_decompressed_bytes,
 };
 
@@ -55,7 +55,7 @@ pub struct ProduceFailure {
     pub message: Option<String>,
     /// `(index in the batch, why)`, Produce v8+.
     pub records: Vec<(i32, String)>,
-    /// Kafka's log would not have been asked: the transaction coordinator refused the batch, or it is no batch.
+    /// Kafka's log would not have been asked: the transaction coordinator refused the batch.
     pub before_log: bool,
 }
 
@@ -103,24 +103,6 @@ impl From<ProposeError> for ProduceFailure {
     }
 }
 
-/// What Kafka sees of a batch before its log does, and before the acks of the request (`ProduceRequest.validateRecords`).
-pub fn misshapen(records: &Bytes, allow_zstd: bool) -> Option<ErrorCode> {
-    let (header, rest) = match BatchHeader::split(records) {
-        Ok((header, batch)) => (header, records.get(batch.len()..).unwrap_or_default()),
-        // What the header says of its records is for the log to judge.
-        Err(BatchError::Count(_) | BatchError::OffsetDelta(_)) => return None,
-        Err(_) => return Some(ErrorCode::InvalidRecord),
-    };
-    match header.compression() {
-        // Kafka has to know the compression only where it may not be zstd.
-        Err(_) if !allow_zstd => Some(ErrorCode::UnsupportedCompressionType),
-        // What is cut off behind the first batch is not looked at.
-        _ if BatchHeader::split(rest).is_ok() => Some(ErrorCode::InvalidRecord),
-        Ok(Codec::Zstd) if !allow_zstd => Some(ErrorCode::UnsupportedCompressionType),
-        _ => None,
-    }
-}
-
 /// A batch that has its place: in the order of the partition, not yet safe.
 pub struct Produced {
     pub appended: Appended,
@@ -164,15 +146,10 @@ impl Partition {
             return Taken::Now(Box::new(Err(ErrorCode::UnknownTopicOrPartition.into())));
         }
         let arrival = Arrival { config: self.config(), now_ms: wall_ms(), ticket: None };
-        match Validation::begin(batch, &self.validation(&arrival.config, arrival.now_ms, context)) {
-            Ok(validation) => match (membership, BatchHeader::parse(batch)) {
-                (Membership::Known, _) | (_, Err(_)) => self.take_in(validation, arrival),
-                (membership, Ok(header)) => self.wait_at_gate(&header, membership, validation, arrival),
-            },
-            Err(errors) => {
-                let before_log = misshapen(batch, context.allow_zstd).is_some();
-                Taken::Now(Box::new(Err(ProduceFailure { before_log, ..errors.into() })))
-            }
+        let begun = Validation::begin(batch, &self.validation(&arrival.config, arrival.now_ms, context));
+        match (membership, BatchHeader::read(batch)) {
+            (Membership::Known, _) | (_, Err(_)) => self.take_in(begun, arrival),
+            (membership, Ok(header)) => self.wait_at_gate(&header, membership, begun, arrival),
         }
     }
 

@@ -12,7 +12,7 @@ use core_pinning::time::wall_ms;
 use corelane_protocol::ErrorCode;
 use corelane_storage::model::{Offset, ProducerEpoch, ProducerId, Sequence};
 use corelane_storage::producer_state::{ProducerInfo, Unsettled, Verification};
-use corelane_storage::record::{BatchBuilder, BatchHeader, Codec, TransactionMarker, Validation};
+use corelane_storage::record::{BatchBuilder, BatchHeader, Codec, RecordErrors, TransactionMarker, Validation};
 use futures::future::{LocalBoxFuture, Shared};
 use hashbrown::HashMap;
 
@@ -135,7 +135,8 @@ struct Gate {
 }
 
 struct Gated {
-    validation: Validation,
+    /// Kafka's log says what is wrong with a batch after the coordinator has been asked.
+    begun: Result<Validation, RecordErrors>,
     arrival: Arrival,
     ticket: Ticket,
     outcome: oneshot::Sender<Result<Produced, ProduceFailure>>,
@@ -202,7 +203,7 @@ impl Partition {
         self: &Rc<Self>,
         header: &BatchHeader,
         membership: Membership,
-        validation: Validation,
+        begun: Result<Validation, RecordErrors>,
         arrival: Arrival,
     ) -> Taken {
         let mut gates = self.gates.waiting.borrow_mut();
@@ -214,10 +215,10 @@ impl Partition {
         };
         let Some(ticket) = ticket else {
             drop(gates);
-            return self.take_in(validation, arrival);
+            return self.take_in(begun, arrival);
         };
         let (sender, receiver) = oneshot::channel();
-        let gated = Gated { validation, arrival, ticket: ticket.clone(), outcome: sender };
+        let gated = Gated { begun, arrival, ticket: ticket.clone(), outcome: sender };
         match gates.get_mut(&header.producer_id) {
             Some(gate) => {
                 gate.waiting.push_back(gated);
@@ -243,11 +244,11 @@ impl Partition {
                 }
                 next
             };
-            let Some(Gated { validation, mut arrival, ticket, outcome }) = next else { return };
+            let Some(Gated { begun, mut arrival, ticket, outcome }) = next else { return };
             let result = match ticket.verdict.clone().await {
                 Ok(()) => {
                     arrival.ticket = Some(ticket);
-                    self.take_in(validation, arrival).ordered().await
+                    self.take_in(begun, arrival).ordered().await
                 }
                 Err(failure) => Err(failure),
             };

@@ -16,16 +16,16 @@ use corelane_protocol::messages::produce_response::{
 use corelane_protocol::messages::{ProduceRequest, ProduceResponse};
 use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::PartitionKey;
-use corelane_storage::record::BatchHeader;
 
 use super::{Body, Call};
 use crate::controller::image::owner;
 use crate::kafka::connection::{Accepted, Answer};
 use crate::kafka::hints;
+use crate::kafka::record_sets::{Writers, only_batch, writes_in_transaction};
 use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_allowed;
-use crate::kafka::transaction_check::{TransactionalWriter, memberships, transactional};
-use crate::partition::{Appended, Membership, ProduceContext, ProduceFailure, misshapen};
+use crate::kafka::transaction_check::{TransactionalWriter, memberships};
+use crate::partition::{Appended, Membership, ProduceContext, ProduceFailure};
 use crate::router::{CallFuture, ShardCall};
 use crate::shard::Shard;
 
@@ -89,9 +89,9 @@ struct Failed {
     log_start: i64,
 }
 
-impl From<ErrorCode> for Failed {
-    fn from(code: ErrorCode) -> Failed {
-        Failed { failure: code.into(), log_start: -1 }
+impl From<ProduceFailure> for Failed {
+    fn from(failure: ProduceFailure) -> Failed {
+        Failed { failure, log_start: -1 }
     }
 }
 
@@ -193,7 +193,7 @@ impl ShardCall for RefuseCall {
             let mut outcomes = Vec::with_capacity(asked.len());
             for (place, membership) in asked {
                 let failure = membership.verdict().await.err().unwrap_or_else(|| ErrorCode::InvalidRequiredAcks.into());
-                outcomes.push((place, Err(Failed { failure, log_start: -1 })));
+                outcomes.push((place, Err(failure.into())));
             }
             outcomes
         }
@@ -204,8 +204,10 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
     let shard = &context.shard;
     let image = shard.image();
     let acks = Acks::from_code(request.acks);
-    let refused = refusal(context, &request);
+    let mut refused = refusal(context, &request).err();
     let admin = context.client.id().is_some_and(|id| &*id == ADMIN_CLIENT_ID);
+    let allow_zstd = context.version >= ZSTD_FROM;
+    let mut writers = Writers::default();
     let mut places: Vec<Option<Outcome>> = Vec::new();
     let mut shape: Vec<(Str, Uuid, Vec<i32>)> = Vec::new();
     let mut by_shard: BTreeMap<ShardId, Vec<Batch>> = BTreeMap::new();
@@ -215,47 +217,46 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
         let mut indexes = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             indexes.push(data.index);
-            let checked = match (&found, acks) {
-                _ if refused.is_some() => Err(refused.unwrap_or(ErrorCode::UnknownServerError)),
-                (Err(error), _) => Err(*error),
-                (Ok(topic), _) if topic.partition(data.index).is_none() => Err(ErrorCode::UnknownTopicOrPartition),
-                (Ok(topic), Some(_)) if shard.config.is_internal(&topic.name) && !admin => {
-                    let records = data.records.as_ref();
-                    let misshapen = records.and_then(|records| misshapen(records, context.version >= ZSTD_FROM));
-                    Err(misshapen.unwrap_or(ErrorCode::InvalidTopicException))
+            let check = || -> Result<(PartitionKey, Bytes), ProduceFailure> {
+                if let Some(failure) = &refused {
+                    return Err(failure.clone());
                 }
-                (Ok(topic), _) => {
-                    topic.partition(data.index).map(|p| topic.key(p)).ok_or(ErrorCode::UnknownTopicOrPartition)
+                let topic = found.as_ref().map_err(|error| *error)?;
+                let index = topic.partition(data.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                let (key, records) = (topic.key(index), data.records.ok_or(ErrorCode::InvalidRecord)?);
+                writers.add(&only_batch(&records, allow_zstd)?);
+                // Where the acks are good, the log looks at the batch: its topic, and its leader's.
+                if acks.is_some() {
+                    if shard.config.is_internal(&topic.name) && !admin {
+                        return Err(ErrorCode::InvalidTopicException.into());
+                    }
+                    shard.leading(key)?;
                 }
+                Ok((key, records))
             };
-            let checked = checked.and_then(|key| data.records.map(|r| (key, r)).ok_or(ErrorCode::InvalidRecord));
-            // Where the acks are good, the log looks at the batch: its leader's.
-            let checked = checked.and_then(|(key, records)| match acks {
-                Some(_) => shard.leading(key).map(|_| (key, records)),
-                None => Ok((key, records)),
-            });
-            let misshapen = match &checked {
-                Ok((_, records)) if acks.is_none() => misshapen(records, context.version >= ZSTD_FROM),
-                _ => None,
-            };
-            match misshapen.map_or(checked, Err) {
+            match check() {
                 Ok((key, records)) => {
                     let batch = Batch { place: places.len(), key, records };
                     by_shard.entry(owner(key, shard.shards)).or_default().push(batch);
                     places.push(None);
                 }
-                Err(error) => places.push(Some(Err(error.into()))),
+                Err(failure) => places.push(Some(Err(failure.into()))),
             }
         }
         if !indexes.is_empty() {
             shape.push((topic.name, topic.topic_id, indexes));
         }
     }
+    refused = refused.or_else(|| writers.refusal());
+    if let Some(failure) = refused {
+        by_shard.clear();
+        places.iter_mut().for_each(|place| *place = Some(Err(failure.clone().into())));
+    }
     let writer = request
         .transactional_id
         .as_ref()
         .map(|id| TransactionalWriter { transactional_id: (&**id).into(), version: context.version });
-    let produce = ProduceContext { allow_zstd: context.version >= ZSTD_FROM };
+    let produce = ProduceContext { allow_zstd };
     let limit = Duration::from_millis(request.timeout_ms.max(0) as u64).max(LEAST_TIMEOUT);
     let mut calls: Vec<CallFuture<ProduceCall>> = Vec::new();
     let mut refusals: Vec<CallFuture<RefuseCall>> = Vec::new();
@@ -290,25 +291,21 @@ fn enqueue(context: &RequestContext, request: ProduceRequest) -> impl Future<Out
     }
 }
 
-/// Why no batch of the request is written: Kafka decides for the whole of it whether its transactional id may write, which a null
-/// one may not, and lets one producer write in it.
-fn refusal(context: &RequestContext, request: &ProduceRequest) -> Option<ErrorCode> {
-    let batches = request.topic_data.iter().flat_map(|t| &t.partition_data).filter_map(|p| p.records.as_ref());
-    let mut headers = batches.filter_map(transactional).peekable();
+/// Whether the whole of the request is refused: its transactional id may not write, which a null one may not.
+fn refusal(context: &RequestContext, request: &ProduceRequest) -> Result<(), ProduceFailure> {
     let may = |id: &Str| context.may(Operation::Write, ResourceType::TransactionalId, id);
-    if headers.peek().is_some() && !request.transactional_id.as_ref().is_some_and(may) {
-        return Some(ErrorCode::TransactionalIdAuthorizationFailed);
+    if writes_in_transaction(request)? && !request.transactional_id.as_ref().is_some_and(may) {
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
     }
-    let mut producers = headers.filter(BatchHeader::has_producer).map(|h| (h.producer_id, h.producer_epoch));
-    let first = producers.next()?;
-    producers.any(|other| other != first).then_some(ErrorCode::InvalidProducerIdMapping)
+    Ok(())
 }
 
 fn respond(shape: Vec<(Str, Uuid, Vec<i32>)>, places: Vec<Option<Outcome>>) -> ProduceResponse {
     let mut outcomes = places.into_iter();
     let mut partition = |index: i32| {
         // A batch without an outcome was still on its way when the request's time was over.
-        let outcome = outcomes.next().flatten().unwrap_or_else(|| Err(ErrorCode::RequestTimedOut.into()));
+        let outcome =
+            outcomes.next().flatten().unwrap_or_else(|| Err(ProduceFailure::from(ErrorCode::RequestTimedOut).into()));
         match outcome {
             Ok(appended) => ProduceResponsePartitionProduceResponse {
                 index,

@@ -12,7 +12,7 @@ pub const BASE_OFFSET_SPAN: usize = 12;
 /// The one record format there is since Kafka 4.0.
 pub const MAGIC: i8 = 2;
 
-const MAGIC_AT: usize = 16;
+pub(super) const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 pub(crate) const ATTRIBUTES_AT: usize = 21;
 /// The bits that mean something.
@@ -71,10 +71,28 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|b| b.first_chunk::<N>()).copied().unwrap_or([0; N])
 }
 
+/// What the first bytes of a batch say of its length.
+pub(super) fn length_at_start(bytes: &[u8]) -> Option<i32> {
+    let span = bytes.first_chunk::<BASE_OFFSET_SPAN>()?;
+    Some(i32::from_be_bytes(array(span, 8)))
+}
+
 impl BatchHeader {
     /// Reads a header; `bytes` may end right after it. Checks the format, that the length covers the header, that counts are
     /// not negative. The CRC, and that the batch is whole, are checked by `verify_crc`.
     pub fn parse(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+        let header = BatchHeader::read(bytes)?;
+        if header.count < 0 {
+            return Err(BatchError::Count(header.count));
+        }
+        if header.last_offset_delta < -1 {
+            return Err(BatchError::OffsetDelta(header.last_offset_delta));
+        }
+        Ok(header)
+    }
+
+    /// The same, whatever counts it says.
+    pub fn read(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
         let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(BatchError::Truncated { have: bytes.len(), need: HEADER_BYTES });
         };
@@ -87,7 +105,7 @@ impl BatchHeader {
         if length < (HEADER_BYTES - BASE_OFFSET_SPAN) as i32 {
             return Err(BatchError::Length(length));
         }
-        let header = BatchHeader {
+        Ok(BatchHeader {
             base_offset: Offset(i64::from_be_bytes(array(head, 0))),
             length,
             leader_epoch: i32::from_be_bytes(array(head, 12)),
@@ -101,14 +119,7 @@ impl BatchHeader {
             producer_epoch: ProducerEpoch(i16::from_be_bytes(array(head, 51))),
             base_sequence: Sequence(i32::from_be_bytes(array(head, 53))),
             count: i32::from_be_bytes(array(head, 57)),
-        };
-        if header.count < 0 {
-            return Err(BatchError::Count(header.count));
-        }
-        if header.last_offset_delta < -1 {
-            return Err(BatchError::OffsetDelta(header.last_offset_delta));
-        }
-        Ok(header)
+        })
     }
 
     /// Reads the header of a batch that must be whole, and gives the batch without what follows it.

@@ -6,6 +6,7 @@ mod body;
 mod builder;
 pub mod codec;
 pub mod dump;
+mod first;
 mod header;
 pub mod internal;
 mod iter;
@@ -16,6 +17,7 @@ pub use body::Malformed;
 pub(crate) use body::RecordBody;
 pub use builder::{BatchBuilder, BuildError, EndMarker, TransactionMarker};
 pub use codec::{Codec, CodecError, Compression};
+pub use first::First;
 pub(crate) use header::seal;
 pub use header::{
     BASE_OFFSET_SPAN, BatchError, BatchHeader, Batches, HEADER_BYTES, MAGIC, patch_base_offset_and_epoch,

@@ -21,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::body::RecordBody;
 use super::codec::{Codec, CodecError, Compression, Compressor, Decompression, SLICE};
+use super::first::First;
 use super::header::{ATTRIBUTES_AT, BatchError, BatchHeader, HEADER_BYTES, KNOWN_ATTRIBUTES};
 use crate::model::{Offset, TimestampType};
 
@@ -434,28 +435,19 @@ impl Validation {
 
 /// The one batch of format 2 in `bytes`. A partial batch after it is ignored, as in Kafka.
 fn only_batch(bytes: &Bytes, ctx: &ValidationContext) -> Result<(BatchHeader, Bytes), RecordErrors> {
-    let none = || invalid("no whole record batch");
     let corrupt = |e: BatchError| refuse(RecordErrorCode::CorruptMessage, e.to_string());
-    let header = match BatchHeader::parse(bytes) {
-        Ok(header) => header,
-        Err(BatchError::Magic(0 | 1)) => return Err(invalid("record format older than 2")),
-        Err(e @ (BatchError::Magic(_) | BatchError::Length(_))) => return Err(corrupt(e)),
-        Err(BatchError::Truncated { .. }) => return Err(none()),
-        Err(e) => return Err(invalid(e.to_string())),
+    let (header, rest) = match First::of(bytes).map_err(corrupt)? {
+        First::Batch { header, rest } => (header, rest),
+        First::Older => return Err(invalid("record format older than 2")),
+        First::Nothing => return Err(invalid("no whole record batch")),
     };
-    if bytes.len() < header.size() {
-        return Err(none());
-    }
     if header.compression() == Ok(Codec::Zstd) && !ctx.allow_zstd {
         let message = "zstd needs version 7 of the produce request";
         return Err(refuse(RecordErrorCode::UnsupportedCompressionType, message));
     }
-    let batch = bytes.slice(..header.size());
-    let after = bytes.get(header.size()..).unwrap_or_default();
-    match BatchHeader::split(after) {
-        Err(BatchError::Truncated { .. }) => Ok((header, batch)),
-        Ok(_) => Err(invalid("more than one record batch")),
-        Err(e) => Err(corrupt(e)),
+    match First::of(rest).map_err(corrupt)? {
+        First::Nothing => Ok((header, bytes.slice(..header.size()))),
+        First::Older | First::Batch { .. } => Err(invalid("more than one record batch")),
     }
 }
 
