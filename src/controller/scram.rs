@@ -118,9 +118,9 @@ impl Decision for AlterScramUsers {
     type Told = BTreeMap<String, Result<(), Refused>>;
 
     fn plan(self, _: &Shard, image: &ClusterImage) -> Result<(Vec<MetadataRecord>, Self::Told), Refused> {
-        let mut planned: BTreeMap<String, Result<MetadataRecord, Refused>> = BTreeMap::new();
-        let mut plan = |user: String, record: Result<MetadataRecord, Refused>| match planned.get_mut(&user) {
-            None => drop(planned.insert(user, record)),
+        let mut planned: BTreeMap<String, Result<Change, Refused>> = BTreeMap::new();
+        let mut plan = |user: String, change: Result<Change, Refused>| match planned.get_mut(&user) {
+            None => drop(planned.insert(user, change)),
             Some(before) if before.is_ok() => {
                 let message = "A user credential cannot be altered twice in the same request";
                 *before = Err(Refused::new(ErrorCode::DuplicateResource, message));
@@ -128,19 +128,41 @@ impl Decision for AlterScramUsers {
             Some(_) => {}
         };
         for (user, mechanism) in self.deletions {
-            let record = deletion(image, &user, mechanism);
-            plan(user, record);
+            let change = deletion(image, &user, mechanism);
+            plan(user, change);
         }
         for upsertion in self.upsertions {
             plan(upsertion.user.clone(), credential(upsertion));
         }
-        if planned.values().filter(|record| record.is_ok()).count() > AT_ONCE {
+        if planned.values().filter(|change| change.is_ok()).count() > AT_ONCE {
             return Err(Refused::too_large());
         }
         let mut records = Vec::new();
-        let told = planned.into_iter().map(|(user, record)| (user, record.map(|record| records.push(record))));
-        let told = told.collect();
+        let mut make = |change: Change| change.into_record().map(|record| records.push(record));
+        let told = planned.into_iter().map(|(user, change)| (user, change.and_then(&mut make))).collect();
         Ok((records, told))
+    }
+}
+
+/// What is done to one user, who is named once.
+enum Change {
+    Remove { hash: Hash, user: String },
+    Set { hash: Hash, iterations: u32, upsertion: Upsertion },
+}
+
+impl Change {
+    /// The salted password is looked at last, as in Kafka (`ScramControlManager.finishUpsertion`).
+    fn into_record(self) -> Result<MetadataRecord, Refused> {
+        match self {
+            Change::Remove { hash, user } => Ok(MetadataRecord::RemoveScramUser { hash, user }),
+            Change::Set { upsertion, .. } if upsertion.salted_password.is_empty() => {
+                Err(Refused::new(ErrorCode::UnknownServerError, ErrorCode::UnknownServerError.message()))
+            }
+            Change::Set { hash, iterations, upsertion: Upsertion { user, salt, salted_password, .. } } => {
+                let credential = Credential::of_salted(hash, &salted_password, salt, iterations);
+                Ok(MetadataRecord::ScramUser { hash, user, credential })
+            }
+        }
     }
 }
 
@@ -152,27 +174,22 @@ fn mechanism_of(user: &str, mechanism: i8) -> Result<Hash, Refused> {
     Hash::from_code(mechanism).ok_or_else(unknown)
 }
 
-fn deletion(image: &ClusterImage, user: &str, mechanism: i8) -> Result<MetadataRecord, Refused> {
+fn deletion(image: &ClusterImage, user: &str, mechanism: i8) -> Result<Change, Refused> {
     let hash = mechanism_of(user, mechanism)?;
     if image.scram_users().get(hash, user).is_none() {
         let message = "Attempt to delete a user credential that does not exist";
         return Err(Refused::new(ErrorCode::ResourceNotFound, message));
     }
-    Ok(MetadataRecord::RemoveScramUser { hash, user: user.to_owned() })
+    Ok(Change::Remove { hash, user: user.to_owned() })
 }
 
-fn credential(upsertion: Upsertion) -> Result<MetadataRecord, Refused> {
-    let Upsertion { user, mechanism, iterations, salt, salted_password } = upsertion;
-    let hash = mechanism_of(&user, mechanism)?;
+fn credential(upsertion: Upsertion) -> Result<Change, Refused> {
+    let hash = mechanism_of(&upsertion.user, upsertion.mechanism)?;
     let unacceptable = |message: &str| Refused::new(ErrorCode::UnacceptableCredential, message);
-    let iterations = match u32::try_from(iterations) {
+    let iterations = match u32::try_from(upsertion.iterations) {
         Ok(n @ ITERATIONS_MIN..=ITERATIONS_MAX) => n,
         Ok(n) if n > ITERATIONS_MAX => return Err(unacceptable("Too many iterations")),
         _ => return Err(unacceptable("Too few iterations")),
     };
-    if salted_password.is_empty() {
-        return Err(Refused::new(ErrorCode::UnknownServerError, ErrorCode::UnknownServerError.message()));
-    }
-    let credential = Credential::of_salted(hash, &salted_password, salt, iterations);
-    Ok(MetadataRecord::ScramUser { hash, user, credential })
+    Ok(Change::Set { hash, iterations, upsertion })
 }

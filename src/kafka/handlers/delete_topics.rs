@@ -31,8 +31,9 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
     let mut asked: Vec<Asked> = Vec::with_capacity(all.len());
     for (name, id) in &all {
         let twice = all.iter().filter(|other| (&other.0, &other.1) == (name, id)).count() > 1;
-        let named = name.is_some() || *id != Uuid::ZERO;
-        if twice && named && asked.iter().any(|a| (&a.name, &a.id) == (name, id)) {
+        // What names no topic, or names it in two ways, is told as often as it comes.
+        let names = name.is_some() != (*id != Uuid::ZERO);
+        if twice && names && asked.iter().any(|a| (&a.name, &a.id) == (name, id)) {
             continue;
         }
         let wrong = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));

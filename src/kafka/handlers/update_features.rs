@@ -13,11 +13,9 @@ use crate::kafka::request::RequestContext;
 const RESULTS_TO: i16 = 1;
 
 pub async fn handle(context: RequestContext, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
-    // Of a feature that is named twice the first counts.
-    let mut updates = BTreeMap::new();
-    for update in &request.feature_updates {
-        updates.entry(update.feature.clone()).or_insert(update);
-    }
+    // Of a feature that is named twice the last counts.
+    let updates: BTreeMap<_, _> =
+        request.feature_updates.iter().map(|update| (update.feature.clone(), update)).collect();
     let names: Vec<_> = request.feature_updates.iter().map(|update| update.feature.clone()).collect();
     let updates = updates.into_values().map(|update| FeatureUpdate {
         name: update.feature.to_string(),
