@@ -539,18 +539,22 @@ fn what_a_leader_lost_between_stored_offsets_is_lent_again() {
 #[test]
 fn what_is_stored_must_make_sense() {
     let batch = |first, last, delivery_state| StateBatch { first, last, delivery_count: 1, delivery_state };
-    let wrong: [(i64, Vec<StateBatch>); 6] = [
+    let wrong: [(i64, Vec<StateBatch>); 5] = [
         (5, vec![batch(4, 6, 2)]),
         (5, vec![batch(7, 6, 2)]),
         (5, vec![batch(6, 8, 2), batch(8, 9, 2)]),
         (5, vec![batch(6, 8, 9)]),
-        (-7, vec![]),
         (0, vec![batch(0, i64::MAX, 2)]),
     ];
     for (start_offset, batches) in wrong {
         let known = Known { state_epoch: 0, start_offset, batches };
         let refused = SharePartition::load(&known, 0).map(drop).map_err(|refusal| refusal.code);
         assert_eq!(refused, Err(ErrorCode::UnknownServerError), "{known:?}");
+    }
+    for (start_offset, begins) in [(-1, 4), (-2, 0), (i64::MIN, 0)] {
+        let known = Known { state_epoch: 0, start_offset, batches: Vec::new() };
+        let mut machine = SharePartition::load(&known, 4).expect("a start below zero comes before every log's");
+        assert_eq!(machine.next_fetch_offset(), begins, "{start_offset}");
     }
 }
 

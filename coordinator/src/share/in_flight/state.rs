@@ -70,7 +70,8 @@ pub struct SharePartition {
 impl SharePartition {
     /// Takes over what is stored, or begins at `begin` where nobody has begun.
     pub fn load(known: &Known, begin: i64) -> Result<SharePartition, Refusal> {
-        let start = if known.start_offset == -1 { begin } else { known.start_offset };
+        // What is stored may come before every log's start, which is then where it begins.
+        let start = if known.start_offset == -1 { begin } else { known.start_offset.max(0) };
         if start < 0 {
             return Err(Refusal::from(ErrorCode::UnknownServerError));
         }
