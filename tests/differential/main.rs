@@ -83,9 +83,9 @@ fn scripts() -> Vec<Script> {
     paths.iter().map(script).collect()
 }
 
-fn print(report: &Report) {
+fn print_differences(differences: &[Difference]) {
     let mut section = "";
-    let mut rest = report.differences.as_slice();
+    let mut rest = differences;
     while let Some(first) = rest.first() {
         // one line of a script at several versions, all with the same outcome
         let alike = |d: &&Difference| d.place == first.place && d.api == first.api && d.fields == first.fields;
@@ -103,6 +103,10 @@ fn print(report: &Report) {
         }
         rest = &rest[count..];
     }
+}
+
+fn print(report: &Report) {
+    print_differences(&report.differences);
     if let Some(first) = report.differences.first() {
         println!("\nto run one again: CORELANE_TEST_DIFF_AT={} scripts/differential", first.place);
     }
@@ -136,6 +140,7 @@ fn random(runner: &mut Runner<'_>, scripts: &[Script], seconds: u64) {
             panic!("{why}");
         }
         if runner.report.differences.len() > before {
+            print_differences(&runner.report.differences[before..]);
             let name = &script.name;
             println!(
                 "CORELANE_TEST_SEED={seed} differs; as a script: CORELANE_TEST_DIFF_SCRIPT=target/differential/{name}"

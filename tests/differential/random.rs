@@ -39,6 +39,8 @@ struct Series<'a> {
     fresh: u32,
     /// Groups and members whose share sessions there may be, in the order of their connections.
     members: Vec<[Option<String>; 2]>,
+    /// Who may be in a group, and is heard of no more when the series is over.
+    joined: BTreeSet<String>,
 }
 
 fn collect(steps: &[Step], out: &mut Vec<Template>) {
@@ -75,7 +77,8 @@ impl Generator {
     /// `count` requests, the same for the same seed (and the same scripts).
     pub fn script(&self, seed: u64, count: usize) -> (Script, String) {
         let out = Written::new("random", seed);
-        let mut series = Series { out, seed, topics: &self.topics, fresh: 0, members: Vec::new() };
+        let mut series =
+            Series { out, seed, topics: &self.topics, fresh: 0, members: Vec::new(), joined: BTreeSet::new() };
         let topics: Vec<String> = ["a", "b", "c", "victim", "conf", "trim", "silent"]
             .iter()
             .map(|name| format!(r#"{{name="r{seed}-{name}", num_partitions=3, replication_factor=1}}"#))
@@ -89,6 +92,9 @@ impl Generator {
                 "Produce 12 {{acks=-1, timeout_ms=5000, topic_data=[{{name=\"r{seed}-{topic}\", partition_data=[{{index=0, records=batch{{count=7}}}}, {{index=1, records=batch{{count=2}}}}]}}]}}"
             ));
         }
+        for group in ["group0", "group1"] {
+            series.out.line(at_once(&format!("r{seed}-{group}")));
+        }
         for _ in 0..count {
             let template = &self.templates[series.out.below(self.templates.len())];
             let mut body = series.own(template.api, None, &template.body);
@@ -100,11 +106,32 @@ impl Generator {
             if template.api == ApiKey::JoinGroup || refuses_offsets(&body) {
                 body = in_group(&series.fresh("join"), body);
             }
+            if template.api == ApiKey::ShareFetch {
+                series.load(&body);
+            }
+            series.joins(template.api, &body);
             let on = series.connection(template.api, &body);
             series.out.line(format!("{on}{} ~{version} {}", template.api.name(), show(&body)));
         }
+        for leave in std::mem::take(&mut series.joined) {
+            series.out.line(leave);
+        }
         series.out.done(&format!("random-{seed}.txt"))
     }
+}
+
+/// A group's members are given what is theirs at once: what either broker puts off, it does at some time of its own.
+fn at_once(group: &str) -> String {
+    let properties = [
+        "consumer.assignment.interval.ms",
+        "share.assignment.interval.ms",
+        "streams.assignment.interval.ms",
+        "streams.initial.rebalance.delay.ms",
+    ];
+    let set = properties.map(|name| format!(r#"{{name="{name}", config_operation=0, value="0"}}"#)).join(", ");
+    format!(
+        r#"IncrementalAlterConfigs last {{resources=[{{resource_type=32, resource_name="{group}", configs=[{set}]}}]}}"#
+    )
 }
 
 /// A valid name without a part that depends on the version.
@@ -145,7 +172,8 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
             // long enough to read what the group has stored
             (ApiKey::ShareFetch, "max_wait_ms") => Expr::Literal(Tree::Int(300)),
             // of two members the order of Apache Kafka's hash tables decides who has what
-            (ApiKey::ShareGroupHeartbeat, "member_id") if joins => the_first(value),
+            // (`ProcessState.membersByLoad`, of a streams group's)
+            (ApiKey::ShareGroupHeartbeat | ApiKey::StreamsGroupHeartbeat, "member_id") if joins => the_first(value),
             (ApiKey::ConsumerGroupHeartbeat, "member_id") if joins => Expr::Text("m".into()),
             // a limit that is set runs out now and then, in either broker
             (_, "timeout_ms") => Expr::Literal(Tree::Int(30_000)),
@@ -160,12 +188,15 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
             // and so is an epoch of one of the two only
             (ApiKey::OffsetForLeaderEpoch, "topics") => led_by_none(value, 101),
             // what leaders know of is in either 0 or 1
-            (ApiKey::ReadShareGroupState | ApiKey::WriteShareGroupState, "topics") => led_by_none(value, 2),
+            (ApiKey::ReadShareGroupState, "topics") => led_by_none(value, 2),
+            (ApiKey::WriteShareGroupState, "topics") => led_by_none(begun(value), 2),
+            (ApiKey::InitializeShareGroupState | ApiKey::AlterShareGroupOffsets, "topics") => begun(value),
             // Apache Kafka never answers a member that names a protocol twice
             (ApiKey::JoinGroup, "protocols") => once(
                 each_field(value, &|name, value| match (name, value) {
                     // (see `concat` below)
                     ("metadata", Expr::Text(text)) if text.len() > 5 => Expr::Text("x".into()),
+                    ("metadata", Expr::Literal(Tree::Bytes(bytes))) if reads_too_far(&bytes) => Expr::Text("x".into()),
                     (_, value) => value,
                 }),
                 "name",
@@ -223,6 +254,20 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
         (name, value)
     };
     Expr::Struct(fields.into_iter().map(keep).collect())
+}
+
+/// Whether one of a subscription's topics says that it is longer than what is left.
+fn reads_too_far(subscription: &[u8]) -> bool {
+    let Some((count, mut rest)) = subscription.get(2..).and_then(|after| after.split_first_chunk()) else {
+        return false;
+    };
+    for _ in 0..i32::from_be_bytes(*count) {
+        let Some((length, topic)) = rest.split_first_chunk() else { return false };
+        let after = usize::try_from(i16::from_be_bytes(*length)).ok().and_then(|length| topic.get(length..));
+        let Some(after) = after else { return true };
+        rest = after;
+    }
+    false
 }
 
 /// Topics without this one of their properties.
@@ -347,6 +392,11 @@ fn at_least(least: i64, value: Expr) -> Expr {
     }
 }
 
+/// Share groups that begin where a log may: Apache Kafka lends nothing by the fetch that finds out where it does (share_fetch.txt).
+fn begun(topics: Expr) -> Expr {
+    each_field(topics, &|name, value| if name == "start_offset" { at_least(-1, value) } else { value })
+}
+
 fn the_first(member: Expr) -> Expr {
     match member {
         Expr::Text(name) if !name.is_empty() => Expr::Text("m".into()),
@@ -442,6 +492,47 @@ impl Series<'_> {
             self.members.len() - 1
         });
         format!("on member{place} ")
+    }
+
+    /// Who joins a group leaves it at the end: when a session runs out either broker finds at some time of its own, and the next
+    /// series sees the group.
+    fn joins(&mut self, api: ApiKey, body: &Expr) {
+        let heartbeats = [ApiKey::ConsumerGroupHeartbeat, ApiKey::ShareGroupHeartbeat, ApiKey::StreamsGroupHeartbeat];
+        let (Some(group), Some(member)) = (field(body, "group_id"), field(body, "member_id")) else { return };
+        if heartbeats.contains(&api) {
+            let (name, group, member) = (api.name(), show(group), show(member));
+            let leave = format!("{name} ~1 {{group_id={group}, member_id={member}, member_epoch=-1}}");
+            self.joined.insert(leave);
+        }
+    }
+
+    /// Apache Kafka answers a fetch with what is loaded first of the partitions that it has to load
+    /// (`SharePartitionManager.processShareFetch`): they are loaded before, one by one, by somebody who is lent nothing.
+    fn load(&mut self, body: &Expr) {
+        let Some(Expr::List(topics)) = field(body, "topics") else { return };
+        let mut named = Vec::new();
+        for topic in topics {
+            let (Some(id), Some(Expr::List(partitions))) = (field(topic, "topic_id"), field(topic, "partitions"))
+            else {
+                continue;
+            };
+            let index = |partition| field(partition, "partition_index").map_or("0".to_owned(), show);
+            named.extend(partitions.iter().map(|partition| (show(id), index(partition))));
+        }
+        let opens = matches!(field(body, "share_session_epoch"), None | Some(Expr::Literal(Tree::Int(0))));
+        let Some(group @ Expr::Text(_)) = field(body, "group_id") else { return };
+        if opens && named.len() < 2 {
+            return;
+        }
+        let loader = ("group_id".to_owned(), group.clone());
+        let loader = Expr::Struct(vec![loader, ("member_id".to_owned(), Expr::Text("loader".into()))]);
+        let on = self.connection(ApiKey::ShareFetch, &loader);
+        for (id, partition) in named {
+            let group = show(group);
+            self.out.line(format!(
+                r#"{on}ShareFetch ~1 {{group_id={group}, member_id="loader", share_session_epoch=0, max_wait_ms=300, min_bytes=1, max_bytes=1000000, max_records=-1, batch_size=1, topics=[{{topic_id={id}, partitions=[{{partition_index={partition}}}]}}]}}"#
+            ));
+        }
     }
 
     /// Changes one place of a value.

@@ -54,6 +54,8 @@ pub fn script(seed: u64, count: usize) -> (Script, String) {
         series.step();
     }
     series.look();
+    // Whoever is still there would go when its session runs out, which either broker finds at some time of its own.
+    (0..MEMBERS).for_each(|member| series.part(member));
     series.out.done(&format!("shares-{seed}.txt"))
 }
 
