@@ -6,6 +6,7 @@ use corelane_tests::connection::Connection;
 use corelane_tests::wait;
 use std::time::Duration;
 
+const LIMIT: Duration = Duration::from_secs(60);
 const BROKER_LOGGER: i8 = 8;
 /// `DYNAMIC_BROKER_LOGGER_CONFIG`
 const SOURCE: i8 = 6;
@@ -32,17 +33,17 @@ fn a_logger_says_as_much_as_its_level() {
     let mut admin = Connection::open(broker.bootstrap()).expect("a connection");
     let mut set = |logger: &str, level: Option<&str>| alter(&mut admin, BROKER_LOGGER, "1", logger, level);
     break_off(&broker);
-    wait::until("a line", Duration::from_secs(20), || (closed(&broker) == 1).then_some(()));
+    wait::until("a line", LIMIT, || (closed(&broker) == 1).then_some(()));
     assert_eq!(set("corelane.kafka", Some("WARN")), (0, String::new()));
     break_off(&broker);
     assert_eq!(set("corelane.kafka", None), (0, String::new()));
     break_off(&broker);
-    wait::until("a line", Duration::from_secs(20), || (closed(&broker) == 2).then_some(()));
+    wait::until("a line", LIMIT, || (closed(&broker) == 2).then_some(()));
     assert_eq!(set("root", Some("FATAL")), (0, String::new()));
     break_off(&broker);
     assert_eq!(set("corelane", Some("DEBUG")), (0, String::new()));
     break_off(&broker);
-    wait::until("a line", Duration::from_secs(20), || (closed(&broker) == 3).then_some(()));
+    wait::until("a line", LIMIT, || (closed(&broker) == 3).then_some(()));
 
     assert_eq!(set("corelane.nothing", Some("INFO")).0, INVALID_CONFIG);
     assert_eq!(set("corelane", Some("LOUD")).0, INVALID_CONFIG);

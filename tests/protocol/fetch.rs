@@ -333,7 +333,7 @@ fn fetch_waits_for_its_least_bytes_and_unknown_partitions_do_not_end_the_wait() 
     let mut t = topic(Broker::shared(), "least", 1);
     let name = t.name.clone();
     let patient = FetchRequest {
-        max_wait_ms: 20_000,
+        max_wait_ms: 600_000,
         min_bytes: 3000,
         ..once(vec![t.asked(vec![partition(0, 0), partition(99, 0)])])
     };

@@ -6,14 +6,9 @@ use corelane_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, Metad
 use corelane_protocol::{ApiKey, Decoder, Message, Str, frame};
 use corelane_tests::broker::{Broker, is_corelane};
 use corelane_tests::connection::{Connection, Fate};
-use std::time::Duration;
-
-const QUICK: Duration = Duration::from_secs(15);
 
 fn open(broker: &Broker) -> Connection {
-    let connection = Connection::open(broker.bootstrap()).expect("a connection");
-    connection.set_read_timeout(QUICK);
-    connection
+    Connection::open(broker.bootstrap()).expect("a connection")
 }
 
 fn fate(broker: &Broker, bytes: &[u8]) -> Fate {

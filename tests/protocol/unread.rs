@@ -71,7 +71,7 @@ fn answers_that_nobody_reads_do_not_grow_the_broker_or_hold_up_others() {
         let metadata: Vec<Connection> = (0..40).map(|_| deluge(broker, &all)).collect();
         // One that does read gets all there is.
         let mut reader = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
-        reader.set_read_timeout(Duration::from_secs(20));
+        reader.set_read_timeout(Duration::from_secs(60));
         for partition in 0..PARTITIONS {
             let mut next = 0;
             while next < BATCHES / i64::from(PARTITIONS) {

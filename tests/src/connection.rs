@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::tls::Stream;
 use rustls::ClientConfig;
 
-/// No answer to any request takes longer.
+/// No connection, and no answer to any request, takes longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The last versions that name topics instead of ids.
 const PRODUCE: i16 = 12;
@@ -39,7 +39,7 @@ impl Connection {
         let first = address.split(',').next().unwrap_or(address);
         let mut last = invalid("no address");
         for address in first.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+            match TcpStream::connect_timeout(&address, TIMEOUT) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(TIMEOUT))?;
