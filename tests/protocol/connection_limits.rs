@@ -3,6 +3,7 @@
 use crate::configs::{BROKER, alter};
 use corelane_tests::broker::{Broker, BrokerOptions, controllable};
 use corelane_tests::connection::Connection;
+use corelane_tests::librdkafka::LIMIT;
 use corelane_tests::wait;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ fn an_address_may_have_a_limit_of_its_own() {
     let broker = Broker::start(BrokerOptions::default().set(OVERRIDES, "127.0.0.1:2,10.0.0.1:7"));
     // the connection that saw the broker ready counts until the broker has seen its end
     let two = || Some((served(&broker)?, served(&broker)?));
-    let (mut first, _second) = wait::until("two connections", Duration::from_secs(10), two);
+    let (mut first, _second) = wait::until("two connections", LIMIT, two);
     assert!(!is_served(&broker), "two of this address are allowed");
     set(&mut first, OVERRIDES, Some("127.0.0.1:3"));
     assert!(is_served(&broker));
