@@ -174,8 +174,10 @@ fn who_does_not_shake_hands_is_let_go_and_disturbs_nobody() {
     }
     serves(&mut bystander);
     serves(&mut Connection::open_tls(&at(&broker, 4), &config).expect("a connection"));
-    let grown = broker.rss_bytes().expect("a process").saturating_sub(before);
-    assert!(grown < 32 << 20, "{grown} bytes more than before");
+    // What a moment takes (a backtrace of a task that held its core) is given back.
+    let grown = || broker.rss_bytes().expect("a process").saturating_sub(before);
+    let settled = wait::within(LIMIT, || (grown() < 32 << 20).then_some(()));
+    assert!(settled.is_some(), "{} bytes more than before", grown());
 }
 
 #[test]
