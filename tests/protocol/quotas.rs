@@ -12,10 +12,13 @@ use corelane_protocol::{ErrorCode, Str};
 use corelane_tests::batch::{ProducerIdentity, build, now_ms};
 use corelane_tests::broker::{Broker, BrokerOptions, controllable};
 use corelane_tests::connection::{Connection, produce_request, to_leader};
-use corelane_tests::librdkafka::{create_topic, unique};
+use corelane_tests::librdkafka::{LIMIT, create_topic, unique};
+use corelane_tests::wait;
 
 const PRODUCE: &str = "producer_byte_rate";
 const FETCH: &str = "consumer_byte_rate";
+/// What happens within this time is the same to a quota as if it had happened at once.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 type Entity<'a> = &'a [(&'a str, Option<&'a str>)];
 
@@ -47,7 +50,7 @@ fn open(broker: &Broker) -> Connection {
 }
 
 /// A connection to the topic's leader that calls itself so.
-fn leader(broker: &Broker, topic: &str, client_id: &'static str) -> Connection {
+fn leader(broker: &Broker, topic: &str, client_id: &str) -> Connection {
     let mut connection = to_leader(broker.bootstrap(), topic, 0).expect("the leader");
     connection.set_client_id(client_id);
     connection
@@ -109,8 +112,11 @@ fn a_producer_over_its_quota_is_answered_and_then_waits_and_others_do_not() {
     let sizes = [50_000, 100_000, 300_000, 200_000];
     let waits: Vec<i32> = connections.iter_mut().zip(sizes).map(|(c, size)| produced(c, &topic, size)).collect();
     assert_eq!(waits[..2], [0, 0]);
-    assert!((1..=2_600).contains(&waits[2]), "{waits:?}");
-    assert!((waits[2] + 1..=4_600).contains(&waits[3]), "650 kB at 100 kB a second: {waits:?}");
+    assert!(waits[2] <= 2_600 && waits[3] <= 4_600, "650 kB at 100 kB a second: {waits:?}");
+    // A machine that has been slower has waited for some of it already.
+    if begun.elapsed() < AT_ONCE {
+        assert!(0 < waits[2] && waits[2] < waits[3], "{waits:?}");
+    }
     // Whoever else there is notices nothing.
     let mut other = leader(&broker, &topic, "quota-other");
     for _ in 0..4 {
@@ -134,7 +140,8 @@ fn a_rate_is_kept_over_windows_whatever_a_client_sends_ahead() {
     let mut connection = leader(&broker, &topic, "quota-ahead");
     let (begun, mut sent) = (Instant::now(), 0);
     let mut waiting = std::collections::VecDeque::new();
-    while begun.elapsed() < Duration::from_secs(5) {
+    // For five seconds; and until it has got what may come at once, however slow the machine is.
+    while begun.elapsed() < Duration::from_secs(5) || sent < 400_000 {
         // Five on their way at a time, as clients have.
         if waiting.len() < 5 {
             waiting.push_back(connection.send(12, &produce(&topic, 100_000)).expect("send"));
@@ -147,7 +154,6 @@ fn a_rate_is_kept_over_windows_whatever_a_client_sends_ahead() {
     // What two windows save up, the time since, and what was on its way when the quota was used up.
     let most = 200_000 * (2 + begun.elapsed().as_secs() as usize + 1) + 6 * 101_000;
     assert!(sent <= most, "{sent} bytes, {most} allowed");
-    assert!(sent >= 400_000, "{sent} bytes: it gets what it may");
 }
 
 #[test]
@@ -159,17 +165,22 @@ fn a_consumer_over_its_quota_gets_nothing_and_is_told_to_wait() {
     for _ in 0..2 {
         produced(&mut writer, &topic, 180_000);
     }
-    set(&mut open(&broker), &[("client-id", Some("quota-reader"))], FETCH, Some(100_000.0));
-    let mut first = leader(&broker, &topic, "quota-reader");
-    let opened = first.call(12, &fetch(&topic, (0, 0)));
     let one = 180_000..200_000;
-    assert!(one.contains(&fetched_bytes(&opened)), "as much as may come at once: {}", fetched_bytes(&opened));
-    assert_eq!(opened.throttle_time_ms, 0);
+    // A machine that takes longer for these has waited already: then they say nothing, and another client asks again.
+    let (mut first, opened, refused, in_session) = wait::until("three requests at once", LIMIT, || {
+        let reader = unique("quota-reader");
+        set(&mut open(&broker), &[("client-id", Some(&reader))], FETCH, Some(100_000.0));
+        let [mut first, mut second] = [(); 2].map(|()| leader(&broker, &topic, &reader));
+        let begun = Instant::now();
+        let opened = first.call(12, &fetch(&topic, (0, 0)));
+        assert!(one.contains(&fetched_bytes(&opened)), "as much as may come at once: {}", fetched_bytes(&opened));
+        assert_eq!(opened.throttle_time_ms, 0);
+        let refused = second.call(12, &fetch(&topic, (0, 0)));
+        let in_session = first.call(12, &fetch(&topic, (opened.session_id, 1)));
+        (begun.elapsed() < AT_ONCE).then_some((first, opened, refused, in_session))
+    });
     // On a connection of its own, and in a session: nothing but the time, and what was not given is not counted.
-    let mut second = leader(&broker, &topic, "quota-reader");
-    let refused = second.call(12, &fetch(&topic, (0, 0)));
     assert_eq!((refused.responses.len(), refused.error_code, refused.session_id), (0, 0, 0));
-    let in_session = first.call(12, &fetch(&topic, (opened.session_id, 1)));
     assert_eq!((in_session.responses.len(), in_session.session_id), (0, opened.session_id));
     for answer in [&refused, &in_session] {
         assert!((1..=1_700).contains(&answer.throttle_time_ms), "{}", answer.throttle_time_ms);
