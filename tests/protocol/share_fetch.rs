@@ -23,7 +23,7 @@ fn what_was_acknowledged_stays_so_through_kills_and_the_rest_comes_again() {
     let mut member = Member::new(&broker, &topic, id, &group);
     assert_eq!(member.lent(), [(4, 5, 1), (7, 7, 1), (9, 9, 1)], "neither done with nor given up");
     let said = [(4, 5, 1), (7, 7, 2), (9, 9, 1)];
-    assert_eq!(member.fetch(&said, 5_000), (0, 0, vec![(7, 7, 2)]), "given back, and counted");
+    assert_eq!(member.fetch(&said, 20_000), (0, 0, vec![(7, 7, 2)]), "given back, and counted");
     assert_eq!(member.fetch(&[(7, 7, 1)], 0).1, 0);
     broker.kill();
     broker.resume();

@@ -79,14 +79,18 @@ fn members_of_a_share_group_go_on_after_a_kill() {
     let find = FindCoordinatorRequest { coordinator_keys: vec![Str::from(group.clone())], ..Default::default() };
     wait::until("a coordinator", LIMIT, || (connection.call(6, &find).coordinators[0].error_code == 0).then_some(()));
     let mut members: Vec<Member> = (0..4).map(|n| Member::new(&group, &format!("member-{n}"))).collect();
-    wait::until("everything is assigned", LIMIT, || {
+    // Each has heard of the last assignment, which was made for all of them.
+    let before = wait::until("everything is assigned", LIMIT, || {
         members.iter_mut().for_each(|member| drop(member.beat(&mut connection, &topic)));
-        let sizes: Vec<usize> = members.iter().map(|member| member.assigned.len()).collect();
-        (sizes.iter().all(|size| (1..=3).contains(size)) && sizes.iter().sum::<usize>() >= 6).then_some(())
+        let all: BTreeSet<i32> = members.iter().flat_map(|member| &member.assigned).copied().collect();
+        let described = describe(&mut connection, &group);
+        let settled = described.assignment_epoch == described.group_epoch
+            && members.iter().all(|member| member.epoch == described.group_epoch)
+            && all == (0..6).collect();
+        settled.then_some(described)
     });
-    let all: BTreeSet<i32> = members.iter().flat_map(|member| &member.assigned).copied().collect();
-    assert_eq!(all, (0..6).collect());
-    let before = describe(&mut connection, &group);
+    let sizes: Vec<usize> = members.iter().map(|member| member.assigned.len()).collect();
+    assert!(sizes.iter().all(|size| (1..=3).contains(size)), "{sizes:?}");
     broker.kill();
     broker.resume();
     let mut connection = connect(&broker);

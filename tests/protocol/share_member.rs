@@ -18,8 +18,9 @@ use corelane_tests::connection::{Connection, produce_request, to_leader};
 use corelane_tests::librdkafka::unique;
 use corelane_tests::wait;
 
+pub const LIMIT: Duration = Duration::from_secs(60);
 /// Less than a lock takes to end.
-pub const LIMIT: Duration = Duration::from_secs(20);
+const LENT: Duration = Duration::from_secs(20);
 
 pub struct Member {
     pub connection: Connection,
@@ -81,7 +82,7 @@ impl Member {
     }
 
     pub fn lent(&mut self) -> Ranges {
-        wait::until("records", LIMIT, || {
+        wait::until("records", LENT, || {
             let (_, _, ranges) = self.fetch(&[], 500);
             (!ranges.is_empty()).then_some(ranges)
         })
