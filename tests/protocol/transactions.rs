@@ -206,12 +206,15 @@ fn readers_of_what_is_committed_see_no_other_record_before_and_after_a_kill() {
     assert_eq!(writer.write(9, "not of the transaction", false).0, INVALID_TXN_STATE);
     other.add();
     assert_eq!(other.write(9, "committed", true), (0, 1));
+    let mut reader = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
+    // An end is answered before its markers are written.
+    let mut stable = |offset| {
+        wait::until("a marker", LIMIT, || (reader.latest_offset(&topic, 0, READ_COMMITTED) == offset).then_some(()));
+    };
     writer.end(3, false); // offset 2
+    stable(1);
     other.end(3, true); // offset 3
-    wait::until("both have ended", LIMIT, || {
-        let mut reader = to_leader(broker.bootstrap(), &topic, 0).ok()?;
-        (reader.latest_offset(&topic, 0, READ_COMMITTED) == 4).then_some(())
-    });
+    stable(4);
     writer.add();
     assert_eq!(writer.write(9, "open", true), (0, 4));
     let mut reader = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
@@ -270,6 +273,7 @@ fn every_transaction_has_its_own_epoch_where_produce_adds_the_partition() {
     let (broker, topic) = (Broker::shared(), unique("transactions-v2"));
     create_topic(broker, &topic, 1, &[]);
     let mut writer = Writer::new(broker, &topic, 5);
+    let mut reader = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
     for round in 0..5 {
         let before = writer.epoch;
         for _ in 0..3 {
@@ -281,6 +285,10 @@ fn every_transaction_has_its_own_epoch_where_produce_adds_the_partition() {
         let of_before = (writer.epoch, writer.sequence);
         writer.end(5, round % 2 == 0);
         assert!(writer.epoch > before);
+        // Answered before its marker is written.
+        wait::until("the marker", LIMIT, || {
+            (reader.latest_offset(&topic, 0, READ_COMMITTED) == 4 * (round + 1)).then_some(())
+        });
         let now = std::mem::replace(&mut writer.epoch, of_before.0);
         writer.sequence = of_before.1;
         assert_eq!(
@@ -290,8 +298,6 @@ fn every_transaction_has_its_own_epoch_where_produce_adds_the_partition() {
         );
         (writer.epoch, writer.sequence) = (now, 0);
     }
-    let mut reader = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
-    wait::until("all have ended", LIMIT, || (reader.latest_offset(&topic, 0, READ_COMMITTED) == 20).then_some(()));
     let (offsets, aborted, _) = seen(&mut reader, &topic, READ_COMMITTED);
     assert_eq!(offsets.len(), 15);
     assert_eq!(aborted, Some(vec![(writer.id, 4), (writer.id, 12)]));
