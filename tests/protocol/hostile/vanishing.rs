@@ -12,6 +12,10 @@ use corelane_tests::broker::Broker;
 use corelane_tests::connection::{Connection, to_leader};
 use corelane_tests::librdkafka::{create_topic, unique};
 use corelane_tests::wait;
+use std::time::{Duration, Instant};
+
+/// Of a transaction that nobody ends.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 #[test]
 fn writers_that_vanish_within_a_transaction_hold_up_its_readers_for_its_timeout_only() {
@@ -20,13 +24,16 @@ fn writers_that_vanish_within_a_transaction_hold_up_its_readers_for_its_timeout_
         create_topic(broker, &topic, 1, &[]);
         let mut reader = to_leader(broker.bootstrap(), &topic, 0).expect("the leader");
         for i in 0..20 {
-            let mut writer = Writer::with_timeout(broker, &topic, 4, 1000);
+            let mut writer = Writer::with_timeout(broker, &topic, 4, TIMEOUT.as_millis() as i32);
+            let begun = Instant::now();
             // Gone before the partition is in it, before a record, after one, within a request, before the answer to its end.
             if i % 5 > 0 {
                 writer.add();
             }
             if i % 5 > 1 {
-                assert_eq!(writer.write(11, "abandoned", true).0, 0);
+                let (error, _) = writer.write(11, "abandoned", true);
+                // On a slow machine its time may be over already.
+                assert!(error == 0 || begun.elapsed() >= TIMEOUT, "error {error}");
             }
             match i % 5 {
                 3 => writer.connection.write(&[0, 0, 1, 0, 0, 26, 0]).expect("a part of a request"),
