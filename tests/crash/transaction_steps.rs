@@ -106,6 +106,8 @@ struct Test {
     /// What must be in each partition in the end.
     values: [Vec<String>; 2],
     offset: i64,
+    /// The timeout of a transaction that is to take too long.
+    slow_ms: i32,
 }
 
 impl Test {
@@ -130,6 +132,7 @@ impl Test {
             epochs: BTreeMap::new(),
             values: Default::default(),
             offset: -1,
+            slow_ms: 300,
         };
         test.store_old_producers();
         test
@@ -189,7 +192,7 @@ impl Test {
     }
 
     fn init(&mut self, name: &str, kind: Kind) -> Result<Producer> {
-        let timeout_ms = if matches!(kind, Kind::Slow(_)) { 300 } else { 60_000 };
+        let timeout_ms = if matches!(kind, Kind::Slow(_)) { self.slow_ms } else { 60_000 };
         let producer = Producer::init(&mut self.connection, (name, TOPIC), kind.version(), timeout_ms)?;
         self.given(&producer);
         Ok(producer)
@@ -218,14 +221,29 @@ impl Test {
         Ok(())
     }
 
+    /// A machine may be so slow that the time of a transaction is over before all of it is written, which is refused then: gives the
+    /// next one more, when this one has ended.
+    fn give_more_time(&mut self, name: &str, kind: Kind, code: i16) -> Result<()> {
+        assert!(matches!(kind, Kind::Slow(_)) && self.slow_ms < 60_000, "{kind:?}: error {code}");
+        self.slow_ms *= 2;
+        at_rest(&mut self.connection, name).map(drop)
+    }
+
     /// The steps of a kind of transaction, each with the number of times that it comes.
     fn steps_of(&mut self, kind: Kind) -> Vec<Case> {
         let name = self.name(kind);
         let passed = self.steps.join("passed");
-        let _ = fs::remove_file(&passed);
         self.round += 1;
-        let mut told = Told::default();
-        self.transaction(&name, kind, &mut told).unwrap_or_else(|e| panic!("{kind:?}: {e:?}"));
+        loop {
+            let _ = fs::remove_file(&passed);
+            let done = match self.transaction(&name, kind, &mut Told::default()) {
+                Err(Failed::Refused(code)) => self.give_more_time(&name, kind, code).map(|()| false),
+                done => done.map(|()| true),
+            };
+            if done.unwrap_or_else(|e| panic!("{kind:?}: {e:?}")) {
+                break;
+            }
+        }
         assert!(passed.exists(), "no steps: the binary must be a debug build");
         let last = if matches!(kind, Kind::Fenced(_)) { "state Empty told" } else { "told" };
         wait::until("the last step", LIMIT, || {
@@ -252,22 +270,24 @@ impl Test {
         let name = self.name(case.kind);
         self.round += 1;
         let order = self.steps.join("crash-at");
-        fs::write(&order, format!("{} {}", case.times, case.step)).expect("an order");
-        let mut told = Told::default();
-        match self.transaction(&name, case.kind, &mut told) {
-            Ok(()) | Err(Failed::Gone) => {}
-            Err(Failed::Refused(code)) => panic!("{case:?}: error {code}"),
-        }
+        let told = loop {
+            fs::write(&order, format!("{} {}", case.times, case.step)).expect("an order");
+            let mut told = Told::default();
+            match self.transaction(&name, case.kind, &mut told) {
+                Err(Failed::Refused(code)) if self.give_more_time(&name, case.kind, code).is_ok() => {}
+                _ => break told,
+            }
+        };
         // A step behind the last answer comes a little later.
         assert!(self.broker.wait_exit(LIMIT).is_some(), "{case:?} was not reached");
         fs::remove_file(&order).expect("the order");
         self.resume();
         // What was asked and not answered is asked again, every other time.
+        let mut ended = told.end == Some(true);
         if let (Some(false), Some(producer), 0) = (told.end, &told.producer, self.round % 2) {
             producer.end(&mut self.connection, case.kind.commits()).unwrap_or_else(|e| panic!("{case:?}: {e:?}"));
-            told.end = Some(true);
+            ended = true;
         }
-        let ended = told.end == Some(true);
         let expected = case.expected(ended);
         let next = self.init(&name, case.kind).unwrap_or_else(|e| panic!("{case:?}: {e:?}"));
         at_rest(&mut self.connection, &name).unwrap_or_else(|e| panic!("{case:?}: {e:?}"));
