@@ -132,8 +132,10 @@ fn thousands_of_partitions_outlive_kills_and_stops() {
     }
     broker.resume();
     if is_corelane() {
+        // What the start has looked at comes to rest soon.
+        let few = wait::within(LIMIT, || (descriptors(&broker) < DESCRIPTORS).then_some(()));
         let open = descriptors(&broker);
-        assert!(open < DESCRIPTORS, "{open} descriptors are open although all partitions are at rest");
+        assert!(few.is_some(), "{open} descriptors are open although all partitions are at rest");
     }
     topics.iter().for_each(|topic| check(&broker, topic, &mut moments));
     // Nothing was written since: a kill takes nothing back.
