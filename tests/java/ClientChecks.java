@@ -171,7 +171,7 @@ public class ClientChecks {
         return out;
     }
 
-    private static boolean atEnd(KafkaConsumer<?, ?> consumer) {
+    static boolean atEnd(KafkaConsumer<?, ?> consumer) {
         return consumer.endOffsets(consumer.assignment()).entrySet().stream().allMatch(e -> consumer.position(e.getKey()) == e.getValue());
     }
 
@@ -183,7 +183,7 @@ public class ClientChecks {
                 producer.send(new ProducerRecord<>(topic, bytes("key-" + i), bytes("" + i)));
             producer.flush();
         }
-        Object[] member = {"group.id", group, "session.timeout.ms", 6000, "heartbeat.interval.ms", 200, "max.poll.records", 50};
+        Object[] member = {"group.id", group, "session.timeout.ms", 30000, "heartbeat.interval.ms", 200, "max.poll.records", 50};
         Set<String> seen = new HashSet<>();
         try (var a = Check.consumer(bootstrap, member); var b = Check.consumer(bootstrap, member)) {
             a.subscribe(List.of(topic));
@@ -258,7 +258,7 @@ public class ClientChecks {
             strict.assign(List.of(p));
             strict.seek(p, 5000);
             Check.fails(org.apache.kafka.clients.consumer.OffsetOutOfRangeException.class, () -> {
-                for (int i = 0; i < 100; i++)
+                for (int i = 0; i < 600; i++)
                     strict.poll(Duration.ofMillis(100));
             }, "an offset beyond the end");
         }
