@@ -3,6 +3,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.concurrent.atomic.*;
 import org.apache.kafka.clients.admin.*;
 import org.apache.kafka.clients.consumer.*;
 import org.apache.kafka.clients.producer.*;
@@ -147,20 +148,26 @@ public class ShareChecks {
                 while (held.size() < 3)
                     some(slow).forEach(r -> held.add(number(r)));
                 Set<Integer> again = new HashSet<>();
-                while (again.size() < 3)
+                while (again.size() < 3) {
+                    Set<Integer> polled = new HashSet<>();
                     for (var r : some(quick)) {
-                        Check.equal(Optional.of((short) 2), r.deliveryCount(), "delivery count of " + number(r));
-                        again.add(number(r));
+                        Check.isTrue(r.deliveryCount().get() >= 2, "delivery count of " + number(r) + ": " + r.deliveryCount());
+                        polled.add(number(r));
                         quick.acknowledge(r);
                     }
-                committed(quick);
+                    // On a slow machine its own lock may have ended: then they come once more.
+                    if (quick.commitSync().values().stream().allMatch(Optional::isEmpty))
+                        again.addAll(polled);
+                }
             }
         }
     }
 
     static void consumers_share_a_partition(String bootstrap) throws Exception {
         String topic = Check.unique("share"), group = Check.unique("together");
-        int records = 2000;
+        int least = 2000;
+        AtomicInteger sent = new AtomicInteger();
+        AtomicBoolean enough = new AtomicBoolean();
         Map<Integer, Integer> seen = new ConcurrentHashMap<>();
         List<Integer> each = Collections.synchronizedList(new ArrayList<>());
         try (Admin admin = Check.admin(bootstrap)) {
@@ -173,8 +180,8 @@ public class ShareChecks {
                     running.add(threads.submit(() -> {
                         int own = 0;
                         try (var consumer = consumer(bootstrap, group, "explicit", topic)) {
-                            long limit = System.nanoTime() + Check.LIMIT.toNanos();
-                            while (seen.size() < records && System.nanoTime() < limit) {
+                            long limit = System.nanoTime() + 3 * Check.LIMIT.toNanos();
+                            while (!(enough.get() && seen.size() == sent.get()) && System.nanoTime() < limit) {
                                 for (var r : consumer.poll(Duration.ofMillis(100))) {
                                     if (own++ == 0)
                                         both.countDown();
@@ -187,18 +194,22 @@ public class ShareChecks {
                         each.add(own);
                         return null;
                     }));
-                // In small steps, so that neither takes everything at once.
-                for (int i = 0; i < records; i += 20) {
-                    produce(bootstrap, topic, i, i + 20);
+                // In small steps, so that neither takes everything at once; and until both have had some.
+                long limit = System.nanoTime() + Check.LIMIT.toNanos();
+                while (sent.get() < least || both.getCount() > 0) {
+                    Check.isTrue(both.getCount() == 0 || System.nanoTime() < limit, both.getCount() + " of two have none");
+                    produce(bootstrap, topic, sent.get(), sent.get() + 20);
+                    sent.addAndGet(20);
                     if (both.getCount() > 0)
                         both.await(100, TimeUnit.MILLISECONDS);
                 }
+                enough.set(true);
                 for (var future : running)
                     future.get();
             } finally {
                 threads.shutdownNow();
             }
-            Check.equal(records, seen.size(), "records that came");
+            Check.equal(sent.get(), seen.size(), "records that came");
             Check.isTrue(seen.values().stream().allMatch(n -> n == 1), "each once: " + seen);
             Check.isTrue(each.size() == 2 && each.stream().allMatch(n -> n > 0), "both had some: " + each);
         }
