@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+/// A worker takes half a minute to start where it has a part of a core.
+const LIMIT: Duration = Duration::from_secs(180);
 const CLASS: &str = "org.apache.kafka.connect.cli.ConnectStandalone";
 
 /// A worker, ended by SIGTERM.
@@ -29,7 +31,8 @@ impl Worker {
             "worker.properties",
             format!(
                 "bootstrap.servers={bootstrap}\nkey.converter={converter}\nvalue.converter={converter}\n\
-                 offset.storage.file.filename={}\noffset.flush.interval.ms=500\nlisteners=http://127.0.0.1:{}\n\
+                 offset.storage.file.filename={}\noffset.flush.interval.ms=500\n\
+                 task.shutdown.graceful.timeout.ms=60000\noffset.flush.timeout.ms=60000\nlisteners=http://127.0.0.1:{}\n\
                  plugin.discovery=service_load\n",
                 at("connect.offsets"),
                 ports::free(1)
@@ -61,7 +64,7 @@ impl Worker {
     /// Waits until the sink's file holds these lines.
     fn delivers(&self, lines: &[String]) {
         let out = || fs::read_to_string(self.folder.join("out.txt")).unwrap_or_default();
-        let arrived = wait::within(Duration::from_secs(60), || (out().lines().count() >= lines.len()).then_some(()));
+        let arrived = wait::within(LIMIT, || (out().lines().count() >= lines.len()).then_some(()));
         let log = || fs::read_to_string(self.folder.join("connect.log")).unwrap_or_default();
         assert!(arrived.is_some(), "{} of {} lines\n{}", out().lines().count(), lines.len(), log());
         for (at, (found, line)) in out().lines().zip(lines).enumerate() {
@@ -73,7 +76,7 @@ impl Worker {
     fn stop(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("kill -TERM");
-        let ended = wait::within(Duration::from_secs(30), || self.child.try_wait().expect("the worker"));
+        let ended = wait::within(LIMIT, || self.child.try_wait().expect("the worker"));
         assert!(ended.is_some(), "SIGTERM does not end Kafka Connect");
     }
 }
