@@ -19,6 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long something may take that happens at once on a machine that has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn local() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
@@ -66,6 +69,11 @@ fn with_server<T: Send + 'static>(
             while !d.load(Ordering::Acquire) {
                 time::sleep(Duration::from_millis(20)).await
             }
+            // The clients are gone, of which this shard hears in its own time.
+            let by = time::now() + PATIENCE;
+            while net::stats().connections > 0 && time::now() < by {
+                time::sleep(Duration::from_millis(5)).await
+            }
             look()
         })
     });
@@ -86,7 +94,7 @@ fn frame(seed: u64, n: usize) -> Vec<u8> {
 fn client(a: SocketAddr) -> TcpStream {
     let s = TcpStream::connect(a).unwrap();
     s.set_nodelay(true).unwrap();
-    s.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    s.set_read_timeout(Some(PATIENCE)).unwrap();
     s
 }
 
@@ -373,7 +381,6 @@ fn connections_come_and_go() {
                 s.read_exact(&mut got).unwrap();
                 assert_eq!(got, frame(k, 50));
             }
-            thread::park_timeout(Duration::from_millis(100));
         },
         net::stats,
     );
@@ -423,7 +430,8 @@ fn a_connect_that_is_given_up_is_cancelled() {
             assert!(waiting.len() < 10_000);
         }
     });
-    assert!(t0.elapsed() < Duration::from_secs(8), "the shard's end waited for the connect: {:?}", t0.elapsed());
+    // By itself it would end after two minutes.
+    assert!(t0.elapsed() < PATIENCE, "the shard's end waited for the connect: {:?}", t0.elapsed());
 }
 
 #[test]
@@ -577,7 +585,7 @@ fn no_wake_up_is_lost() {
                     let want = frame(x, (r % 200) as usize);
                     s.write_all(&want).unwrap();
                     let mut got = vec![0; want.len()];
-                    s.read_exact(&mut got).expect("unanswered for 5 s");
+                    s.read_exact(&mut got).expect("an answer");
                     assert!(got == want);
                     served.fetch_add(1, Ordering::Relaxed);
                     match r % 64 {
@@ -608,10 +616,10 @@ fn an_idle_shard_sleeps() {
             conns.push(l.accept().await.unwrap());
         }
         yield_now().await;
-        let before = reactor_stats();
+        let (before, begun) = (reactor_stats(), Instant::now());
         time::sleep(Duration::from_millis(300)).await;
-        let turns = reactor_stats().turns - before.turns;
-        assert!(turns < 20, "{turns} turns in 300 ms");
+        let (turns, passed) = (reactor_stats().turns - before.turns, begun.elapsed());
+        assert!(u128::from(turns) < 20 + passed.as_millis() / 15, "{turns} turns in {passed:?}");
         drop::<Vec<TcpStream>>(clients);
     });
 }
