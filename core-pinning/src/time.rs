@@ -205,22 +205,28 @@ mod tests {
     #[test]
     fn sleeps_end_in_the_order_of_their_deadlines_and_never_early() {
         run_local(async || {
-            let order = Rc::new(RefCell::new(vec![]));
-            let tasks: Vec<_> = [40, 3, 1, 20, 7, 9]
-                .map(|ms| {
-                    let order = order.clone();
-                    task::spawn_here("sleeper", async move {
-                        let t0 = now();
-                        sleep(Duration::from_millis(ms)).await;
-                        assert!(t0.elapsed() >= Duration::from_millis(ms), "woke early");
-                        order.borrow_mut().push(ms);
+            // Again where the machine has not let all of them begin before the first was over.
+            let mut at_once = false;
+            while !at_once {
+                let (order, t0) = (Rc::new(RefCell::new(vec![])), now());
+                let tasks: Vec<_> = [40, 3, 1, 20, 7, 9]
+                    .map(|ms| {
+                        let order = order.clone();
+                        task::spawn_here("sleeper", async move {
+                            sleep_until(t0 + Duration::from_millis(ms)).await;
+                            assert!(t0.elapsed() >= Duration::from_millis(ms), "woke early");
+                            order.borrow_mut().push(ms);
+                        })
                     })
-                })
-                .into();
-            for t in tasks {
-                t.await;
+                    .into();
+                // All have begun once it is this task's turn again.
+                task::yield_now().await;
+                at_once = t0.elapsed() < Duration::from_millis(1);
+                for t in tasks {
+                    t.await;
+                }
+                assert!(!at_once || *order.borrow() == [1, 3, 7, 9, 20, 40], "{order:?}");
             }
-            assert_eq!(*order.borrow(), [1, 3, 7, 9, 20, 40]);
         });
     }
 
@@ -239,21 +245,19 @@ mod tests {
     #[test]
     fn a_shard_that_waits_for_a_timer_sleeps() {
         run_local(async || {
-            let before = reactor_stats();
+            let (before, t0) = (reactor_stats(), now());
             sleep(Duration::from_millis(200)).await;
-            let after = reactor_stats();
-            assert!(after.turns - before.turns < 20, "{} turns in 200 ms", after.turns - before.turns);
+            let (turns, passed) = (reactor_stats().turns - before.turns, t0.elapsed());
+            assert!(u128::from(turns) < 20 + passed.as_millis() / 10, "{turns} turns in {passed:?}");
         });
     }
 
     #[test]
     fn an_earlier_deadline_moves_the_wake_up() {
         run_local(async || {
-            let long = task::spawn_here("long", sleep(Duration::from_millis(300)));
+            let long = task::spawn_here("long", sleep(Duration::from_secs(600)));
             sleep(Duration::from_millis(2)).await;
-            let t0 = now();
             sleep(Duration::from_millis(3)).await;
-            assert!(t0.elapsed() < Duration::from_millis(100));
             assert!(!long.is_finished());
             long.cancel().await;
         });

@@ -159,7 +159,7 @@ fn a_dropped_write_keeps_its_buffer_until_it_is_done() {
         }
         assert!(!dropped.get(), "the buffer went with the future");
         drop(f); // the file stays open as long as the write needs it
-        let by = time::now() + Duration::from_secs(10);
+        let by = time::now() + Duration::from_secs(60);
         while !dropped.get() {
             assert!(time::now() < by, "the buffer never came back");
             time::sleep(Duration::from_millis(1)).await;
@@ -184,7 +184,7 @@ fn a_dropped_open_closes_what_it_opened() {
             let fds = std::fs::read_dir("/proc/self/fd").unwrap();
             fds.filter(|e| std::fs::read_link(e.as_ref().unwrap().path()).is_ok_and(|p| p == path)).count()
         };
-        let by = time::now() + Duration::from_secs(10);
+        let by = time::now() + Duration::from_secs(60);
         while open() > 0 {
             assert!(time::now() < by, "{} descriptors left", open());
             time::sleep(Duration::from_millis(1)).await;
@@ -265,13 +265,17 @@ fn completions_are_seen_while_tasks_spin() {
         let o = OpenOptions::read_write().create(true).direct(true);
         let f = File::open(&d.path().join("a"), o).await.unwrap();
         f.write_at(0, AlignedBuf::zeroed(BLOCK)).await.unwrap();
+        // In turns of 20 us: a loaded machine takes the core away.
+        let turns = Rc::new(Cell::new(0u64));
         for queue in Queue::ALL {
             let spinners: Vec<_> = (0..4)
                 .map(|_| {
-                    spawn(queue, "spinner", async {
+                    let turns = turns.clone();
+                    spawn(queue, "spinner", async move {
                         loop {
                             let t = time::now();
                             while t.elapsed() < Duration::from_micros(20) {}
+                            turns.set(turns.get() + 1);
                             yield_now().await;
                         }
                     })
@@ -279,17 +283,17 @@ fn completions_are_seen_while_tasks_spin() {
                 .collect();
             let mut took = vec![];
             for _ in 0..30 {
-                let t = time::now();
+                let before = turns.get();
                 f.read_at(0, BLOCK).await.unwrap();
-                took.push(t.elapsed());
+                took.push(turns.get() - before);
             }
             for s in spinners {
                 let never: Option<()> = s.cancel().await;
                 assert!(never.is_none());
             }
             took.sort();
-            println!("{queue:?}: p50 {:?}, longest {:?}", took[15], took[29]);
-            assert!(took[15] < Duration::from_millis(20), "{queue:?}: {took:?}");
+            println!("{queue:?}: p50 {} turns, longest {}", took[15], took[29]);
+            assert!(took[15] < 1000, "{queue:?}: {took:?}");
         }
     });
 }
