@@ -78,7 +78,7 @@ async fn step(rng: &mut StdRng, store: &Store, log: &Log, model: &mut Model) {
         0..60 => {
             let mut count = rng.random_range(1..6);
             if store.dirty().is_over() {
-                let room = core_pinning::time::timeout(std::time::Duration::from_secs(10), async {
+                let room = core_pinning::time::timeout(std::time::Duration::from_secs(60), async {
                     store.dirty().room().await
                 });
                 assert!(room.await.is_ok(), "write-back stands still: {:?}, {:?}", store.stats(), store.refusal());

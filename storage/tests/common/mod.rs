@@ -120,7 +120,7 @@ pub async fn flushed(log: &Log) {
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = time::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
         time::sleep(Duration::from_millis(10)).await;
     }
 }
