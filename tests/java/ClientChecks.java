@@ -266,10 +266,13 @@ public class ClientChecks {
 
     static void topic_created_again_is_noticed_by_its_id(String bootstrap) throws Exception {
         String topic = Check.unique("java-again");
-        try (Admin admin = Check.admin(bootstrap); var producer = Check.producer(bootstrap, "metadata.max.age.ms", 200)) {
+        try (Admin admin = Check.admin(bootstrap)) {
             Check.create(admin, topic, 2);
             Uuid first = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).topicId();
-            producer.send(new ProducerRecord<>(topic, 0, bytes("k"), bytes("old"))).get();
+            // One that stays asks for the topic again and again, by which it comes back by itself.
+            try (var producer = Check.producer(bootstrap)) {
+                producer.send(new ProducerRecord<>(topic, 0, bytes("k"), bytes("old"))).get();
+            }
             admin.deleteTopics(List.of(topic)).all().get();
             Check.until("the topic to go", () -> !admin.listTopics().names().get().contains(topic));
             Check.create(admin, topic, 2);

@@ -52,6 +52,8 @@ fn topic_created_again_under_its_name_starts_empty() {
         }
         let sender = producer(broker, &[]);
         produce_all(&sender, &topic, (0..50_u8).map(|_| (&b"key"[..], &b"value"[..])));
+        // A producer that asks for the topic again makes it.
+        drop(sender);
         let results = block_on(client.delete_topics(&[&topic], &admin_options())).expect("DeleteTopics");
         assert_eq!(results, [Ok(topic.clone())]);
         wait::until("the deleted topic to go", LIMIT, || {
