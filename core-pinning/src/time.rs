@@ -200,7 +200,10 @@ impl<F: Future> Future for Timeout<F> {
 mod tests {
     use super::*;
     use crate::{reactor::reactor_stats, run_local, task};
-    use std::{cell::RefCell, rc::Rc};
+    use std::{
+        cell::{Cell, RefCell},
+        rc::Rc,
+    };
 
     #[test]
     fn sleeps_end_in_the_order_of_their_deadlines_and_never_early() {
@@ -208,19 +211,21 @@ mod tests {
             // Again where the machine has not let all of them begin before the first was over.
             let mut at_once = false;
             while !at_once {
-                let (order, t0) = (Rc::new(RefCell::new(vec![])), now());
+                let (order, waiting, t0) = (Rc::new(RefCell::new(vec![])), Rc::new(Cell::new(0)), now());
                 let tasks: Vec<_> = [40, 3, 1, 20, 7, 9]
                     .map(|ms| {
-                        let order = order.clone();
+                        let (order, waiting) = (order.clone(), waiting.clone());
                         task::spawn_here("sleeper", async move {
+                            waiting.set(waiting.get() + 1);
                             sleep_until(t0 + Duration::from_millis(ms)).await;
                             assert!(t0.elapsed() >= Duration::from_millis(ms), "woke early");
                             order.borrow_mut().push(ms);
                         })
                     })
                     .into();
-                // All have begun once it is this task's turn again.
-                task::yield_now().await;
+                while waiting.get() < tasks.len() {
+                    task::yield_now().await;
+                }
                 at_once = t0.elapsed() < Duration::from_millis(1);
                 for t in tasks {
                     t.await;
