@@ -21,7 +21,7 @@ const PARTITION: u64 = 64 << 10;
 const VALUE: usize = 8 << 10;
 
 /// So long memory may take to come back.
-const SETTLED: Duration = Duration::from_secs(20);
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// Stops the bystander also when a hostile client fails the test.
 struct StopAtEnd<'a>(&'a AtomicBool);
