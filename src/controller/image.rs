@@ -17,9 +17,9 @@ use super::records::MetadataRecord;
 use super::scram::ScramUsers;
 use super::tokens::Tokens;
 
-/// Kafka's own name and id of the log that holds the metadata (`Topic.CLUSTER_METADATA_TOPIC_NAME`, `Uuid.METADATA_TOPIC_ID`).
+pub use corelane_storage::model::METADATA_TOPIC_ID;
+/// Kafka's own name of the log that holds the metadata (`Topic.CLUSTER_METADATA_TOPIC_NAME`).
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
-pub const METADATA_TOPIC_ID: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub const TRANSACTION_TOPIC: &str = "__transaction_state";
 pub const SHARE_STATE_TOPIC: &str = "__share_group_state";

@@ -136,6 +136,12 @@ pub(crate) fn parse_swap(name: &OsStr) -> Option<(Offset, Offset)> {
     Some((offset(base)?, offset(end)?))
 }
 
+/// The offset at which a snapshot of the metadata of that name ends.
+pub(crate) fn parse_snapshot(name: &OsStr) -> Option<Offset> {
+    let (end, _) = name.to_str()?.strip_suffix(SNAPSHOT_SUFFIX)?.split_once('-')?;
+    number(end).map(Offset)
+}
+
 /// The offset in a name `<20 digits><suffix>`.
 pub(crate) fn parse_offset(name: &OsStr, suffix: &str) -> Option<Offset> {
     let digits = name.to_str()?.strip_suffix(suffix)?;

@@ -6,6 +6,7 @@
 //! a log that lost its tail is rebuilt from the last snapshot and the batch headers after it.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod contradiction;
 mod snapshot;
 mod transactions;
 

@@ -17,7 +17,7 @@ use common::*;
 use core_pinning::run_local;
 use corelane_storage::model::NodeId;
 use corelane_storage::{NewDirectory, StorageError, StoreOptions, lock_data_dir};
-use left::{End, Left, fenced_by_reading, find, flip, left, small, tells};
+use left::{End, Left, fenced_by_reading, files_below, find, flip, left, left_of, small, tells};
 
 #[test]
 fn a_journal_replayed_twice_changes_nothing() {
@@ -266,4 +266,23 @@ fn a_damaged_state_file_of_a_partition_with_later_records_stays_fenced() {
         assert!(!left.damage().is_empty());
         assert!(!path.exists(), "what was damaged does not come back as if it were whole");
     }
+}
+
+#[test]
+fn producers_of_another_time_are_told_by_the_check() {
+    let left = left_of(End::Clean, true);
+    let files = files_below(&left.partition(0)).into_iter();
+    let snapshots: Vec<_> = files.filter(|(path, _)| path.extension().is_some_and(|e| e == "snap")).collect();
+    let [(earlier, old), .., (later, new)] = &snapshots[..] else { panic!("{} snapshots", snapshots.len()) };
+    // Earlier ones let a batch in that the log has; later ones refuse one that it has not.
+    for (path, other, sound) in [(later, old, new), (earlier, new, old)] {
+        fs::write(path, other).unwrap();
+        assert_eq!(left.check().1, 7, "the exit code");
+        let [told] = &left.damage()[..] else { panic!("{:?}", left.damage()) };
+        // Behind the frame and the count of entries.
+        assert_eq!((&told.path, told.position), (path, Some(14 + 4)), "{told:?}");
+        assert!(told.what.contains("producer 77"), "{told:?}");
+        fs::write(path, sound).unwrap();
+    }
+    left.is_whole();
 }

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 /// Check a data directory offline, changing nothing.
 ///
 /// Reads every file: ledgers, journals, and of each partition (that of the metadata too) the state, the segments with the CRC of each
-/// batch and the order of its offsets, the indexes and the aborted transactions against the segments, the producers' snapshots. What
-/// the journals would bring back after a crash is taken into account. Each finding is a line: the file, the byte, and what is wrong.
+/// batch and the order of its offsets, and against the segments the indexes, the aborted transactions, what is kept of producers, and
+/// the snapshots of the metadata. What the journals would bring back after a crash is taken into account. Each finding is a line: the file, the byte, and what is wrong.
 /// With damage the exit code is 7. It is 8 if nothing is damaged but what a broker makes again from the data: then nothing is lost,
 /// and a start mends it, but the disk has not kept what it was given. Refused while a broker runs on the directory.
 #[derive(Debug, Args)]

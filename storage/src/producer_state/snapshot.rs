@@ -3,13 +3,14 @@
 use super::{AbortedTransaction, BATCHES_KEPT, Entry, KeptBatch, ProducerTable, Transactions};
 use crate::map::HashMap;
 use crate::model::{Offset, ProducerEpoch, ProducerId};
-use crate::sealed::{self, SealError};
+use crate::sealed::{self, FRAME_BYTES, SealError};
 
 const PRODUCERS: [u8; 4] = *b"CLPT";
 const VERSION: u16 = 1;
 const ENTRY_BYTES: usize = 8 + 2 + 4 + 8 + 8 + 1;
+const BATCH_BYTES: usize = 4 + 4 + 8 + 8;
 /// A producer's encoded size at most.
-const PRODUCER_BYTES: usize = ENTRY_BYTES + BATCHES_KEPT * 24;
+const PRODUCER_BYTES: usize = ENTRY_BYTES + BATCHES_KEPT * BATCH_BYTES;
 const ABORTED_BYTES: usize = 4 * 8;
 const DECIDED_BYTES: usize = 2 * 8;
 
@@ -82,6 +83,23 @@ impl ProducerTable {
             payload.extend_from_slice(&marker.0.to_be_bytes());
         }
         sealed::seal(PRODUCERS, VERSION, &payload, out);
+    }
+
+    /// Where in the bytes of a table its entry of a producer begins.
+    pub(crate) fn position_of(id: ProducerId, mut bytes: &[u8]) -> Option<u64> {
+        let (_, mut fields) = sealed::open(PRODUCERS, VERSION, &mut bytes).ok()?;
+        let count = u32::from_be_bytes(fields.array().ok()?);
+        let mut position = FRAME_BYTES + size_of_val(&count);
+        for _ in 0..count {
+            let entry = fields.bytes(ENTRY_BYTES).ok()?;
+            if entry.starts_with(&id.0.to_be_bytes()) {
+                return Some(position as u64);
+            }
+            let batches = usize::from(*entry.last()?) * BATCH_BYTES;
+            fields.bytes(batches).ok()?;
+            position += ENTRY_BYTES + batches;
+        }
+        None
     }
 
     /// Takes a table off the front of `bytes`.

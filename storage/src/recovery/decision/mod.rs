@@ -33,6 +33,7 @@
 //! | a damaged record at the journal's end, of which no later record says that it was durable | a torn write, or damage to the last writes before the crash (two at most are under way) | a torn write | every write says what was durable before it, so only the last ones have no witness; refusing here would refuse after every crash. The batch they end in is lost, and nothing before it |
 //! | the same, and all that came after it in the same sectors damaged with it | as before        | a torn write | the witness goes with what it is a witness of: the last records are small, and stand together |
 //! | a batch of a compacted segment whose base offset is another that lies between its neighbours | what compaction left | whole | no CRC covers it, and the offsets around it are gone; elsewhere, and of leader epochs, it is noticed |
+//! | a `.snap`, whole, with the producers of another time or another log | one that was put in the place of another | what was known of the producers then | a start reads one of them and not the log before it; `corelane check` compares them with the log |
 //! | a closed segment and all that is known of where it ends (`.idx`, `indexes`) gone or damaged together | one that is short by whole batches | whole, until it is read | its bytes are not read at a start; `corelane check` reads them |
 
 pub(crate) mod aborted;

@@ -1,8 +1,8 @@
 //! Looking through a data directory that no broker runs on, without changing anything.
 //!
-//! Every file is read that counts: the ledgers, the journals, and of each partition the state file, the segments, their indexes,
-//! its aborted transactions and the producers' snapshots. What a replay of the journals would put in place is taken into account,
-//! so that a directory is as sound after a kill as after a stop. Which kinds of files there are, and what damage to each means, is
+//! Every file is read that counts: the ledgers, the journals, and of each partition the state file, the segments, and against those
+//! their indexes, the aborted transactions, the producers and the snapshots of the metadata. What a replay of the journals would put
+//! in place is taken into account, so that a directory is as sound after a kill as after a stop. Which kinds of files there are, and what damage to each means, is
 //! a table: [`FileKind`]. Blocks: to be called where no shard runs.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -11,7 +11,9 @@ pub(crate) mod describe;
 mod expected;
 mod heads;
 mod journals;
+mod metadata;
 mod partition;
+mod producers;
 mod segment;
 pub(crate) mod walk;
 

@@ -1,15 +1,13 @@
 //! One partition: what a start would make of it, and whether all of that is sound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-
-use bytes::Bytes;
 
 use super::describe::{DescribeError, describe};
 use super::expected::Expected;
 use super::journals::Journals;
 use super::segment::{Place, Walk, check_segment};
-use super::{Findings, list, read};
+use super::{Findings, list, metadata, producers, read};
 use crate::data_dir::DataDirError;
 use crate::error::StorageError;
 use crate::file_kind::FileKind;
@@ -17,7 +15,6 @@ use crate::layout;
 use crate::log::load::decode_state;
 use crate::log::state::PartitionState;
 use crate::model::{Offset, PartitionKey};
-use crate::record::Batches;
 use crate::recovery::decision::log::Decision as LogDecision;
 use crate::recovery::decision::partition::{self as table, Decision, Directory, Ledger};
 use crate::recovery::plan::Plan;
@@ -33,6 +30,10 @@ struct Found {
     state: Option<Vec<u8>>,
     /// From the file with the heads of all indexes.
     heads: BTreeMap<Offset, Covers>,
+    /// Snapshots of the producers, by the offsets that they are of.
+    producers: BTreeSet<Offset>,
+    /// Of the metadata, by the offsets that they end at.
+    snapshots: BTreeMap<Offset, PathBuf>,
 }
 
 pub(super) fn check(
@@ -102,9 +103,15 @@ fn look(dir: &Path, findings: &mut Findings<'_>) -> Result<Found, DataDirError> 
                 found.swaps.insert(base, (end, path));
             }
             FileKind::State => found.state = read(&path)?,
-            FileKind::Snapshot => check_snapshot(&path, findings)?,
+            FileKind::Snapshot => {
+                metadata::check_snapshot(&path, findings)?;
+                found.snapshots.extend(layout::parse_snapshot(&name).map(|end| (end, path)));
+            }
             FileKind::Index | FileKind::Indexes | FileKind::Aborted | FileKind::Cleaner | FileKind::Producers => {
                 check_shortcut(&path, kind, findings)?;
+                if kind == FileKind::Producers {
+                    found.producers.extend(layout::parse_offset(&name, ".snap"));
+                }
                 if kind == FileKind::Indexes
                     && let Ok((_, heads)) = index_heads::decode(&read(&path)?.unwrap_or_default())
                 {
@@ -135,23 +142,6 @@ fn check_shortcut(path: &Path, kind: FileKind, findings: &mut Findings<'_>) -> R
     Ok(())
 }
 
-/// A snapshot of the metadata: a run of batches.
-fn check_snapshot(path: &Path, findings: &mut Findings<'_>) -> Result<(), DataDirError> {
-    let bytes = Bytes::from(read(path)?.unwrap_or_default());
-    let mut position = 0;
-    for batch in Batches::new(bytes) {
-        let sound = batch.and_then(|(header, bytes)| header.verify_crc(&bytes).map(|()| bytes.len()));
-        match sound {
-            Ok(size) => position += size as u64,
-            Err(error) => {
-                findings.damage(path, Some(position), error.to_string());
-                break;
-            }
-        }
-    }
-    Ok(())
-}
-
 fn check_log(
     dir: &Path,
     state: &PartitionState,
@@ -173,6 +163,7 @@ fn check_log(
     }
     let (segments, missing) = expected.segments(&found.segments);
     missing.iter().for_each(|base| findings.damage(&path(*base), None, "the segment file is missing"));
+    let kept = producers::kept(dir, state, &found.producers, &segments);
     let mut walk = Walk::default();
     for (n, (base, len)) in segments.iter().enumerate() {
         let segment = Place {
@@ -186,10 +177,12 @@ fn check_log(
             next: segments.get(n + 1).map(|(next, _)| *next),
             is_closed: state.clean && !in_journal,
             head: found.heads.get(base).map(|covers| (dir.join(layout::INDEXES_FILE), *covers)),
+            producers: &kept,
             state,
         };
         let extents: Vec<_> = expected.extents.iter().filter(|e| e.segment == *base).copied().collect();
         check_segment(&segment, &extents, &journals.files, &mut walk, findings)?;
     }
+    metadata::check_log(dir, state, &found.snapshots, walk.end(), findings);
     Ok(())
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::aborted::Aborted;
 use super::heads::Heads;
+use super::producers::{Kept, Seen};
 use super::walk::{Met, SegmentBytes, SegmentWalk};
 use super::{Findings, failed, read};
 use crate::data_dir::DataDirError;
@@ -39,6 +40,8 @@ pub(super) struct Place<'a> {
     pub(super) is_closed: bool,
     /// What the file with the heads of all indexes says of it.
     pub(super) head: Option<(PathBuf, Covers)>,
+    /// What is kept of the log's producers.
+    pub(super) producers: &'a [Kept],
     /// Knows which terms wrote what is before its end.
     pub(super) state: &'a PartitionState,
 }
@@ -53,6 +56,16 @@ pub(super) struct Walk {
     /// Of the batch before.
     leader_epoch: Option<i32>,
     aborted: Aborted,
+    producers: Seen,
+    /// Where the segment before ended.
+    end: Option<Offset>,
+}
+
+impl Walk {
+    /// The end of what was walked.
+    pub(super) fn end(&self) -> Option<Offset> {
+        self.end
+    }
 }
 
 /// The segment's bytes as they are after a replay.
@@ -141,6 +154,8 @@ pub(super) fn check_segment(
     while let Some(met) = batches.meet().map_err(failed(&place.path))? {
         let (at, what) = match met {
             Met::Batch { position, header, bytes, damage, .. } => {
+                findings.report.batches += 1;
+                let is_sound = damage.is_none();
                 match damage {
                     Some(what) => {
                         findings.damage(&place.path, Some(position), what);
@@ -151,10 +166,16 @@ pub(super) fn check_segment(
                         heads.see(place.base, position, &header, findings);
                     }
                 }
-                findings.report.batches += 1;
                 match position {
                     0 => begin(place, &header, &bytes, walk, findings),
                     _ => follow(place, &header, &bytes, position, walk, findings),
+                }
+                if is_sound {
+                    let reached = if position == 0 { place.base } else { header.base_offset };
+                    walk.producers.reach(reached, place.producers, findings)?;
+                    walk.producers.see(&header, &bytes);
+                } else {
+                    walk.producers.lose();
                 }
                 continue;
             }
@@ -189,8 +210,12 @@ pub(super) fn check_segment(
         let what = format!("the segment ends before offset {}, the next begins at {}", found.0, next.0);
         findings.damage(&place.path, Some(place.end), what);
         walk.next_index = None;
+        walk.producers.lose();
     }
-    walk.next_offset = None;
+    walk.end = walk.next_offset.take();
+    if let (None, Some(end)) = (place.next, walk.end) {
+        walk.producers.reach(end, place.producers, findings)?;
+    }
     Ok(())
 }
 
@@ -204,7 +229,8 @@ fn begin(place: &Place<'_>, head: &BatchHeader, batch: &[u8], walk: &mut Walk, f
         *walk = Walk::default();
         return;
     };
-    if header.key != place.key || header.base_offset != place.base {
+    let is_own = header.key == place.key && header.base_offset == place.base;
+    if !is_own {
         let what = format!("the header of {} from offset {}", header.key, header.base_offset.0);
         findings.damage(&place.path, Some(0), what);
     }
@@ -215,6 +241,7 @@ fn begin(place: &Place<'_>, head: &BatchHeader, batch: &[u8], walk: &mut Walk, f
     }
     let (next_offset, next_index) = (Some(place.base), Some(header.base_index));
     (walk.next_offset, walk.next_index, walk.gaps) = (next_offset, next_index, gaps);
+    walk.producers.begin(place.base, is_own && !gaps);
 }
 
 fn follow(
@@ -249,6 +276,7 @@ fn follow(
     {
         let what = format!("offset {} where {} follows", header.base_offset.0, next.0);
         findings.damage(&place.path, Some(position), what);
+        walk.producers.lose();
     }
     walk.next_offset = Some(header.next_offset());
     walk.next_index = walk.next_index.map(|index| index.next());
