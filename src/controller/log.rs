@@ -92,7 +92,8 @@ impl MetadataLog {
         let dir = log.dir().to_owned();
         let (mut image, mut offset) = newest_snapshot(&dir).await?;
         let mut deleted = Vec::new();
-        let end = log.bounds().log_end;
+        let (start, end) = (log.bounds().log_start, log.bounds().log_end);
+        must_meet(offset, start, end)?;
         let mut since_snapshot = 0;
         while offset < end {
             let read = log.read(offset, ReadLimit { max_bytes: READ_SIZE, at_least_one: true, upto: end }).await?;
@@ -177,6 +178,18 @@ impl MetadataLog {
     }
 }
 
+/// What was before a log that begins at `start` is in its snapshot, which ends at `offset`: 0 if there is none.
+fn must_meet(offset: Offset, start: Offset, end: Offset) -> Result<(), MetadataError> {
+    if offset < start {
+        let reason = format!("the log begins at {start}, and the snapshot with what was before is gone, or an old one");
+        return Err(MetadataError::damaged(offset.0, reason));
+    }
+    if offset > end {
+        return Err(MetadataError::damaged(offset.0, format!("its snapshot ends there, the log at {end}")));
+    }
+    Ok(())
+}
+
 fn encode(records: &[MetadataRecord], base: Offset, term: Term) -> Result<Bytes, MetadataError> {
     let mut batch = BatchBuilder::new(Codec::None);
     let now = wall_ms();
@@ -234,6 +247,9 @@ async fn newest_snapshot(dir: &Path) -> Result<(ClusterImage, Offset), MetadataE
     let failed = |source| MetadataError::Snapshot { path: path.clone(), source };
     let file = File::open(&path, OpenOptions { read: true, ..Default::default() }).await.map_err(failed)?;
     let length = file.len().await.map_err(failed)?;
+    if length == 0 {
+        return Err(MetadataError::damaged(end.0, format!("the snapshot {} holds nothing", path.display())));
+    }
     let bytes = file.read_at(0, length as usize).await.map_err(failed)?.freeze();
     let mut image = ClusterImage::default();
     apply_batches(&mut image, bytes, Offset(0), &mut Vec::new())?;

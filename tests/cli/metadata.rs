@@ -6,12 +6,19 @@ use corelane_protocol::messages::{
     DeleteTopicsRequest, DescribeConfigsRequest, DescribeConfigsRequestDescribeConfigsResource, MetadataRequest,
 };
 use corelane_tests::broker::{Broker, BrokerOptions, is_corelane};
+use corelane_tests::command::corelane;
 use corelane_tests::connection::Connection;
+use corelane_tests::librdkafka::LIMIT;
 use std::fs;
 use std::path::PathBuf;
 
 /// Bytes of log between two snapshots.
 const SNAPSHOT_AFTER: u64 = 16_384;
+
+fn start() -> Broker {
+    let options = BrokerOptions { advertise: "node".into(), ..Default::default() };
+    Broker::start(options.set("metadata.log.max.record.bytes.between.snapshots", SNAPSHOT_AFTER))
+}
 
 fn open(broker: &Broker) -> Connection {
     Connection::open(broker.bootstrap()).expect("a connection")
@@ -78,8 +85,7 @@ fn metadata_comes_back_from_its_snapshots_and_the_log_before_them_is_gone() {
     if !is_corelane() {
         return;
     }
-    let options = BrokerOptions { advertise: "node".into(), ..Default::default() };
-    let mut broker = Broker::start(options.set("metadata.log.max.record.bytes.between.snapshots", SNAPSHOT_AFTER));
+    let mut broker = start();
     let mut connection = open(&broker);
     churn(&mut connection, 0, 120);
     let first_id = connection.init_producer_id().expect("a producer id").0;
@@ -114,4 +120,44 @@ fn metadata_comes_back_from_its_snapshots_and_the_log_before_them_is_gone() {
     }
     assert_eq!(files(&broker, ".checkpoint").len(), 1);
     assert_eq!(files(&broker, ".part"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn metadata_whose_snapshot_is_not_the_logs_is_told_and_nothing_is_made_anew() {
+    if !is_corelane() {
+        return;
+    }
+    let mut broker = start();
+    let mut connection = open(&broker);
+    churn(&mut connection, 0, 60);
+    let expected = image(&mut connection);
+    assert!(broker.stop().is_some_and(|s| s.success()), "{}", broker.log_tail());
+    let data_dir = broker.data_dir().to_str().expect("a path").to_owned();
+    corelane("", &["check", &data_dir]).ok();
+    let snapshot = files(&broker, ".checkpoint").pop().expect("a snapshot");
+    let sound = fs::read(&snapshot).expect("the snapshot");
+    let of = |offset: i64| snapshot.with_file_name(format!("{offset:020}-0000000001.checkpoint"));
+    let folder = snapshot.parent().expect("the metadata log").to_path_buf();
+    // Gone; of before the log's beginning; of behind its end; and without its bytes.
+    let (older, newer) = (of(1), of(1 << 40));
+    let situations =
+        [(&folder, None), (&older, Some(&sound[..])), (&newer, Some(&sound[..])), (&snapshot, Some(&[][..]))];
+    for (told, bytes) in situations {
+        fs::remove_file(&snapshot).expect("the snapshot");
+        if let Some(bytes) = bytes {
+            fs::write(told, bytes).expect("a file");
+        }
+        let out = corelane("", &["check", "--quiet", &data_dir]);
+        assert_eq!(out.code, Some(7), "{told:?}: {}", out.stdout);
+        assert!(out.stdout.contains(told.to_str().expect("a path")), "{told:?}: {}", out.stdout);
+        broker.spawn();
+        assert_eq!(broker.wait_exit(LIMIT).and_then(|s| s.code()), Some(7), "{told:?}: {}", broker.log_tail());
+        broker.log_with(&["the metadata log at offset", "is damaged"]);
+        if bytes.is_some() {
+            fs::remove_file(told).expect("a file");
+        }
+        fs::write(&snapshot, &sound).expect("the snapshot");
+    }
+    broker.resume();
+    assert_eq!(image(&mut open(&broker)), expected);
 }
