@@ -56,7 +56,8 @@ impl AbortedFiles {
         gone: impl Iterator<Item = Offset>,
     ) -> AbortedFiles {
         let file = |stale| AbortedFile { entries: None, stale };
-        let files = files.map(|(base, end)| (base, file(end > indexed)));
+        // The log may have been cut at `indexed`: the file of a segment that ends there may say more than is left of that.
+        let files = files.map(|(base, end)| (base, file(end >= indexed)));
         AbortedFiles { indexed, files: files.chain(gone.map(|base| (base, file(true)))).collect() }
     }
 

@@ -115,6 +115,7 @@ fn what_is_damaged_at_rest_is_told() {
 /// | 802167       | a compaction, or a checkpoint, beside a truncation failed: the log is being cut                        |
 /// | 961972       | a journal that had failed: write-back wrote over a large append of which it tells, the partition was fenced |
 /// | 1212 (with transactions) | a recovery that lost power: a state file told of a segment whose name was not durable             |
+/// | 24401300733446           | a log was cut where a segment ends from then on: what its file said of aborted transactions behind that came back |
 /// | 70000135 (with moves)    | a start with fewer shards that lost power: a ledger came back that named a journal which was gone, and every start was refused |
 #[test]
 fn seeds_that_failed_once() {
@@ -126,6 +127,7 @@ fn seeds_that_failed_once() {
     }
     seed::run_with(1212, Story { transacts: true, moves: false }, false);
     seed::run_with(70000135, Story { transacts: false, moves: true }, false);
+    seed::run(24401300733446, false);
 }
 
 /// The same of damage at rest.
