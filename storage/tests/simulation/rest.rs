@@ -173,6 +173,10 @@ impl Damaged<'_> {
         Ok(Start::Open(fenced))
     }
 
+    fn has_hurt(&self, kind: &str) -> bool {
+        self.hurts.iter().any(|hurt| hurt.is_of(kind))
+    }
+
     /// States that the partition may be in.
     fn states(&self, model: &Model) -> Vec<Option<State>> {
         let journals: Vec<&Hurt> = self.hurts.iter().filter(|hurt| hurt.is_of(".jnl")).collect();
@@ -190,8 +194,9 @@ impl Damaged<'_> {
         let mut log: Option<Log> = None;
         if states.iter().all(Option::is_some) {
             log = Some(store.load_or_create(spec, common::first()).await?);
-        } else if fs::is_there(&store.partition_dir(&spec.topic, spec.key)) {
+        } else if self.has_hurt(".jnl") || fs::is_there(&store.partition_dir(&spec.topic, spec.key)) {
             // It may be gone. Whatever is left of it is asked for, with a state file or without: a start moves a damaged one aside.
+            // And what only a journal knew of that is damaged: a ledger may know that it was created.
             log = match store.load(spec).await {
                 Err(StorageError::NotFound(_)) => None,
                 loaded => Some(loaded?),
