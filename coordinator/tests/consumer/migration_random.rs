@@ -181,3 +181,15 @@ proptest! {
         prop_assert_eq!(again.group_state, described.group_state);
     }
 }
+
+#[test]
+fn who_has_not_heard_that_a_group_went_and_came_back_still_reads_what_it_read() {
+    use Step::{Act, Advance, Leave, New, Old};
+    let mut world = World::new();
+    // The first member reads everything, and has not heard of the second when that has gone and the third comes.
+    let steps = [Old(0), Advance(40_000), New(1), Act(1), Leave(1), New(2), Act(2)];
+    steps.into_iter().for_each(|step| world.step(step));
+    assert_eq!([0, 2].map(|member| world.alive[&member].owned().len()), [5, 0]);
+    world.step(Advance(200_000));
+    assert_eq!([0, 2].map(|member| world.alive[&member].owned().len()).iter().sum::<usize>(), 5);
+}

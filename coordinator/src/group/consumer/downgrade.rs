@@ -15,6 +15,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::group::embedded;
 use crate::group::env::Env;
 use crate::group::member::Member;
+use crate::group::modern::partitions::Partitions;
 use crate::group::outcome::Effects;
 use crate::group::protocol::CONSUMER_PROTOCOL_TYPE;
 use crate::group::refusal::Refusal;
@@ -51,7 +52,18 @@ impl ConsumerGroup {
             && self.members() <= config.max_size
     }
 
-    /// The group as a classic one, in which everyone has what it is meant to have.
+    /// What a member reads, as far as the group knows, with what it is to give up.
+    fn held(&self, member: &str) -> Partitions {
+        let current = self.current(member);
+        let mut held = Partitions::new();
+        for (topic, partitions) in current.assigned.iter().chain(&current.revoking) {
+            held.entry(*topic).or_default().extend(partitions.keys());
+        }
+        held
+    }
+
+    /// The group as a classic one, in which everyone has what it holds. In Kafka it has what it is meant to have: where the group is a
+    /// consumer group again before all have heard of that, partitions are given away then that somebody still reads.
     fn to_classic(
         &self,
         env: &Env<'_>,
@@ -72,7 +84,7 @@ impl ConsumerGroup {
         let protocol = group.protocol_name.clone();
         for (id, member) in &mut group.members {
             let metadata = member.metadata(protocol.as_deref());
-            let assignment = embedded::encode_assignment(&metadata, &self.target(id), &*env.catalog.topics);
+            let assignment = embedded::encode_assignment(&metadata, &self.held(id), &*env.catalog.topics);
             match assignment {
                 Ok(Ok(assignment)) => member.assignment = assignment,
                 Ok(Err(error)) => return Ok(Err(error)),
