@@ -40,6 +40,9 @@ pub(crate) struct ClassicGroup {
     pub(super) protocol_name: Option<Str>,
     pub(super) generation: i32,
     pub(super) leader: Option<Str>,
+    /// What the members have is not all that there is to assign: until there is another generation they are to rejoin, also
+    /// after a restart. Stored as a generation without a leader.
+    pub(super) must_rejoin: bool,
     pub(super) members: BTreeMap<Str, Member>,
     pub(super) static_members: BTreeMap<Str, Str>,
     /// Ids that were given out to members that have not joined with them yet.
@@ -70,6 +73,7 @@ impl ClassicGroup {
             protocol_name: None,
             generation: 0,
             leader: None,
+            must_rejoin: false,
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
             pending_join: BTreeMap::new(),

@@ -87,7 +87,7 @@ impl ClassicGroup {
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             generation: self.generation,
             protocol: self.protocol_name.clone(),
-            leader: self.leader.clone(),
+            leader: self.leader.clone().filter(|_| !self.must_rejoin),
             current_state_timestamp: self.state_since_ms.unwrap_or(-1),
             members: self.members.iter().map(metadata).collect(),
             ..Default::default()
@@ -105,6 +105,7 @@ impl ClassicGroup {
         group.protocol_type = Some(value.protocol_type.detach()).filter(|name| !name.is_empty());
         group.protocol_name = detached(&value.protocol);
         group.leader = detached(&value.leader);
+        group.must_rejoin = value.leader.is_none() && !value.members.is_empty();
         let protocol_type = group.protocol_type.clone();
         for stored in &value.members {
             let protocol = Protocol {
@@ -133,14 +134,14 @@ impl ClassicGroup {
         group
     }
 
-    /// Loading is complete: members have a whole session to be heard of, and if there are more than allowed now, a rebalance
-    /// will turn some away.
+    /// Loading is complete: members have a whole session to be heard of. If there are more than allowed now, a rebalance will turn
+    /// some away.
     pub(super) fn loaded(&mut self, env: &mut super::env::Env<'_>) {
         let member_ids: Vec<Str> = self.members.keys().cloned().collect();
         for member_id in &member_ids {
             self.restart_session(env, member_id);
         }
-        if member_ids.len() > env.config.max_size {
+        if member_ids.len() > env.config.max_size || self.must_rejoin {
             self.prepare_rebalance(env);
         }
     }

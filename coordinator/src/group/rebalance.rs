@@ -111,6 +111,7 @@ impl ClassicGroup {
 
     fn start_generation(&mut self, env: &Env<'_>) {
         self.generation = self.generation.checked_add(1).unwrap_or(0);
+        self.must_rejoin = false;
         self.protocol_name = self.select_protocol();
         self.find_subscribed_topics();
         let next = if self.members.is_empty() { GroupState::Empty } else { GroupState::CompletingRebalance };

@@ -193,3 +193,12 @@ fn who_has_not_heard_that_a_group_went_and_came_back_still_reads_what_it_read() 
     world.step(Advance(200_000));
     assert_eq!([0, 2].map(|member| world.alive[&member].owned().len()).iter().sum::<usize>(), 5);
 }
+
+#[test]
+fn a_restart_does_not_forget_that_members_have_to_share_what_somebody_left() {
+    use Step::{Advance, Leave, New, Old, Restart};
+    let mut world = World::new();
+    let steps = [New(0), Old(1), Old(2), Advance(40_000), Leave(0), Restart, Advance(200_000)];
+    steps.into_iter().for_each(|step| world.step(step));
+    assert_eq!([1, 2].map(|member| world.alive[&member].owned().len()).iter().sum::<usize>(), 5);
+}

@@ -73,6 +73,7 @@ impl ConsumerGroup {
         let mut group = ClassicGroup::new(self.id.clone(), incarnation, env.now.wall_ms);
         group.state = GroupState::Stable;
         group.generation = end.generation;
+        group.must_rejoin = end.rebalance;
         for (id, subscription) in self.subscriptions.iter().filter(|(id, _)| !end.without.contains(*id)) {
             if let Some(classic) = &subscription.classic {
                 let protocol_type = Some(Str::from_static(CONSUMER_PROTOCOL_TYPE));
