@@ -23,8 +23,8 @@ const VALUE: usize = 8 << 10;
 /// So long memory may take to come back.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// Stops the bystander also when a hostile client fails the test.
-struct StopAtEnd<'a>(&'a AtomicBool);
+/// Stops what runs beside a test also when that fails.
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {

@@ -1,7 +1,7 @@
 //! Clients that take their time.
 
 use super::{LIMIT, REQUEST_MAX, open, small, waiting_fetch};
-use crate::bystander::undisturbed;
+use crate::bystander::{StopAtEnd, undisturbed};
 use corelane_protocol::frame;
 use corelane_protocol::messages::{ApiVersionsRequest, MetadataRequest};
 use corelane_tests::batch::{ProducerIdentity, build, now_ms};
@@ -32,15 +32,15 @@ fn frames_that_never_end_give_their_memory_to_those_that_do() {
     create_topic(&broker, &topic, 1, &[]);
     undisturbed(&broker, |broker| {
         // More than there is memory for requests of their size. Half of them send another byte now and then.
-        let mut stalled: Vec<Connection> = (0..600).map(|_| open(broker)).collect();
+        let mut stalled: Vec<Connection> = (0..300).map(|_| open(broker)).collect();
         let ended = AtomicBool::new(false);
         thread::scope(|scope| {
             for (i, connection) in stalled.iter_mut().enumerate() {
                 let size = if i % 4 < 3 { 1 << 20 } else { REQUEST_MAX };
                 connection.write(&begun(size, 60 << 10)).expect("the beginning of a frame");
             }
-            let (dripping, still) = stalled.split_at_mut(300);
-            let ended = &ended;
+            let (dripping, still) = stalled.split_at_mut(150);
+            let (ended, stopping) = (&ended, StopAtEnd(&ended));
             let drip = scope.spawn(move || {
                 while !ended.load(SeqCst) {
                     // those that are given up do not take it any more
@@ -55,7 +55,7 @@ fn frames_that_never_end_give_their_memory_to_those_that_do() {
                 let answer = writer.produce(&topic, 0, batch.clone()).expect("an answer");
                 assert_eq!(answer.error_code, 0);
             }
-            ended.store(true, SeqCst);
+            drop(stopping);
             let dripping = drip.join().expect("the dripping clients");
             // Who is given up is not said: those that waited for memory have it when enough of them are.
             let given_up = |connection: &mut Connection| {
