@@ -127,10 +127,11 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (DescribeGroups | JoinGroup | ApiKey::ConsumerGroupDescribe, "members") => &["member_id"],
         (ApiVersions, "api_keys") => &["api_key"],
         (ApiVersions, "supported_features" | "finalized_features") => &["name"],
-        (
-            CreateTopics | OffsetFetch | OffsetDelete | DeleteRecords | ListOffsets | DescribeLogDirs | TxnOffsetCommit,
-            "topics",
-        ) => &["name"],
+        // From version 10 on by their ids.
+        (OffsetFetch, "topics") => &["name", "topic_id"],
+        (CreateTopics | OffsetDelete | DeleteRecords | ListOffsets | DescribeLogDirs | TxnOffsetCommit, "topics") => {
+            &["name"]
+        }
         (CreatePartitions, "results") => &["name"],
         (AlterReplicaLogDirs, "results") => &["topic_name"],
         (UpdateFeatures, "results") => &["feature"],
@@ -210,6 +211,39 @@ fn of_what_was_read(aborted: &Tree, corelane: &Tree) -> Option<Tree> {
     Some(Tree::List(begun.cloned().collect()))
 }
 
+/// What share groups have stored of offsets, without the limits between neighbours that look alike: Apache Kafka writes down by
+/// itself each batch whose lock has run out, which leaves limits that one write for all of them does not
+/// (PersisterStateBatchCombiner.java).
+fn joined(batches: &Tree) -> Option<Tree> {
+    let Tree::List(batches) = batches else { return None };
+    let mut joined: Vec<Tree> = Vec::new();
+    for batch in batches {
+        let Tree::Struct(fields) = batch else { return None };
+        let first = match batch.field("first_offset") {
+            Some(Tree::Int(first)) => *first,
+            _ => return None,
+        };
+        let goes_on = joined.last().is_some_and(|before| {
+            let same = |field| before.field(field) == batch.field(field);
+            before.field("last_offset") == Some(&Tree::Int(first - 1))
+                && same("delivery_state")
+                && same("delivery_count")
+        });
+        match joined.last_mut() {
+            Some(Tree::Struct(before)) if goes_on => {
+                let last = fields.iter().find(|(name, _)| name == "last_offset");
+                if let (Some((_, end)), Some((_, last))) =
+                    (before.iter_mut().find(|(name, _)| name == "last_offset"), last)
+                {
+                    *end = last.clone();
+                }
+            }
+            _ => joined.push(batch.clone()),
+        }
+    }
+    Some(Tree::List(joined))
+}
+
 /// Elements of a list without an order.
 fn sorted(list: &[Tree]) -> Vec<String> {
     let mut shown: Vec<String> = list.iter().map(show_tree).collect();
@@ -237,8 +271,13 @@ impl Comparison<'_> {
             (Tree::Struct(left), Tree::Struct(_)) => {
                 for (name, value) in left {
                     let other = corelane.field(name).unwrap_or(&Tree::Null);
-                    let reached = (name == "aborted_transactions").then(|| of_what_was_read(value, corelane)).flatten();
-                    self.values(&format!("{path}.{name}"), name, reached.as_ref().unwrap_or(value), other);
+                    let (left, right) = match &name[..] {
+                        "aborted_transactions" => (of_what_was_read(value, corelane), None),
+                        "state_batches" => (joined(value), joined(other)),
+                        _ => (None, None),
+                    };
+                    let (left, right) = (left.as_ref().unwrap_or(value), right.as_ref().unwrap_or(other));
+                    self.values(&format!("{path}.{name}"), name, left, right);
                 }
                 if let (None, Some(more)) =
                     (kafka.field("unknown_tagged_fields"), corelane.field("unknown_tagged_fields"))

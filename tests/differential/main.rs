@@ -41,12 +41,14 @@ const SHARES: usize = 60;
 const SHARE_SEEDS: std::ops::RangeInclusive<u64> = 1..=2;
 
 /// What both brokers are started with, after what all test brokers have.
-const SETTINGS: [(&str, &str); 20] = [
+const SETTINGS: [(&str, &str); 21] = [
     ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
     ("allow.everyone.if.no.acl.found", "true"),
     ("offsets.topic.num.partitions", "4"),
     ("fetch.max.bytes", "1048576"),
     ("group.share.min.record.lock.duration.ms", "1000"),
+    // groups without offsets go at the broker's own times
+    ("offsets.retention.check.interval.ms", "86400000"),
     // what benches/kafka.sh has
     ("log.segment.bytes", "1073741824"),
     ("log.retention.hours", "168"),

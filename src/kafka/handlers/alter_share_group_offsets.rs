@@ -21,6 +21,10 @@ pub async fn handle(context: RequestContext, request: AlterShareGroupOffsetsRequ
     if response.error_code != 0 || initialize.topics.is_empty() {
         return response;
     }
+    if initialize.topics.values().flat_map(|offsets| offsets.keys()).any(|partition| *partition < 0) {
+        // Kafka's persister throws, for the whole request (DefaultStatePersister.java: validate).
+        return refuse(ErrorCode::UnknownServerError);
+    }
     let answers = initialize_share_states(shard, &initialize).await;
     if put_errors(&mut response, &answers) {
         // Until it succeeds they count as being initialised.

@@ -116,7 +116,8 @@ impl GroupCoordinator {
             let Some(found) = found else { continue };
             let valid = topic.partitions.iter().filter(|partition| partition.partition_index < count);
             let offsets: BTreeMap<i32, i64> = valid.map(|p| (p.partition_index, p.start_offset)).collect();
-            let partitions = offsets.keys().copied().collect();
+            // What is below zero could never be deleted again: the caller is told, but nothing of it is written down.
+            let partitions = offsets.keys().copied().filter(|partition| *partition >= 0).collect();
             begun.insert(found.id, Initialization { topic: found.name, partitions, since_ms: now.wall_ms });
             if !offsets.is_empty() {
                 altered.initialize.topics.entry(found.id).or_default().extend(offsets);
