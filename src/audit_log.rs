@@ -1,7 +1,9 @@
 //! The audit's topic: every shard writes down what it has seen of its clients, by the path that records of clients take. Nobody
 //! waits for it. These writes are no requests, so that nothing of them is seen by the audit in turn.
 //!
-//! What a crash finds here is in the log alone. Events are written at least once, and how many are not in the topic is said in it.
+//! While the topic takes nothing (the disk is full, or a partition of it has failed), what was taken waits for it, and what comes is
+//! gathered as far as there is room and counted beyond. What a crash finds here is in the log alone. Events are written at least once,
+//! and how many are not in the topic is said in it, as soon as it takes that.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -29,11 +31,15 @@ const GATHER: Duration = Duration::from_millis(500);
 const PER_SECOND: u32 = 64 << 10;
 /// What a batch may have, whatever the broker's default is.
 const BATCH_MAX: usize = 1 << 20;
-/// Between two attempts to write a batch, and how many there are.
+/// Between two attempts to write a batch.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often a batch is tried that is refused for a reason that does not pass by itself.
 const ATTEMPTS: usize = 20;
-/// How long the last events may hold up the end.
+/// The same at the end, and how long the last events are tried then.
+const LAST_AGAIN_AFTER: Duration = Duration::from_millis(50);
 const LAST_MAX: Duration = Duration::from_secs(2);
+/// How long they may hold up the end: an attempt may hang.
+const END_MAX: Duration = Duration::from_secs(3);
 
 /// The task that writes what one shard has seen.
 pub struct AuditLog {
@@ -45,15 +51,15 @@ impl AuditLog {
     /// `None`: nobody wants the topic.
     pub fn start(shard: &Rc<Shard>) -> Option<AuditLog> {
         let queue = shard.audit.queue()?;
-        let writer = Writer { shard: shard.clone(), queue: queue.clone(), missing: 0 };
+        let writer = Writer { shard: shard.clone(), queue: queue.clone(), missing: 0, refused: false, turn: 0 };
         Some(AuditLog { queue, task: spawn(Queue::Background, "audit log", writer.run()) })
     }
 
     /// Writes what the last clients have left. There are none any more.
     pub async fn end(mut self) {
         self.queue.end();
-        if timeout(LAST_MAX, &mut self.task).await.is_err() {
-            tracing::warn!("the last events of the audit are missing from its topic");
+        if timeout(END_MAX, &mut self.task).await.is_err() {
+            tracing::warn!("the last events of the audit are missing from its topic: it did not answer");
             self.task.cancel().await;
         }
     }
@@ -64,6 +70,10 @@ struct Writer {
     queue: Rc<EventQueue>,
     /// Events that are not in the topic, which does not say so yet.
     missing: u64,
+    /// The topic took nothing the last time.
+    refused: bool,
+    /// Of the topic's partitions, each shard has its own, and goes on to the next where one takes nothing.
+    turn: u32,
 }
 
 impl Writer {
@@ -71,12 +81,18 @@ impl Writer {
         loop {
             self.queue.come().await;
             self.queue.pause(GATHER).await;
-            let last = self.queue.has_ended();
+            let last = self.queue.ended().is_some();
             let written = self.write().await;
             if last {
-                return;
+                break;
             }
             self.queue.pause(Duration::from_secs(written as u64) / PER_SECOND).await;
+        }
+        if self.missing > 0 {
+            tracing::warn!(
+                lost = self.missing,
+                "events of the audit are missing from its topic, which does not say so"
+            );
         }
     }
 
@@ -110,20 +126,36 @@ impl Writer {
         written
     }
 
-    /// Bytes of the batch.
-    async fn deliver(&self, batch: BatchBuilder) -> Result<usize, ()> {
+    /// Bytes of the batch. It is tried until the topic takes it, the end is over, or there is no hope.
+    async fn deliver(&mut self, batch: BatchBuilder) -> Result<usize, ()> {
         let batch = batch.build().map_err(|error| tracing::error!(%error, "events of the audit do not encode"))?;
-        let mut attempts = 1;
+        let mut attempts = 0;
         loop {
-            match self.attempt(batch.clone()).await {
-                Ok(()) => return Ok(batch.len()),
-                Err(refused) if attempts == ATTEMPTS => {
-                    tracing::warn!(error = ?refused.code, message = refused.message, "the audit's topic takes no events");
-                    return Err(());
+            let refused = match self.attempt(batch.clone()).await {
+                Ok(()) => {
+                    if std::mem::take(&mut self.refused) {
+                        tracing::info!("the audit's topic takes events again");
+                    }
+                    return Ok(batch.len());
                 }
-                Err(_) => attempts += 1,
+                Err(refused) => refused,
+            };
+            // A topic that is just being made is not yet there for a moment.
+            if attempts > 0 && !std::mem::replace(&mut self.refused, true) {
+                let Refused { code, message } = &refused;
+                let reason = message.as_str();
+                tracing::warn!(error = ?code, reason, "the audit's topic takes no events: they wait as far as there is room");
             }
-            sleep(AGAIN_AFTER).await;
+            attempts += 1;
+            let hopeless = !refused.code.retriable() && attempts >= ATTEMPTS;
+            if hopeless || self.queue.ended().is_some_and(|ended| ended.elapsed() >= LAST_MAX) {
+                return Err(());
+            }
+            self.turn = self.turn.wrapping_add(1);
+            match self.queue.ended() {
+                Some(_) => sleep(LAST_AGAIN_AFTER).await,
+                None => self.queue.pause(AGAIN_AFTER).await,
+            }
         }
     }
 
@@ -135,7 +167,7 @@ impl Writer {
         let image = shard.image();
         let missing = || Refused::new(ErrorCode::UnknownTopicOrPartition, "it is not there yet");
         let topic = image.topic_named(AUDIT_TOPIC).ok_or_else(missing)?;
-        let key = topic.key(u32::from(shard.id.0) % topic.partitions.max(1));
+        let key = topic.key(u32::from(shard.id.0).wrapping_add(self.turn) % topic.partitions.max(1));
         let written = shard.router.call(shard, owner(key, shard.shards), Write { key, batch }).await;
         written.map_err(|failure| Refused::new(failure.code, failure.message.unwrap_or_default()))
     }

@@ -23,7 +23,7 @@ const USERS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule req
 
 /// In plain text at the first port, with SASL at the next, with TLS and SASL at the third, with TLS alone at the fourth. alice and
 /// bob may come.
-pub fn start(folder: &str, set: &[(&str, &str)]) -> (Broker, Authority) {
+pub fn options(folder: &str, set: &[(&str, &str)]) -> (BrokerOptions, Authority) {
     let folder = scratch::folder(folder);
     let authority = Authority::make(&folder);
     let users = folder.join("users");
@@ -46,7 +46,12 @@ pub fn start(folder: &str, set: &[(&str, &str)]) -> (Broker, Authority) {
         .set("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512")
         .set("listener.name.sasl_plaintext.plain.sasl.jaas.config", USERS)
         .set("listener.name.sasl_ssl.plain.sasl.jaas.config", USERS);
-    (Broker::start(set.iter().fold(options, |options, (k, v)| options.set(k, v))), authority)
+    (set.iter().fold(options, |options, (k, v)| options.set(k, v)), authority)
+}
+
+pub fn start(folder: &str, set: &[(&str, &str)]) -> (Broker, Authority) {
+    let (options, authority) = options(folder, set);
+    (Broker::start(options), authority)
 }
 
 pub fn open(broker: &Broker) -> Connection {

@@ -1,6 +1,7 @@
 //! A small file system in a file, mounted for a test. Needs the right to mount.
 
 use crate::{scratch, wait};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,14 @@ impl SmallDisk {
         }
         // What the cache holds has its place by now: a failure here is the full disk's.
         let _ = file.sync_all();
+    }
+
+    /// Takes all space but so many bytes with a file of this name.
+    pub fn leave(&self, name: &str, bytes: u64) {
+        let file = File::create(self.path(name)).expect("a file");
+        let free = fstatvfs(&file).map(|disk| disk.f_bavail * disk.f_frsize).expect("free space");
+        let taken = free.checked_sub(bytes).expect("so much is free");
+        fallocate(&file, FallocateFlags::empty(), 0, taken).expect("space");
     }
 
     /// The disk fails. False where that cannot be had.

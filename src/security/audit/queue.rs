@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use core_pinning::sync::Signal;
-use core_pinning::time::timeout;
+use core_pinning::time::{Instant, now, timeout};
 use hashbrown::HashMap;
 
 use super::event::{Event, KINDS, Seen};
@@ -16,7 +16,7 @@ pub struct EventQueue {
     waiting: RefCell<Waiting>,
     come: Signal,
     ending: Signal,
-    ended: Cell<bool>,
+    ended: Cell<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -45,7 +45,7 @@ impl EventQueue {
             waiting: RefCell::default(),
             come: Signal::default(),
             ending: Signal::default(),
-            ended: Cell::new(false),
+            ended: Cell::default(),
         }
     }
 
@@ -82,18 +82,19 @@ impl EventQueue {
 
     /// Nothing comes any more.
     pub fn end(&self) {
-        self.ended.set(true);
+        self.ended.set(Some(now()));
         self.come.notify();
         self.ending.notify();
     }
 
-    pub fn has_ended(&self) -> bool {
+    /// Since when nothing comes any more.
+    pub fn ended(&self) -> Option<Instant> {
         self.ended.get()
     }
 
     /// Waits so long, or until the end.
     pub async fn pause(&self, duration: Duration) {
-        if !self.has_ended() {
+        if self.ended().is_none() {
             let _ = timeout(duration, self.ending.wait()).await;
         }
     }
