@@ -1,5 +1,5 @@
 //! Log lines on their way to standard error: written by a thread of their own, so that nobody who serves waits for whoever reads
-//! them. Where that thread cannot follow, lines are lost and counted.
+//! them. Where that thread cannot follow, or the lines go to a disk that is full, lines are lost and counted.
 
 use corelane_config::LogFormat;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ static THREAD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 /// Where the lines of the process go from now on; once.
 pub fn begin(format: LogFormat) -> NonBlocking {
     let lost = || LOST.get().map_or(0, ErrorCounter::dropped_lines);
-    let lines = Lines { out: io::stderr(), format, lost, told: 0 };
+    let lines = Lines { out: io::stderr(), format, lost, failed: 0, told: 0, torn: false };
     let (writer, thread) =
         NonBlockingBuilder::default().buffered_lines_limit(WAITING).lossy(true).thread_name("log").finish(lines);
     let _ = LOST.set(writer.error_counter());
@@ -33,37 +33,68 @@ pub fn end() {
 struct Lines<W> {
     out: W,
     format: LogFormat,
-    /// Lines lost so far.
+    /// Lines lost so far on their way here.
     lost: fn() -> usize,
+    /// Those that could not be written.
+    failed: usize,
     /// Lost lines that the log has told of.
     told: usize,
+    /// The last thing that was written is the beginning of a line.
+    torn: bool,
 }
 
 impl<W: Write> Lines<W> {
-    fn tell(&mut self, lost: usize) -> io::Result<()> {
+    fn one(&mut self, line: &[u8]) -> io::Result<()> {
+        let lost = (self.lost)() + self.failed;
+        if lost > self.told {
+            let told = self.loss(lost - self.told);
+            self.put(told.as_bytes())?;
+            self.told = lost;
+        }
+        self.put(line)
+    }
+
+    /// What is said of so many lost lines.
+    fn loss(&self, lines: usize) -> String {
         let mut now = String::new();
         let _ = SystemTime.format_time(&mut Writer::new(&mut now));
-        let (more, message) =
-            (lost - std::mem::replace(&mut self.told, lost), "log lines were lost: they are not taken fast enough");
+        let message = "log lines were lost: they are not taken, or not fast enough";
         match self.format {
             LogFormat::Json => {
-                let line = serde_json::json!({ "timestamp": now, "level": "WARN", "message": message, "lines": more, "target": "log" });
-                writeln!(self.out, "{line}")
+                let line = serde_json::json!({ "timestamp": now, "level": "WARN", "message": message, "lines": lines, "target": "log" });
+                format!("{line}\n")
             }
-            LogFormat::Text => writeln!(self.out, "{now}  WARN log: {message} lines={more}"),
+            LogFormat::Text => format!("{now}  WARN log: {message} lines={lines}\n"),
         }
+    }
+
+    fn put(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.out.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    rest = rest.get(n..).unwrap_or_default();
+                    self.torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
 impl<W: Write> Write for Lines<W> {
     /// One line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let lost = (self.lost)();
-        if lost > self.told {
-            self.tell(lost)?;
-        }
-        self.out.write_all(line)?;
-        Ok(line.len())
+        let done = self.one(line);
+        self.failed += usize::from(done.is_err());
+        done.map(|()| line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -81,7 +112,8 @@ mod tests {
         static LOST: AtomicUsize = AtomicUsize::new(0);
         for format in [LogFormat::Text, LogFormat::Json] {
             LOST.store(0, Relaxed);
-            let mut lines = Lines { out: Vec::new(), format, lost: || LOST.load(Relaxed), told: 0 };
+            let lost = || LOST.load(Relaxed);
+            let mut lines = Lines { out: Vec::new(), format, lost, failed: 0, told: 0, torn: false };
             for (lost, line) in [(0, "first\n"), (3, "second\n"), (3, "third\n"), (8, "fourth\n")] {
                 LOST.store(lost, Relaxed);
                 lines.write_all(line.as_bytes()).unwrap();
@@ -101,5 +133,46 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Takes so many bytes, and then no more until there is room again.
+    struct Disk {
+        room: usize,
+        written: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let n = bytes.len().min(self.room);
+            if n == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= n;
+            self.written.extend_from_slice(&bytes[..n]);
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_is_told_when_there_is_room_again() {
+        let out = Disk { room: 10, written: Vec::new() };
+        let mut lines = Lines { out, format: LogFormat::Text, lost: || 0, failed: 0, told: 0, torn: false };
+        lines.write_all(b"first\n").unwrap();
+        for _ in 0..3 {
+            assert!(lines.write_all(b"second\n").is_err());
+        }
+        // Not for the whole of what there is to say.
+        lines.out.room = 20;
+        assert!(lines.write_all(b"third\n").is_err());
+        lines.out.room = 1000;
+        lines.write_all(b"fourth\n").unwrap();
+        let text = String::from_utf8(lines.out.written).unwrap();
+        let [first, torn, told, whole, fourth] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_eq!([first, torn, fourth], ["first", "seco", "fourth"]);
+        assert!(whole.starts_with(told) && whole.ends_with(" lines=4"), "{text}");
     }
 }
