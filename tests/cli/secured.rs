@@ -107,7 +107,10 @@ impl Client<'_> {
     /// As a user, whose password is his name and `-secret`.
     fn user(&self, name: &str, arguments: &[&str], input: &str) -> Output {
         let path = self.folder.join(format!("{name}.password"));
-        fs::write(&path, format!("{name}-secret\n")).expect("a file");
+        // Others may read it now.
+        if !path.exists() {
+            fs::write(&path, format!("{name}-secret\n")).expect("a file");
+        }
         let path = path.display().to_string();
         let mechanism = if name == "root" { "PLAIN" } else { "SCRAM-SHA-512" };
         self.run(&["--user", name, "--password-file", &path, "--sasl-mechanism", mechanism], arguments, input)
@@ -204,9 +207,21 @@ fn a_client_keeps_itself_known_and_reads_kafkas_properties() {
     let client = Client { broker: &broker, folder: &folder, ca: authority.pem("ca").display().to_string() };
     client.user("root", &["topic", "create", "long", "-p", "2"], "").ok();
     // Longer than anybody may stay without showing again who he is.
+    let longer_than_that = (SESSION + Duration::from_secs(1)).as_secs().to_string();
+    let bench = |topic: &str, more: &[&str]| {
+        let seconds = ["--seconds", &longer_than_that, "--warmup", "0", "--size", "100", "--partitions", "2"];
+        let whole = [&["bench", more[0], "--json", "--quiet", "--topic", topic], &seconds[..], &more[1..]].concat();
+        let out = client.user("root", &whole, "").json();
+        assert!(out["acked"].as_u64() > Some(0), "{out}");
+        assert_eq!((&out["errors"], &out["unsent"]), (&json!(0), &json!(0)), "{out}");
+    };
     std::thread::scope(|threads| {
         let reader = || client.user("root", &["consume", "long", "--from", "beginning", "-n", "1"], "");
         let reader = threads.spawn(reader);
+        // One request at a time, at a rate, without answers, and read at the same time.
+        threads.spawn(|| bench("bench-loop", &["produce", "--request", "1KiB", "--batch", "1KiB", "--inflight", "1"]));
+        threads.spawn(|| bench("bench-rate", &["produce", "--rate", "200", "--acks", "0"]));
+        threads.spawn(|| bench("bench-both", &["latency", "--rate", "200"]));
         let longer = SESSION + Duration::from_secs(1);
         assert!(wait::within(longer, || reader.is_finished().then_some(())).is_none());
         client.user("root", &["produce", "long"], "late\n").ok();

@@ -11,6 +11,7 @@ use corelane_storage::model::{ProducerEpoch, ProducerId, Sequence};
 use corelane_storage::record::BatchBuilder;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
@@ -127,7 +128,7 @@ impl Sender {
 
     fn lane(
         &self,
-        connection: Connection,
+        mut connection: Connection,
         partitions: Vec<i32>,
         waiting: &Arc<AtomicBool>,
     ) -> Result<Lane, ClientError> {
@@ -142,7 +143,10 @@ impl Sender {
         });
         let wire = connection.wire().clone();
         wire.set_read_timeout(None).map_err(lost)?;
+        let (logins, answers) = sync_channel(1);
+        connection.read_by(answers);
         let answers = Answers {
+            logins,
             wire,
             version,
             shared: shared.clone(),
@@ -234,6 +238,7 @@ impl Sender {
             ..Default::default()
         };
         let slices = client::frame(&request, lane.version, lane.correlation).map_err(ClientError::Invalid)?;
+        lane.stay_known(self.load.deadline)?;
         let answered = self.load.acks != Acks::None;
         let messages = due.len() as u64;
         if answered {
@@ -358,11 +363,27 @@ impl Lane {
     fn has_slot(&self, limit: usize) -> bool {
         self.shared.inflight.load(SeqCst) < limit
     }
+
+    /// Shows the broker again who this is, if it is time and before `deadline`: once nothing is on its way.
+    fn stay_known(&mut self, deadline: u64) -> Result<(), ClientError> {
+        if !self.connection.has_to_login() {
+            return Ok(());
+        }
+        while self.shared.inflight.load(SeqCst) > 0 {
+            if self.shared.broken.load(SeqCst) || now() > deadline {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+        self.connection.stay_known()
+    }
 }
 
 /// The reading half of a lane.
 struct Answers {
     wire: Arc<Wire>,
+    /// To the connection, which asks for something itself when nothing of the run is on its way.
+    logins: SyncSender<Bytes>,
     version: i16,
     shared: Arc<Shared>,
     size: u64,
@@ -392,10 +413,15 @@ impl Answers {
                 return Ok(());
             };
             let done = now();
-            let (id, answer) = client::parse::<ProduceRequest>(body, self.version).map_err(broken)?;
             let sent = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let sent = sent.filter(|s| s.correlation == id);
-            let sent = sent.ok_or_else(|| broken(format!("answer {id} out of order")))?;
+            let Some(sent) = sent else {
+                self.logins.try_send(body).map_err(|_| broken("an answer to nothing".to_owned()))?;
+                continue;
+            };
+            let (id, answer) = client::parse::<ProduceRequest>(body, self.version).map_err(broken)?;
+            if id != sent.correlation {
+                return Err(broken(format!("answer {id} out of order")));
+            }
             self.shared.inflight.fetch_sub(1, SeqCst);
             if self.shared.waiting.swap(false, SeqCst) {
                 self.shared.sender.unpark();

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// The longest answer that is believed.
@@ -48,6 +49,8 @@ pub struct Connection {
     answers: u64,
     /// When to show again who this is.
     again: Option<Instant>,
+    /// Answers, where somebody else reads them from the wire.
+    read: Option<Receiver<Bytes>>,
 }
 
 impl Connection {
@@ -89,6 +92,7 @@ impl Connection {
             correlation: 0,
             answers: 0,
             again: None,
+            read: None,
         };
         connection.negotiate()?;
         connection.authenticate()?;
@@ -100,9 +104,19 @@ impl Connection {
         &self.wire
     }
 
+    /// From now on another thread reads from the wire; it hands over what this connection asks for itself.
+    pub fn read_by(&mut self, answers: Receiver<Bytes>) {
+        self.read = Some(answers);
+    }
+
+    /// It is time to show again who this is.
+    pub fn has_to_login(&self) -> bool {
+        self.again.is_some_and(|again| again <= Instant::now())
+    }
+
     /// Shows again who this is, if it is time. Nothing may be on its way.
     pub fn stay_known(&mut self) -> Result<(), ClientError> {
-        if self.again.is_some_and(|again| again <= Instant::now()) { self.authenticate() } else { Ok(()) }
+        if self.has_to_login() { self.authenticate() } else { Ok(()) }
     }
 
     fn authenticate(&mut self) -> Result<(), ClientError> {
@@ -185,7 +199,14 @@ impl Connection {
 
     /// Waits for the next answer; returns it without its length.
     pub fn receive(&mut self) -> Result<Bytes, ClientError> {
-        let frame = read_frame(&*self.wire).map_err(|e| match e.kind() {
+        let frame = match &self.read {
+            None => read_frame(&*self.wire),
+            Some(answers) => answers.recv_timeout(self.dial.timeouts.answer).map_err(|e| match e {
+                RecvTimeoutError::Timeout => io::ErrorKind::TimedOut.into(),
+                RecvTimeoutError::Disconnected => io::ErrorKind::UnexpectedEof.into(),
+            }),
+        };
+        let frame = frame.map_err(|e| match e.kind() {
             // The broker's last word on a certificate may come when the handshake is over for this side.
             _ if e.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => {
                 ClientError::Tls { address: self.address.clone(), error: e }
