@@ -45,7 +45,7 @@ pub struct OAuthSettings {
 /// The keys that tokens are signed with, and how to keep up with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwksSettings {
-    pub endpoint: JwksEndpoint,
+    pub endpoint: Location,
     pub refresh_ms: u64,
     /// First pause after a failure, and how long one refresh may try in all.
     pub retry_backoff_ms: u64,
@@ -54,18 +54,19 @@ pub struct JwksSettings {
     pub trust_store: Option<Store>,
 }
 
+/// What a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JwksEndpoint {
-    /// A URL of http or https.
+pub enum Location {
+    /// Of http or https.
     Http(String),
     File(PathBuf),
 }
 
-impl fmt::Display for JwksEndpoint {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JwksEndpoint::Http(url) => f.write_str(url),
-            JwksEndpoint::File(path) => write!(f, "file://{}", path.display()),
+            Location::Http(url) => f.write_str(url),
+            Location::File(path) => write!(f, "file://{}", path.display()),
         }
     }
 }
@@ -91,7 +92,7 @@ pub(crate) fn oauth(
         return Err(r.wrong(BACKOFF_MAX, format!("must not be below {BACKOFF}")));
     }
     let jwks = JwksSettings {
-        endpoint: endpoint(&url).map_err(|why| r.wrong(URL, format!("{URL}: {url:?} {why}")))?,
+        endpoint: Location::parse(&url).map_err(|why| r.wrong(URL, format!("{URL}: {url:?} {why}")))?,
         refresh_ms: r.time(REFRESH, 1)?,
         retry_backoff_ms,
         retry_backoff_max_ms,
@@ -108,28 +109,25 @@ pub(crate) fn oauth(
     })
 }
 
-/// What a URL of the form `file:///PATH` or `file:/PATH` names.
-pub fn file_of_url(url: &str) -> Option<PathBuf> {
-    let (_, rest) = url.split_once(':').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("file"))?;
-    let path = rest.strip_prefix("//").unwrap_or(rest);
-    path.starts_with('/').then(|| path.into())
-}
-
-fn endpoint(url: &str) -> Result<JwksEndpoint, &'static str> {
-    const FORMS: &str = "is no URL of the form https://HOST/PATH, http://HOST/PATH or file:///PATH";
-    let (scheme, rest) = url.split_once(':').ok_or(FORMS)?;
-    if scheme.eq_ignore_ascii_case("file") {
-        return file_of_url(url).map(JwksEndpoint::File).ok_or(FORMS);
+impl Location {
+    /// Or why it is none.
+    pub fn parse(url: &str) -> Result<Location, &'static str> {
+        const FORMS: &str = "is no URL of the form https://HOST/PATH, http://HOST/PATH or file:///PATH";
+        let (scheme, rest) = url.split_once(':').ok_or(FORMS)?;
+        if scheme.eq_ignore_ascii_case("file") {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            return if path.starts_with('/') { Ok(Location::File(path.into())) } else { Err(FORMS) };
+        }
+        if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            return Err(FORMS);
+        }
+        let host = rest.strip_prefix("//").and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+        if host.is_empty() || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(FORMS);
+        }
+        // It would stand in the log.
+        if host.contains('@') { Err("has a password in it") } else { Ok(Location::Http(url.to_owned())) }
     }
-    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-        return Err(FORMS);
-    }
-    let host = rest.strip_prefix("//").and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
-    if host.is_empty() || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(FORMS);
-    }
-    // It would stand in the log.
-    if host.contains('@') { Err("has a password in it") } else { Ok(JwksEndpoint::Http(url.to_owned())) }
 }
 
 /// No request may say whom the broker believes.

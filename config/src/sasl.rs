@@ -143,7 +143,7 @@ pub(crate) fn of_mechanism(
 mod tests {
     use super::*;
     use crate::listeners::listeners;
-    use crate::oauth::{JwksEndpoint, JwksSettings};
+    use crate::oauth::{JwksSettings, Location};
     use crate::stores::Store;
 
     const PLAIN: &str = "listener.name.sasl_plaintext.plain.sasl.jaas.config";
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(sasl.mechanisms, [SaslMechanism { name: OAUTHBEARER, session_ms: Some(9) }]);
         let oauth = sasl.oauth.unwrap();
         let jwks = JwksSettings {
-            endpoint: JwksEndpoint::Http("https://own/jwks".into()),
+            endpoint: Location::Http("https://own/jwks".into()),
             refresh_ms: 3_600_000,
             retry_backoff_ms: 100,
             retry_backoff_max_ms: 10_000,

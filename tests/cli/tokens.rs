@@ -8,10 +8,12 @@ use corelane_tests::broker::{Broker, BrokerOptions, is_corelane};
 use corelane_tests::command::{Output, corelane_with};
 use corelane_tests::connection::Connection;
 use corelane_tests::issuer::{Issuer, jwks};
-use corelane_tests::oauth::{claims, properties};
+use corelane_tests::oauth::{Provider, claims, properties};
 use corelane_tests::sasl::authenticate;
-use corelane_tests::scratch;
+use corelane_tests::tls::Authority;
+use corelane_tests::{scratch, wait};
 use std::fs;
+use std::time::Duration;
 
 #[test]
 fn who_shows_a_token_comes_in() {
@@ -76,4 +78,77 @@ fn who_shows_a_token_comes_in() {
     scram(&made.hmac, " tokenauth=\"true\"").json();
     scram(&made.hmac, "").fails(6, &["user", "SASL_AUTHENTICATION_FAILED"]);
     scram(b"another", " tokenauth=\"true\"").fails(6, &["delegation token", "SASL_AUTHENTICATION_FAILED"]);
+}
+
+#[test]
+fn tokens_come_from_a_provider() {
+    if !is_corelane() {
+        return;
+    }
+    let folder = scratch::folder("cli-provider");
+    let authority = Authority::make(&folder);
+    let provider = Provider::start("ours", Some(authority.server("broker")));
+    let keys = folder.join("jwks");
+    fs::write(&keys, provider.jwks()).expect("a file");
+    let options = BrokerOptions {
+        set: properties(&format!("file://{}", keys.display())),
+        advertise: "node".into(),
+        listen: Some(|port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 4)),
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::start(options);
+    let bootstrap = format!("127.0.0.1:{}", broker.port() + 4);
+    let trust = format!(" ssl.truststore.type=\"PEM\" ssl.truststore.location=\"{}\"", authority.pem("ca").display());
+    let run = |options: &str, more: &str, arguments: &[&str]| -> Output {
+        let text = format!(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=OAUTHBEARER\n\
+             sasl.oauthbearer.token.endpoint.url={}\nsasl.login.retry.backoff.ms=20\n\
+             sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required{options};\n{more}",
+            provider.token_url()
+        );
+        let config = folder.join(format!("{}.properties", arguments.join("-")));
+        fs::write(&config, text).expect("a file");
+        corelane_with(&bootstrap, &[arguments, &["--command-config", &config.display().to_string()]].concat(), b"one\n")
+    };
+    let new = "sasl.oauthbearer.client.credentials.client.id=app\n\
+               sasl.oauthbearer.client.credentials.client.secret=app:secret\nsasl.oauthbearer.scope=kafka\n";
+    let list = ["topic", "list", "--json"];
+    let asked = |who: &str, body: &str| (format!("Basic {}", STANDARD.encode(who)), body.to_owned());
+    run(&trust, new, &list).json();
+    assert_eq!(provider.last_asked(), asked("app:app:secret", "grant_type=client_credentials&scope=kafka"));
+    assert_eq!(provider.asked().1, 1, "one token for all connections");
+    // As the login module's options, and encoded.
+    let old = format!("{trust} clientId=\"a b\" clientSecret=\"s&t\"");
+    run(&old, "sasl.oauthbearer.header.urlencode=true\n", &list).json();
+    assert_eq!(provider.last_asked(), asked("a+b:s%26t", "grant_type=client_credentials"));
+    // A provider who is away for a moment, and one who does not know the client.
+    let before = provider.asked().1;
+    provider.refuse(&[("503 Service Unavailable", ""), ("500 Internal Server Error", "{}")]);
+    run(&trust, new, &list).json();
+    assert_eq!(provider.asked().1, before + 3);
+    provider.refuse(&[("401 Unauthorized", r#"{"error":"invalid_client","error_description":"who\u001b[2J?"}"#)]);
+    let refused = run(&trust, new, &list);
+    assert!(!refused.stderr.contains("app:secret") && !refused.stderr.contains('\u{1b}'), "{}", refused.stderr);
+    refused.fails(6, &["no token from", &provider.token_url(), "401", "invalid_client", "SASL_AUTHENTICATION_FAILED"]);
+    assert_eq!(provider.asked().1, before + 4, "it is not asked again");
+    provider.refuse(&[("200 OK", r#"{"access_token":""}"#)]);
+    run(&trust, new, &list).fails(6, &["its answer has none"]);
+    // Not over a connection that anybody may answer.
+    let before = provider.asked().1;
+    assert_ne!(run("", &format!("{new}sasl.login.retry.backoff.max.ms=20\n"), &list).code, Some(0));
+    assert_eq!(provider.asked().1, before);
+    // Tokens that end while their bearer stays: he gets others.
+    const LIFETIME_S: u64 = 8;
+    run(&trust, new, &["topic", "create", "long", "-p", "2"]).ok();
+    provider.hand_out("alice", LIFETIME_S);
+    let before = provider.asked().1;
+    std::thread::scope(|threads| {
+        let reader = threads.spawn(|| run(&trust, new, &["consume", "long", "--from", "beginning", "-n", "1"]));
+        let longer = Duration::from_secs(LIFETIME_S + 1);
+        assert!(wait::within(longer, || reader.is_finished().then_some(())).is_none());
+        run(&trust, new, &["produce", "long"]).ok();
+        assert_eq!(reader.join().expect("the reader").ok(), "one\n");
+    });
+    assert!(provider.asked().1 >= before + 3, "{} tokens", provider.asked().1 - before);
+    assert!(!broker.log().contains("its session has ended"), "{}", broker.log());
 }

@@ -40,6 +40,10 @@ struct State {
     user: String,
     lifetime_s: u64,
     tokens: usize,
+    /// What those who ask for tokens are answered next: a status and a text.
+    refusals: Vec<(&'static str, &'static str)>,
+    /// Who asked for a token last (the header Authorization), and for what (the body).
+    last: (String, String),
 }
 
 /// Serves until the process ends.
@@ -57,7 +61,16 @@ impl Provider {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let issuer = Issuer::new(key);
         let jwks = Some(jwks(&[&issuer]));
-        let state = State { issuer, jwks, jwks_read: 0, user: "alice".into(), lifetime_s: 3600, tokens: 0 };
+        let state = State {
+            issuer,
+            jwks,
+            jwks_read: 0,
+            user: "alice".into(),
+            lifetime_s: 3600,
+            tokens: 0,
+            refusals: vec![],
+            last: Default::default(),
+        };
         let provider = Provider { url: format!("{scheme}://localhost:{port}"), state: Arc::new(Mutex::new(state)) };
         let serving = provider.clone();
         std::thread::spawn(move || {
@@ -91,6 +104,16 @@ impl Provider {
     pub fn hand_out(&self, user: &str, lifetime_s: u64) {
         let mut state = self.state();
         (state.user, state.lifetime_s) = (user.to_owned(), lifetime_s);
+    }
+
+    /// Answers those who ask for tokens next with these statuses and texts.
+    pub fn refuse(&self, refusals: &[(&'static str, &'static str)]) {
+        self.state().refusals = refusals.iter().rev().copied().collect();
+    }
+
+    /// Who asked for a token last (the header Authorization), and for what (the body).
+    pub fn last_asked(&self) -> (String, String) {
+        self.state().last.clone()
     }
 
     /// Signs with another key from now on, which is all that `/jwks` says.
@@ -127,7 +150,7 @@ impl Provider {
 
     fn answer(&self, stream: impl Read + Write) -> io::Result<()> {
         let mut stream = BufReader::new(stream);
-        let (mut request, mut line, mut body) = (String::new(), String::new(), 0);
+        let (mut request, mut line, mut who, mut body) = (String::new(), String::new(), String::new(), 0);
         stream.read_line(&mut request)?;
         while line != "\r\n" {
             line.clear();
@@ -137,17 +160,21 @@ impl Provider {
             let (name, value) = line.split_once(':').unwrap_or_default();
             if name.eq_ignore_ascii_case("content-length") {
                 body = value.trim().parse().map_err(io::Error::other)?;
+            } else if name.eq_ignore_ascii_case("authorization") {
+                who = value.trim().to_owned();
             }
         }
-        stream.read_exact(&mut vec![0; body])?;
-        let (status, text) = self.say_to(&request);
+        let mut asked = vec![0; body];
+        stream.read_exact(&mut asked)?;
+        let asked = String::from_utf8(asked).map_err(io::Error::other)?;
+        let (status, text) = self.say_to(&request, (who, asked));
         let len = text.len();
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n");
         write!(stream.get_mut(), "{head}Connection: close\r\n\r\n{text}")?;
         stream.get_mut().flush()
     }
 
-    fn say_to(&self, request: &str) -> (&'static str, String) {
+    fn say_to(&self, request: &str, asked: (String, String)) -> (&'static str, String) {
         let mut state = self.state();
         if request.starts_with("GET /jwks ") {
             state.jwks_read += 1;
@@ -158,6 +185,10 @@ impl Provider {
         }
         if request.starts_with("POST /token ") {
             state.tokens += 1;
+            state.last = asked;
+            if let Some((status, text)) = state.refusals.pop() {
+                return (status, text.to_owned());
+            }
             let token = state.issuer.token(&claims(&state.user, state.lifetime_s));
             let lifetime = state.lifetime_s;
             return (

@@ -7,7 +7,6 @@ use corelane_protocol::ErrorCode;
 use corelane_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest};
 use corelane_sasl::scram::{ScramClient, ServerFault};
 use corelane_sasl::{oauth, plain};
-use std::path::Path;
 use std::time::Duration;
 
 /// Shows who this is; gives how long that lasts, where the broker says so (KIP-368).
@@ -33,8 +32,8 @@ pub fn authenticate(connection: &mut Connection, login: &Login) -> Result<Option
             client.verify(&answer.auth_bytes).map_err(|e| fault(connection, e))?;
             answer
         }
-        Login::OAuthBearer { file } => {
-            let answer = token(connection, login, oauth::first_message(&bearer(file)?))?;
+        Login::OAuthBearer(source) => {
+            let answer = token(connection, login, oauth::first_message(&source.token()?))?;
             // The broker says what is wrong, and refuses once it knows that it was heard (RFC 7628, 3.2.3).
             if answer.auth_bytes.is_empty() { answer } else { token(connection, login, vec![1])? }
         }
@@ -54,17 +53,7 @@ fn user(login: &Login) -> String {
     match login {
         Login::Plain { user, .. } | Login::Scram { user, is_token: false, .. } => format!("user {user}"),
         Login::Scram { user, .. } => format!("delegation token {user}"),
-        Login::OAuthBearer { file } => format!("the bearer of {}", file.display()),
-    }
-}
-
-/// The token in a file, which is one line.
-fn bearer(file: &Path) -> Result<String, ClientError> {
-    let text = std::fs::read_to_string(file);
-    let text = text.map_err(|e| ClientError::Invalid(format!("the token in {}: {e}", file.display())))?;
-    match text.trim() {
-        token if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => Ok(token.to_owned()),
-        _ => Err(ClientError::Invalid(format!("there is no token in {}", file.display()))),
+        Login::OAuthBearer(source) => format!("the bearer of {source}"),
     }
 }
 

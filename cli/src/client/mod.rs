@@ -16,6 +16,7 @@ mod producer;
 pub mod properties;
 mod routing;
 pub mod security;
+pub mod tokens;
 pub mod users;
 mod wire;
 

@@ -1,7 +1,8 @@
 //! How a client shows who it is, and whom it trusts: Kafka's client properties, and flags that stand for some of them.
 
+use super::tokens::{self, TokenSource};
 use corelane_config::jaas::Jaas;
-use corelane_config::{Password, Store, file_of_url, stores};
+use corelane_config::{Password, Store, stores};
 use corelane_sasl::Mechanism;
 use corelane_sasl::scram::Hash;
 use rustls::crypto::ring;
@@ -31,10 +32,7 @@ pub enum Login {
         password: Password,
         is_token: bool,
     },
-    /// By the token that is in a file when it is shown: somebody else may renew it.
-    OAuthBearer {
-        file: PathBuf,
-    },
+    OAuthBearer(TokenSource),
 }
 
 impl Login {
@@ -42,7 +40,7 @@ impl Login {
         match self {
             Login::Plain { .. } => Mechanism::Plain,
             Login::Scram { hash, .. } => Mechanism::Scram(*hash),
-            Login::OAuthBearer { .. } => Mechanism::OAuthBearer,
+            Login::OAuthBearer(_) => Mechanism::OAuthBearer,
         }
     }
 }
@@ -64,16 +62,11 @@ const JAAS: &str = "sasl.jaas.config";
 const IDENTIFICATION: &str = "ssl.endpoint.identification.algorithm";
 const PROTOCOLS: &str = "ssl.enabled.protocols";
 const KEY_PASSWORD: &str = "ssl.key.password";
-/// Where Kafka's clients get a token of OAUTHBEARER, if they have the handler below.
-const TOKEN_URL: &str = "sasl.oauthbearer.token.endpoint.url";
-const HANDLER: &str = "sasl.login.callback.handler.class";
-const TOKEN_HANDLER: &str = "OAuthBearerLoginCallbackHandler";
-const HONOURED: [&str; 18] = [
+/// Beside those of tokens.
+const HONOURED: [&str; 16] = [
     PROTOCOL,
     MECHANISM,
     JAAS,
-    TOKEN_URL,
-    HANDLER,
     IDENTIFICATION,
     PROTOCOLS,
     KEY_PASSWORD,
@@ -92,10 +85,10 @@ const HONOURED: [&str; 18] = [
 /// What a user who says no mechanism comes by.
 const DEFAULT_MECHANISM: &str = "SCRAM-SHA-512";
 
-type Properties = BTreeMap<String, String>;
+pub(super) type Properties = BTreeMap<String, String>;
 
 /// Of a property, and why.
-fn wrong(name: &str, why: impl std::fmt::Display) -> String {
+pub(super) fn wrong(name: &str, why: impl std::fmt::Display) -> String {
     format!("{name}: {why}")
 }
 
@@ -103,7 +96,7 @@ impl Security {
     /// Errors tell no secret. Properties that are not about security are not looked at.
     pub fn new(properties: &Properties, flags: &Flags) -> Result<Security, String> {
         let of_security = |name: &&String| ["security.", "sasl.", "ssl."].iter().any(|p| name.starts_with(p));
-        if let Some(name) = properties.keys().filter(of_security).find(|name| !HONOURED.contains(&name.as_str())) {
+        if let Some(name) = properties.keys().filter(of_security).find(|name| !is_honoured(name)) {
             return Err(wrong(name, "not honoured by this client"));
         }
         let protocol = properties.get(PROTOCOL).map_or("PLAINTEXT", String::as_str);
@@ -123,8 +116,12 @@ impl Security {
 
     /// The properties that [`Security::new`] does not look at.
     pub fn unused(properties: &Properties) -> impl Iterator<Item = &String> {
-        properties.keys().filter(|name| !HONOURED.contains(&name.as_str()))
+        properties.keys().filter(|name| !is_honoured(name))
     }
+}
+
+fn is_honoured(name: &str) -> bool {
+    HONOURED.contains(&name) || tokens::PROPERTIES.contains(&name)
 }
 
 fn login(properties: &Properties, flags: &Flags) -> Result<Login, String> {
@@ -145,11 +142,11 @@ fn login(properties: &Properties, flags: &Flags) -> Result<Login, String> {
         };
     }
     let line = properties.get(JAAS).ok_or_else(|| wrong(JAAS, "needed for SASL, or --user"))?;
-    let mut jaas = Jaas::parse(line).map_err(|why| wrong(JAAS, why))?;
+    let jaas = Jaas::parse(line).map_err(|why| wrong(JAAS, why))?;
     let (module, known): (_, &[&str]) = match mechanism {
         Mechanism::Plain => ("PlainLoginModule", &["username", "password"]),
         Mechanism::Scram(_) => ("ScramLoginModule", &["username", "password", "tokenauth"]),
-        Mechanism::OAuthBearer => ("OAuthBearerLoginModule", &[]),
+        Mechanism::OAuthBearer => ("OAuthBearerLoginModule", &tokens::OPTIONS),
     };
     if jaas.module_name() != module {
         return Err(wrong(JAAS, format!("{mechanism} has the login module {module}, not {}", jaas.module)));
@@ -157,7 +154,7 @@ fn login(properties: &Properties, flags: &Flags) -> Result<Login, String> {
     if let Some(other) = jaas.options.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(wrong(JAAS, format!("the option {other} is not honoured by this client")));
     }
-    let mut option = |name: &str| jaas.options.remove(name).ok_or_else(|| wrong(JAAS, format!("{name} is needed")));
+    let option = |name: &str| jaas.options.get(name).cloned().ok_or_else(|| wrong(JAAS, format!("{name} is needed")));
     match mechanism {
         Mechanism::Plain => {
             Ok(Login::Plain { user: option("username")?, password: Password::new(option("password")?) })
@@ -166,17 +163,8 @@ fn login(properties: &Properties, flags: &Flags) -> Result<Login, String> {
             let is_token = option("tokenauth").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
             Ok(Login::Scram { hash, user: option("username")?, password: Password::new(option("password")?), is_token })
         }
-        Mechanism::OAuthBearer => Ok(Login::OAuthBearer { file: token_file(properties)? }),
+        Mechanism::OAuthBearer => Ok(Login::OAuthBearer(TokenSource::new(properties, &jaas.options)?)),
     }
-}
-
-/// Kafka's clients get tokens from a provider as well.
-fn token_file(properties: &Properties) -> Result<PathBuf, String> {
-    if let Some(other) = properties.get(HANDLER).filter(|class| class.rsplit('.').next() != Some(TOKEN_HANDLER)) {
-        return Err(wrong(HANDLER, format!("{other} is not there for this client (allowed: {TOKEN_HANDLER})")));
-    }
-    let url = properties.get(TOKEN_URL).ok_or_else(|| wrong(TOKEN_URL, "needed for OAUTHBEARER: file:///PATH"))?;
-    file_of_url(url).ok_or_else(|| wrong(TOKEN_URL, "this client reads a token from a file only: file:///PATH"))
 }
 
 fn client_config(properties: &Properties, flags: &Flags) -> Result<ClientConfig, String> {
@@ -237,7 +225,8 @@ mod tests {
         match login {
             Login::Plain { user, password } => (mechanism, user, password.reveal(), false),
             Login::Scram { user, password, is_token, .. } => (mechanism, user, password.reveal(), *is_token),
-            Login::OAuthBearer { file } => (mechanism, file.to_str().unwrap(), "", false),
+            Login::OAuthBearer(TokenSource::File(file)) => (mechanism, file.to_str().unwrap(), "", false),
+            Login::OAuthBearer(provider) => panic!("{provider}"),
         }
     }
 
@@ -250,15 +239,13 @@ mod tests {
         let token = SCRAM.replace("username", "tokenauth=\"true\" username");
         assert_eq!(who(&sasl("SCRAM-SHA-256", &token, &[]).unwrap()), ("SCRAM-SHA-256", "alice", "top-secret", true));
         let bearer = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;";
-        let handler = (HANDLER, "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler");
-        let found = sasl("OAUTHBEARER", bearer, &[(TOKEN_URL, "file:///run/token"), handler]).unwrap();
+        let place = ("sasl.oauthbearer.token.endpoint.url", "file:///run/token");
+        let found = sasl("OAUTHBEARER", bearer, &[place]).unwrap();
         assert_eq!(who(&found), ("OAUTHBEARER", "/run/token", "", false));
-        let secret = bearer.replace(" required", " required clientSecret=\"top-secret\"");
+        let other = bearer.replace(" required", " required extension_x=\"top-secret\"");
         for (jaas, more, why) in [
             (bearer, &[][..], "sasl.oauthbearer.token.endpoint.url: needed"),
-            (bearer, &[(TOKEN_URL, "https://issuer/token")], "sasl.oauthbearer.token.endpoint.url: this client reads"),
-            (bearer, &[(TOKEN_URL, "file:///t"), (HANDLER, "a.B")], "sasl.login.callback.handler.class: a.B is not"),
-            (secret.as_str(), &[(TOKEN_URL, "file:///t")], "option clientSecret"),
+            (other.as_str(), &[place], "option extension_x"),
         ] {
             let message = sasl("OAUTHBEARER", jaas, more).unwrap_err();
             assert!(message.contains(why) && !message.contains("top-secret"), "{message}");

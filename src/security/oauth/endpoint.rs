@@ -2,14 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use corelane_config::{JwksEndpoint, JwksSettings};
+use corelane_config::{JwksSettings, Location, http};
 use corelane_sasl::oauth::KeySet;
-use rustls::crypto::ring;
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// One attempt to read it, all in all (jose4j: 20 s to connect, and as much to read).
 const ATTEMPT_MAX: Duration = Duration::from_secs(20);
@@ -24,19 +21,11 @@ pub enum Endpoint {
 impl Endpoint {
     pub fn new(settings: &JwksSettings) -> Result<Endpoint, String> {
         let url = match &settings.endpoint {
-            JwksEndpoint::File(path) => return Ok(Endpoint::File(path.clone())),
-            JwksEndpoint::Http(url) => url.clone(),
+            Location::File(path) => return Ok(Endpoint::File(path.clone())),
+            Location::Http(url) => url.clone(),
         };
-        let is_https = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
-        // As in Java a redirection stays within the protocol.
-        let mut config = Agent::config_builder().timeout_global(Some(ATTEMPT_MAX)).https_only(is_https);
-        if is_https {
-            let roots = RootCerts::new_with_certs(&roots(settings)?);
-            let provider = Arc::new(ring::default_provider());
-            let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider);
-            config = config.tls_config(tls.build());
-        }
-        Ok(Endpoint::Http { url, agent: config.build().into() })
+        let client = http::client_of(&url, settings.trust_store.as_ref())?.timeout_global(Some(ATTEMPT_MAX));
+        Ok(Endpoint::Http { url, agent: client.build().into() })
     }
 
     pub fn read(&self) -> Result<KeySet, String> {
@@ -66,18 +55,4 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 fn read_url(url: &str, agent: &Agent) -> Result<Vec<u8>, ureq::Error> {
     let request = agent.get(url).header("accept", "application/json").header("cache-control", "no-cache");
     request.call()?.body_mut().with_config().limit(JWKS_MAX).read_to_vec()
-}
-
-/// Certificates that those of the endpoint must go back to.
-fn roots(settings: &JwksSettings) -> Result<Vec<Certificate<'static>>, String> {
-    let certificates = match &settings.trust_store {
-        Some(store) => store.certificates()?,
-        None => match rustls_native_certs::load_native_certs().certs {
-            none if none.is_empty() => {
-                return Err("this machine has no certificates of authorities (SSL_CERT_FILE)".to_owned());
-            }
-            some => some,
-        },
-    };
-    Ok(certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect())
 }
