@@ -1,16 +1,20 @@
 //! Typed calls from shard to shard. What a call does before its first await happens in the order of the calls.
 
+mod meter;
+
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use core_pinning::sync::{Signal, oneshot};
 use core_pinning::task::{Queue, spawn};
 use core_pinning::{MeshEnd, ShardId};
 
+pub use self::meter::{Meter, Metered};
 use crate::shard::Shard;
 
 /// Work that runs on the shard that owns what it touches.
@@ -39,10 +43,14 @@ pub enum ShardMessage {
     Call {
         slot: usize,
         call: Call,
+        /// Somebody wants to know how long it works.
+        metered: bool,
     },
     Reply {
         slot: usize,
         reply: Reply,
+        /// For a metered call: how long it has worked.
+        worked: Duration,
     },
     /// From the control thread: take no more connections and end those there are.
     Drain,
@@ -61,9 +69,12 @@ pub struct Router {
     overflowed: Signal,
 }
 
+/// A call on its way: who gets its reply, and on whose account it works.
+type Caller = (oneshot::Sender<ErasedReply>, Option<Meter>);
+
 #[derive(Default)]
 struct Waiting {
-    slots: Vec<Option<oneshot::Sender<ErasedReply>>>,
+    slots: Vec<Option<Caller>>,
     free: Vec<usize>,
 }
 
@@ -84,8 +95,10 @@ impl Router {
             return CallFuture::Local(Box::pin(call.run(shard)));
         }
         let (sender, receiver) = oneshot::channel();
-        let slot = self.waiting.borrow_mut().put(sender);
-        self.post(to, ShardMessage::Call { slot, call: Call(Box::new(call)) });
+        let meter = Meter::current();
+        let metered = meter.is_some();
+        let slot = self.waiting.borrow_mut().put((sender, meter));
+        self.post(to, ShardMessage::Call { slot, call: Call(Box::new(call)), metered });
         CallFuture::Remote(receiver)
     }
 
@@ -136,16 +149,28 @@ impl Router {
         loop {
             let (from, message) = shard.router.mesh.recv().await;
             match message {
-                ShardMessage::Call { slot, call } => {
-                    let reply = call.0.start(&shard);
+                ShardMessage::Call { slot, call, metered } => {
+                    let meter = metered.then(Meter::default);
+                    let reply = match &meter {
+                        None => call.0.start(&shard),
+                        Some(meter) => {
+                            let work = meter.count(|| call.0.start(&shard));
+                            Box::pin(Metered::new(meter.clone(), work))
+                        }
+                    };
                     let shard = shard.clone();
                     drop(spawn(Queue::Serve, "shard call", async move {
                         let reply = Reply(reply.await);
-                        shard.router.post(from, ShardMessage::Reply { slot, reply });
+                        let worked = meter.map_or(Duration::ZERO, |meter| meter.spent());
+                        shard.router.post(from, ShardMessage::Reply { slot, reply, worked });
                     }));
                 }
-                ShardMessage::Reply { slot, reply } => {
-                    if let Some(sender) = shard.router.waiting.borrow_mut().take(slot) {
+                ShardMessage::Reply { slot, reply, worked } => {
+                    let caller = shard.router.waiting.borrow_mut().take(slot);
+                    if let Some((sender, meter)) = caller {
+                        if let Some(meter) = meter {
+                            meter.add(worked);
+                        }
                         // The caller may have gone away with its connection.
                         let _ = sender.send(reply.0);
                     }
@@ -157,23 +182,23 @@ impl Router {
 }
 
 impl Waiting {
-    fn put(&mut self, sender: oneshot::Sender<ErasedReply>) -> usize {
+    fn put(&mut self, caller: Caller) -> usize {
         match self.free.pop() {
             Some(slot) => {
-                self.slots[slot] = Some(sender);
+                self.slots[slot] = Some(caller);
                 slot
             }
             None => {
-                self.slots.push(Some(sender));
+                self.slots.push(Some(caller));
                 self.slots.len() - 1
             }
         }
     }
 
-    fn take(&mut self, slot: usize) -> Option<oneshot::Sender<ErasedReply>> {
-        let sender = self.slots.get_mut(slot)?.take()?;
+    fn take(&mut self, slot: usize) -> Option<Caller> {
+        let caller = self.slots.get_mut(slot)?.take()?;
         self.free.push(slot);
-        Some(sender)
+        Some(caller)
     }
 }
 

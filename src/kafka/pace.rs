@@ -1,22 +1,17 @@
 //! One request of a client that quotas may hold up. It is answered at once, and then nothing more is read of its connection for
 //! as long as the answer says (KIP-219).
 
-use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use core_pinning::time::{Instant, now};
 use corelane_protocol::messages::{FetchResponse, ProduceResponse};
 use corelane_protocol::{ApiKey, Encoder, ErrorCode, Message, Str};
 
 use crate::controller::Refused;
 use crate::controller::requests::ask;
-use crate::kafka::connection::Answer;
 use crate::kafka::request::{Client, RequestContext};
 use crate::quota::{Charge, Keep, Kind, Mutator, Owed, Share, charge};
+use crate::router::Meter;
 use crate::security::Principal;
 use crate::shard::Shard;
 
@@ -26,13 +21,12 @@ pub struct Pace {
     client_id: Option<Str>,
     /// Bytes of the request.
     size: usize,
-    /// What its connection's shard has worked for it, and since when it does.
-    spent: Cell<Duration>,
-    since: Cell<Option<Instant>>,
+    /// What all shards have worked for it.
+    pub work: Meter,
 }
 
 impl Pace {
-    /// Work for the request begins. `None`: nobody has a quota.
+    /// `None`: nobody has a quota.
     pub fn begin(shard: &Shard, client: &Rc<Client>, size: usize) -> Option<Rc<Pace>> {
         shard.quotas.any().then(|| {
             Rc::new(Pace {
@@ -40,28 +34,9 @@ impl Pace {
                 principal: client.principal(),
                 client_id: client.id(),
                 size,
-                spent: Cell::default(),
-                since: Cell::new(Some(now())),
+                work: Meter::default(),
             })
         })
-    }
-
-    /// Counts the work for the rest of the request, too.
-    pub fn timed(
-        self: Rc<Self>,
-        answer: Pin<Box<dyn Future<Output = Answer>>>,
-    ) -> Pin<Box<dyn Future<Output = Answer>>> {
-        self.pause();
-        Box::pin(Timed { answer, pace: self })
-    }
-
-    fn pause(&self) {
-        self.spent.set(self.spent());
-        self.since.set(None);
-    }
-
-    fn spent(&self) -> Duration {
-        self.spent.get() + self.since.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     fn share(&self, shard: &Shard, kind: Kind) -> Option<Share> {
@@ -76,7 +51,7 @@ impl Pace {
     }
 
     async fn charge_work(&self, shard: &Rc<Shard>) -> Duration {
-        self.charge(shard, Kind::Request, self.spent().as_secs_f64() * 100.0, Keep::Always).await
+        self.charge(shard, Kind::Request, self.work.spent().as_secs_f64() * 100.0, Keep::Always).await
     }
 
     /// Tells the client and holds it up.
@@ -165,21 +140,5 @@ fn size<M: Message>(version: i16, response: &M) -> usize {
     match response.encode(&mut encoder, version) {
         Ok(()) => encoder.finish().iter().map(|slice| slice.len()).sum::<usize>() + size_of::<i32>(),
         Err(_) => 0,
-    }
-}
-
-struct Timed {
-    answer: Pin<Box<dyn Future<Output = Answer>>>,
-    pace: Rc<Pace>,
-}
-
-impl Future for Timed {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        self.pace.since.set(Some(now()));
-        let polled = self.answer.as_mut().poll(context);
-        self.pace.pause();
-        polled
     }
 }

@@ -13,6 +13,7 @@ use corelane_storage::record::{RecordErrors, Validated, Validation};
 
 use super::produce::{ProduceFailure, Produced};
 use super::{Partition, produce::Arrival};
+use crate::router::{Meter, Metered};
 
 /// Records of a batch, uncompressed, up to which it needs no turn of its own.
 const SMALL_BYTES: usize = 4 << 20;
@@ -42,6 +43,8 @@ struct Waiting {
     validation: Validation,
     arrival: Arrival,
     outcome: oneshot::Sender<Result<Produced, ProduceFailure>>,
+    /// On whose account this works.
+    meter: Option<Meter>,
 }
 
 /// A batch whose place in the order of the partition is certain.
@@ -77,7 +80,8 @@ impl Partition {
             }
         }
         let (sender, receiver) = oneshot::channel();
-        self.intake.waiting.borrow_mut().push_back(Waiting { validation, arrival, outcome: sender });
+        let waiting = Waiting { validation, arrival, outcome: sender, meter: Meter::current() };
+        self.intake.waiting.borrow_mut().push_back(waiting);
         if !self.intake.running.replace(true) {
             let partition = self.clone();
             spawn(Queue::Serve, "judge batches", async move { partition.take_in_waiting().await }).detach();
@@ -88,8 +92,11 @@ impl Partition {
     async fn take_in_waiting(self: Rc<Self>) {
         loop {
             let next = self.intake.waiting.borrow_mut().pop_front();
-            let Some(Waiting { validation, arrival, outcome }) = next else { break };
-            let judged = judge(validation).await;
+            let Some(Waiting { validation, arrival, outcome, meter }) = next else { break };
+            let judged = match meter {
+                None => judge(validation).await,
+                Some(meter) => Metered::new(meter, Box::pin(judge(validation))).await,
+            };
             // Whoever asked may be gone: the batch is appended all the same.
             let _ = outcome.send(self.order(judged, arrival));
             yield_if_needed().await;

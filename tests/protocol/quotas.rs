@@ -214,6 +214,33 @@ fn work_is_limited_too() {
 }
 
 #[test]
+fn work_counts_whichever_core_does_it() {
+    if !controllable() {
+        return;
+    }
+    const PARTITIONS: i32 = 4;
+    let broker = Broker::start(BrokerOptions { advertise: "node".into(), ..BrokerOptions::default() });
+    let topic = unique("quota-cores");
+    // To compress what comes is work of the core that has the partition, whatever core the client is connected to.
+    create_topic(&broker, &topic, PARTITIONS, &[("compression.type", "gzip"), ("compression.gzip.level", "9")]);
+    set(&mut open(&broker), &[("client-id", None)], "request_percentage", Some(0.05));
+    let mut connection = open(&broker);
+    let value: Vec<u8> =
+        (0..900_000_u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_be_bytes()).take(900_000).collect();
+    for partition in 0..PARTITIONS {
+        connection.set_client_id(format!("quota-cores-{partition}"));
+        let wait = |_| {
+            let batch = build(ProducerIdentity::NONE, now_ms(), [(None, Some(&value[..]))]);
+            let request = produce_request(&topic, vec![(partition, batch.into())], -1);
+            let answer = connection.call(9, &request);
+            assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+            answer.throttle_time_ms
+        };
+        assert!((0..3).map(wait).any(|wait| wait > 0), "partition {partition}");
+    }
+}
+
+#[test]
 fn quotas_are_there_after_a_restart_and_partitions_are_refused_by_them() {
     if !controllable() {
         return;

@@ -94,6 +94,7 @@ use super::request::{Client, RequestContext};
 use super::request_memory::Claim;
 use crate::controller::Refused;
 use crate::quota::Kind;
+use crate::router::Metered;
 use crate::shard::Shard;
 
 /// The list: `ApiKey => module`. A module has `async fn handle(RequestContext, XRequest) -> XResponse`; `produce` is
@@ -294,15 +295,13 @@ pub fn accept(
         };
     }
     let pace = Pace::begin(shard, client, size);
-    let timed = pace.clone().filter(|_| !shard.quotas.is_free(Kind::Request));
+    let metered = pace.as_ref().filter(|_| !shard.quotas.is_free(Kind::Request)).map(|pace| pace.work.clone());
     let (shard, client) = (shard.clone(), client.clone());
     let context = RequestContext { shard, client, api, version: call.version, size, memory, pace };
     let body = Body { decoder, memory: held };
-    let mut accepted = dispatch(context, call, body).unwrap_or_else(close);
-    if let Some(pace) = timed {
-        accepted.answer = pace.timed(accepted.answer);
-    }
-    accepted
+    let Some(meter) = metered else { return dispatch(context, call, body).unwrap_or_else(close) };
+    let Accepted { answer, overlaps } = meter.count(|| dispatch(context, call, body).unwrap_or_else(close));
+    Accepted { answer: Box::pin(Metered::new(meter, answer)), overlaps }
 }
 
 fn close(reason: &'static str) -> Accepted {
