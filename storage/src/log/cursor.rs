@@ -40,7 +40,7 @@ pub(super) struct Cursor {
 
 /// Why there is no next batch.
 enum Stop {
-    Index,
+    Index(ScanError),
     Storage(StorageError),
 }
 
@@ -102,11 +102,11 @@ impl Cursor {
             cursor.read_bytes = (Some(floor.window() + ahead), None);
             match cursor.step_on().await {
                 Ok(batch) => cursor.peeked = batch,
-                Err(Stop::Index) => {
+                Err(Stop::Index(error)) => {
                     let again = distrusted == Some(generation) && log.same_generation(generation).is_ok();
                     let index = if again { Index::MadeAgain } else { Index::AsFound };
                     if batch::decide(Batch::Unexpected, index).then == Decision::Fence {
-                        return log.scanned(base, Err(ScanError::Index));
+                        return log.scanned(base, Err(error));
                     }
                     distrusted = Some(generation);
                     log.drop_index(base).await?;
@@ -146,7 +146,9 @@ impl Cursor {
         match self.step_on().await {
             Ok(batch) => Ok(batch),
             Err(Stop::Storage(error)) => Err(error),
-            Err(Stop::Index) => unreachable!("only the first batch, which `seek` looks at, is compared with the index"),
+            Err(Stop::Index(_)) => {
+                unreachable!("only the first batch, which `seek` looks at, is compared with the index")
+            }
         }
     }
 
@@ -165,7 +167,7 @@ impl Cursor {
             }
             if let Some(scan) = &mut self.scan {
                 let found = match scan.next().await {
-                    Err(ScanError::Index) => return Err(Stop::Index),
+                    Err(error @ ScanError::Index { .. }) => return Err(Stop::Index(error)),
                     other => {
                         // Written anew under our eyes, it is not damaged.
                         self.log.same_generation(self.generation)?;

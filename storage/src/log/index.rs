@@ -140,7 +140,7 @@ impl LogInner {
     pub(crate) fn scanned<T>(&self, segment: Offset, result: Result<T, ScanError>) -> Result<T, StorageError> {
         result.map_err(|error| match error {
             ScanError::Bad { position, reason } => self.damaged(Batch::Bad, segment, position, reason),
-            ScanError::Index => self.damaged(Batch::Unexpected, segment, 0, "not the batch that the index names"),
+            ScanError::Index { position, found, reason } => self.damaged(found, segment, position, reason),
             ScanError::Storage(error) => error,
         })
     }
@@ -295,7 +295,7 @@ impl LogInner {
         let mut scan = self.scan(file.clone(), batch.position, covers.covered).read_ahead(core_pinning::BLOCK);
         match scan.next().await {
             Ok(Some(found)) => Ok(covers.is_end_of(&found.header)),
-            Ok(None) | Err(ScanError::Bad { .. } | ScanError::Index) => Ok(false),
+            Ok(None) | Err(ScanError::Bad { .. } | ScanError::Index { .. }) => Ok(false),
             Err(ScanError::Storage(error)) => Err(error),
         }
     }

@@ -254,7 +254,7 @@ impl LogInner {
                     break;
                 }
                 Ok(None) => break,
-                Err(ScanError::Index) if !changed() && reading.distrusted != Some(plan.segment) => {
+                Err(ScanError::Index { .. }) if !changed() && reading.distrusted != Some(plan.segment) => {
                     reading.distrusted = Some(plan.segment);
                     self.drop_index(plan.segment).await?;
                     return Ok(true);

@@ -11,6 +11,7 @@ use crate::error::{Doing, StorageError};
 use crate::model::Offset;
 use crate::record::internal::{self, SEGMENT_FORMAT_COMPACTED};
 use crate::record::{BatchHeader, HEADER_BYTES};
+use crate::recovery::decision::batch::Batch;
 use crate::store::shared::Counters;
 
 /// Bytes read at a time.
@@ -24,8 +25,12 @@ pub(crate) enum ScanError {
         position: u32,
         reason: String,
     },
-    /// Not the batch that an index has sent us to.
-    Index,
+    /// What is at the position is not the batch that an index has sent us to.
+    Index {
+        position: u32,
+        found: Batch,
+        reason: String,
+    },
     Storage(StorageError),
 }
 
@@ -110,11 +115,16 @@ impl FileScan {
     /// The next batch; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<FoundBatch>, ScanError> {
         let Some(expected) = self.expected.take() else { return self.next_batch().await };
-        match self.next_batch().await {
-            Ok(Some(batch)) if batch.header.base_offset == expected => Ok(Some(batch)),
-            Err(ScanError::Storage(error)) => Err(ScanError::Storage(error)),
-            _ => Err(ScanError::Index),
-        }
+        let position = self.position;
+        let (found, reason) = match self.next_batch().await {
+            Ok(Some(batch)) if batch.header.base_offset == expected => return Ok(Some(batch)),
+            Ok(Some(batch)) => (Batch::Unexpected, format!("offset {} where", batch.header.base_offset)),
+            Ok(None) => (Batch::Unexpected, "the end where".to_owned()),
+            Err(ScanError::Bad { reason, .. }) => (Batch::Bad, format!("{reason}, where")),
+            Err(error) => return Err(error),
+        };
+        let reason = format!("{reason} the index names offset {expected}");
+        Err(ScanError::Index { position, found, reason })
     }
 
     async fn next_batch(&mut self) -> Result<Option<FoundBatch>, ScanError> {
