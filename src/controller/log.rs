@@ -1,10 +1,12 @@
 //! The metadata log: a partition like any other, on shard 0, and snapshots that let it be short.
 //!
 //! A snapshot is a file `<end offset>-<term>.checkpoint` beside the segments (Kafka's name for it): record batches with
-//! the records that make the image as of that offset. It is written under another name and renamed, so a snapshot that
-//! has its name is whole. The log below the newest snapshot is deleted.
+//! the records that make the image as of that offset, between Kafka's header and footer (KIP-630). It is written under
+//! another name and renamed, so a snapshot that has its name was whole; its footer tells that it still is. The log below
+//! the newest snapshot is deleted.
 
 use std::cell::Cell;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -12,8 +14,8 @@ use bytes::Bytes;
 use core_pinning::disk::{File, OpenOptions, fs};
 use core_pinning::time::wall_ms;
 use corelane_raft::{Group, first_state};
-use corelane_storage::model::{Offset, PartitionKey, Term, TopicId};
-use corelane_storage::record::{BatchBuilder, Batches, BuildError, Codec, RecordIter};
+use corelane_storage::model::{Offset, PartitionKey, TopicId};
+use corelane_storage::record::{BatchBuilder, Batches, BuildError, Codec, RecordIter, snapshot_batches};
 use corelane_storage::{Log, LogConfig, PartitionSpec, ReadError, ReadLimit, StorageError};
 
 use super::image::{ClusterImage, METADATA_TOPIC, METADATA_TOPIC_ID};
@@ -72,6 +74,8 @@ pub struct MetadataLog {
     group: Group,
     dir: PathBuf,
     next_offset: Cell<Offset>,
+    /// When the last change was written, ms.
+    changed_ms: Cell<i64>,
     /// Bytes of log since the last snapshot.
     since_snapshot: Cell<u64>,
     /// Bytes of log that call for a snapshot (metadata.log.max.record.bytes.between.snapshots).
@@ -105,7 +109,8 @@ impl MetadataLog {
         image.set_offset(end);
         let group = shard.groups.open(log.clone())?;
         let (since_snapshot, next_offset) = (Cell::new(since_snapshot), Cell::new(end));
-        Ok((MetadataLog { log, group, dir, next_offset, since_snapshot, snapshot_after }, image, deleted))
+        let changed_ms = Cell::default();
+        Ok((MetadataLog { log, group, dir, next_offset, changed_ms, since_snapshot, snapshot_after }, image, deleted))
     }
 
     pub(super) fn end(&self) -> Offset {
@@ -124,7 +129,8 @@ impl MetadataLog {
     /// Durable when it returns.
     pub(super) async fn append(&self, records: &[MetadataRecord]) -> Result<(), MetadataError> {
         let base = self.next_offset.get();
-        let batch = encode(records, base, self.group.leadership().term)?;
+        let now = wall_ms();
+        let batch = batch_of(records, now).build_at(base, self.group.leadership().term)?;
         let size = batch.len() as u64;
         let last = base + (records.len() as i64 - 1);
         let proposal = self.group.propose(batch, base, last)?;
@@ -135,6 +141,7 @@ impl MetadataLog {
             return Err(error.into());
         }
         self.since_snapshot.set(self.since_snapshot.get() + size);
+        self.changed_ms.set(now);
         Ok(())
     }
 
@@ -152,14 +159,21 @@ impl MetadataLog {
     }
 
     async fn snapshot(&self, image: &ClusterImage, end: Offset) -> Result<(), MetadataError> {
-        let name = format!("{:020}-{:010}{SNAPSHOT_SUFFIX}", end.0, self.group.leadership().term.0);
+        let term = self.group.leadership().term;
+        let name = format!("{:020}-{:010}{SNAPSHOT_SUFFIX}", end.0, term.0);
         let path = self.dir.join(&name);
         let failed = |source| MetadataError::Snapshot { path: path.clone(), source };
         let records = image.to_records();
-        let mut bytes = Vec::new();
-        for (place, chunk) in records.chunks(SNAPSHOT_BATCH).enumerate() {
-            let base = Offset((place * SNAPSHOT_BATCH) as i64);
-            bytes.extend_from_slice(&encode(chunk, base, self.group.leadership().term)?);
+        let now = wall_ms();
+        let (mut header, mut footer) = (BatchBuilder::new(Codec::None), BatchBuilder::new(Codec::None));
+        header.push_snapshot_header(now, self.changed_ms.get());
+        footer.push_snapshot_footer(now);
+        let contents = records.chunks(SNAPSHOT_BATCH).map(|chunk| batch_of(chunk, now));
+        let (mut bytes, mut next) = (Vec::new(), Offset::ZERO);
+        for batch in iter::once(header).chain(contents).chain([footer]) {
+            let base = next;
+            next = base + batch.len() as i64;
+            bytes.extend_from_slice(&batch.build_at(base, term)?);
         }
         let unfinished = self.dir.join(format!("{name}{UNFINISHED_SUFFIX}"));
         let options = OpenOptions { write: true, create: true, truncate: true, ..Default::default() };
@@ -190,11 +204,10 @@ fn must_meet(offset: Offset, start: Offset, end: Offset) -> Result<(), MetadataE
     Ok(())
 }
 
-fn encode(records: &[MetadataRecord], base: Offset, term: Term) -> Result<Bytes, MetadataError> {
+fn batch_of(records: &[MetadataRecord], now: i64) -> BatchBuilder {
     let mut batch = BatchBuilder::new(Codec::None);
-    let now = wall_ms();
     records.iter().for_each(|r| batch.push(now, None, Some(&r.encode())));
-    Ok(batch.build_at(base, term)?)
+    batch
 }
 
 /// Applies whole batches; returns the offset after them. `deleted` gets the topics they delete.
@@ -208,18 +221,22 @@ fn apply_batches(
         let at = offset.0;
         let (header, batch) = batch.map_err(|e| MetadataError::damaged(at, e))?;
         header.verify_crc(&batch).map_err(|e| MetadataError::damaged(at, e))?;
-        for record in RecordIter::new(&batch, BATCH_MAX).map_err(|e| MetadataError::damaged(at, e))? {
-            let record = record.map_err(|e| MetadataError::damaged(at, e))?;
-            let value = record.value.ok_or_else(|| MetadataError::damaged(at, "a record without a value"))?;
-            let record = MetadataRecord::decode(value).map_err(|e| MetadataError::damaged(at, e))?;
-            image.apply(&record).map_err(|e| MetadataError::damaged(at, e))?;
-            if let MetadataRecord::RemoveTopic { id } = record {
-                deleted.push(id);
-            }
-        }
+        apply_batch(image, &batch, deleted).map_err(|reason| MetadataError::damaged(at, reason))?;
         offset = header.next_offset();
     }
     Ok(offset)
+}
+
+fn apply_batch(image: &mut ClusterImage, batch: &Bytes, deleted: &mut Vec<TopicId>) -> Result<(), String> {
+    for record in RecordIter::new(batch, BATCH_MAX).map_err(|e| e.to_string())? {
+        let value = record.map_err(|e| e.to_string())?.value.ok_or("a record without a value")?;
+        let record = MetadataRecord::decode(value).map_err(|e| e.to_string())?;
+        image.apply(&record).map_err(|e| e.to_string())?;
+        if let MetadataRecord::RemoveTopic { id } = record {
+            deleted.push(id);
+        }
+    }
+    Ok(())
 }
 
 /// The files in `dir` that are snapshots, and the offset each one ends at.
@@ -247,11 +264,11 @@ async fn newest_snapshot(dir: &Path) -> Result<(ClusterImage, Offset), MetadataE
     let failed = |source| MetadataError::Snapshot { path: path.clone(), source };
     let file = File::open(&path, OpenOptions { read: true, ..Default::default() }).await.map_err(failed)?;
     let length = file.len().await.map_err(failed)?;
-    if length == 0 {
-        return Err(MetadataError::damaged(end.0, format!("the snapshot {} holds nothing", path.display())));
-    }
     let bytes = file.read_at(0, length as usize).await.map_err(failed)?.freeze();
+    let damaged = |reason: String| MetadataError::damaged(end.0, format!("the snapshot {}: {reason}", path.display()));
     let mut image = ClusterImage::default();
-    apply_batches(&mut image, bytes, Offset(0), &mut Vec::new())?;
+    for (_, batch) in snapshot_batches(bytes).map_err(|damage| damaged(damage.to_string()))? {
+        apply_batch(&mut image, &batch, &mut Vec::new()).map_err(damaged)?;
+    }
     Ok((image, end))
 }

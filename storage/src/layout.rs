@@ -20,7 +20,7 @@
 //!     <base offset>.<end offset>.swap            takes the place of the segments from `base` to before `end` (compaction)
 //!     state.damaged                              one that was, of a partition that is fenced for good (recovery)
 //!     cleaner                                    how far compaction has come
-//!     <offset>-<term>.checkpoint                 of the metadata log: a snapshot, a run of record batches; `*.part` while it is written
+//!     <offset>-<term>.checkpoint                 of the metadata log: a snapshot: record batches between a header and a footer; `*.part` while it is written
 //!     *.new                                      a small file that is being written, here and elsewhere
 //! data/<...>-delete/                             a deleted partition on its way out
 //! data/<...>-stray/                              a partition that the metadata does not name, moved out of the way

@@ -10,6 +10,7 @@ use corelane_tests::command::corelane;
 use corelane_tests::connection::Connection;
 use corelane_tests::librdkafka::LIMIT;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Bytes of log between two snapshots.
@@ -80,6 +81,17 @@ fn files(broker: &Broker, suffix: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Where each record batch of a file stands.
+fn batches(bytes: &[u8]) -> Vec<Range<usize>> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let length = u32::from_be_bytes(bytes[at + 8..at + 12].try_into().expect("a batch length"));
+        found.push(at..at + 12 + length as usize);
+        at += 12 + length as usize;
+    }
+    found
+}
+
 #[test]
 fn metadata_comes_back_from_its_snapshots_and_the_log_before_them_is_gone() {
     if !is_corelane() {
@@ -138,10 +150,18 @@ fn metadata_whose_snapshot_is_not_the_logs_is_told_and_nothing_is_made_anew() {
     let sound = fs::read(&snapshot).expect("the snapshot");
     let of = |offset: i64| snapshot.with_file_name(format!("{offset:020}-0000000001.checkpoint"));
     let folder = snapshot.parent().expect("the metadata log").to_path_buf();
-    // Gone; of before the log's beginning; of behind its end; and without its bytes.
+    let [header, .., footer] = &batches(&sound)[..] else { panic!("a frame: {sound:?}") };
+    // Gone; of before the log's beginning; of behind its end; without its bytes; and without whole batches.
     let (older, newer) = (of(1), of(1 << 40));
-    let situations =
-        [(&folder, None), (&older, Some(&sound[..])), (&newer, Some(&sound[..])), (&snapshot, Some(&[][..]))];
+    let situations = [
+        (&folder, None),
+        (&older, Some(&sound[..])),
+        (&newer, Some(&sound[..])),
+        (&snapshot, Some(&[][..])),
+        (&snapshot, Some(&sound[..footer.start])),
+        (&snapshot, Some(&sound[..header.end])),
+        (&snapshot, Some(&sound[header.end..])),
+    ];
     for (told, bytes) in situations {
         fs::remove_file(&snapshot).expect("the snapshot");
         if let Some(bytes) = bytes {
@@ -160,4 +180,20 @@ fn metadata_whose_snapshot_is_not_the_logs_is_told_and_nothing_is_made_anew() {
     }
     broker.resume();
     assert_eq!(image(&mut open(&broker)), expected);
+
+    // As earlier releases wrote it: without a frame, from offset 0 on.
+    assert!(broker.stop().is_some_and(|s| s.success()), "{}", broker.log_tail());
+    let snapshot = files(&broker, ".checkpoint").pop().expect("a snapshot");
+    let mut earlier = fs::read(&snapshot).expect("the snapshot");
+    let frame = batches(&earlier);
+    let (first, last) = (frame[0].end, frame[frame.len() - 1].start);
+    earlier = earlier[first..last].to_vec();
+    for batch in batches(&earlier) {
+        let offset = &mut earlier[batch][..8];
+        offset.copy_from_slice(&(i64::from_be_bytes((&*offset).try_into().expect("8 bytes")) - 1).to_be_bytes());
+    }
+    fs::write(&snapshot, &earlier).expect("the snapshot");
+    assert_eq!(corelane("", &["check", "--quiet", &data_dir]).code, Some(0));
+    broker.resume();
+    assert_eq!(image(&mut open(&broker)), expected, "from a snapshot without a frame");
 }

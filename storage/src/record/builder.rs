@@ -136,17 +136,22 @@ impl BatchBuilder {
 
     /// The one record of a batch that ends a transaction (`EndTransactionMarker`); makes this a transactional control batch.
     pub fn push_marker(&mut self, timestamp: i64, marker: TransactionMarker, coordinator_epoch: i32) {
-        self.control = true;
         self.transactional = true;
         let kind: u16 = match marker {
             TransactionMarker::Abort => 0,
             TransactionMarker::Commit => 1,
         };
-        let mut key = [0; 4];
-        (&mut key[2..]).put_u16(kind);
         let mut value = [0; 6];
         (&mut value[2..]).put_i32(coordinator_epoch);
-        self.push(timestamp, Some(&key), Some(&value));
+        self.push_control(timestamp, kind, &value);
+    }
+
+    /// Adds a control record of this kind (`ControlRecordType`); makes this a control batch.
+    pub(super) fn push_control(&mut self, timestamp: i64, kind: u16, value: &[u8]) {
+        self.control = true;
+        let mut key = [0; 4];
+        (&mut key[2..]).put_u16(kind);
+        self.push(timestamp, Some(&key), Some(value));
     }
 
     pub fn len(&self) -> usize {

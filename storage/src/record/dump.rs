@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::body::Malformed;
 use super::internal::{self, BatchKind, classify};
-use super::{BatchHeader, Record};
+use super::{BatchHeader, Record, SnapshotMark};
 
 /// A value to print.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,12 +99,14 @@ pub fn record(header: &BatchHeader, record: &Record, data: bool) -> Fields {
     let keys = record.headers.iter().map(|(key, _)| Field::Bytes(key)).collect();
     fields.0.push(("headerKeys", Field::List(keys)));
     if header.is_control() {
-        match control(record) {
-            Ok((marker, epoch)) => {
+        let mark = record.key.as_deref().and_then(SnapshotMark::of_key);
+        match (mark, control(record)) {
+            (Some(mark), _) => fields.text("control", mark.name()),
+            (None, Ok((marker, epoch))) => {
                 fields.text("endTxnMarker", marker);
                 fields.int("coordinatorEpoch", epoch);
             }
-            Err(what) => fields.text("control", what.to_string()),
+            (None, Err(what)) => fields.text("control", what.to_string()),
         }
     } else if data {
         let bytes = |bytes: &Option<Bytes>| bytes.clone().map_or(Field::Null, Field::Bytes);

@@ -10,6 +10,7 @@ mod first;
 mod header;
 pub mod internal;
 mod iter;
+mod snapshot;
 mod validate;
 mod varint;
 
@@ -24,6 +25,7 @@ pub use header::{
 };
 pub use internal::{BatchKind, classify};
 pub use iter::{Headers, Record, RecordIter, RecordsError};
+pub use snapshot::{SnapshotDamage, SnapshotMark, snapshot_batches};
 pub use validate::{
     CompressionTarget, RECORD_ERRORS_MAX, RecordError, RecordErrorCode, RecordErrors, Validated, Validation,
     ValidationContext, max_decompressed_bytes, validate,

@@ -1,4 +1,4 @@
-//! Snapshots of the metadata: runs of batches, in the place of the log before the offset that they end at.
+//! Snapshots of the metadata, which are in the place of the log before the offset that they end at.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,11 @@ use super::{Findings, read};
 use crate::data_dir::DataDirError;
 use crate::log::state::PartitionState;
 use crate::model::{METADATA_TOPIC_ID, Offset};
-use crate::record::Batches;
+use crate::record::snapshot_batches;
 
 pub(super) fn check_snapshot(path: &Path, findings: &mut Findings<'_>) -> Result<(), DataDirError> {
-    let bytes = Bytes::from(read(path)?.unwrap_or_default());
-    if bytes.is_empty() {
-        findings.damage(path, Some(0), "it holds nothing");
-    }
-    let (mut position, mut next) = (0, Offset::ZERO);
-    for batch in Batches::new(bytes) {
-        let sound = batch.and_then(|(header, bytes)| header.verify_crc(&bytes).map(|()| header));
-        let what = match sound {
-            Ok(header) if header.base_offset == next => {
-                position += header.size() as u64;
-                next = header.next_offset();
-                continue;
-            }
-            Ok(header) => format!("offset {} where {} follows", header.base_offset.0, next.0),
-            Err(error) => error.to_string(),
-        };
-        findings.damage(path, Some(position), what);
-        break;
+    if let Err(damage) = snapshot_batches(Bytes::from(read(path)?.unwrap_or_default())) {
+        findings.damage(path, Some(damage.position), damage.reason);
     }
     Ok(())
 }
