@@ -9,11 +9,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 use common::*;
+use core_pinning::fault::{self, DiskOp, Effect, FaultPlan};
 use core_pinning::run_local;
 use corelane_storage::model::{LogId, Offset, ProducerEpoch, ProducerId, RaftIndex, Sequence};
 use corelane_storage::producer_state::AbortedTransaction;
 use corelane_storage::record::{BatchBuilder, BatchHeader, Codec, EndMarker, TransactionMarker};
-use corelane_storage::{EntryKind, Log, LogConfig, LogEntry, Store, StoreOptions};
+use corelane_storage::{
+    Cleaner, CleanerOptions, CleanupPolicy, EntryKind, Log, LogConfig, LogEntry, StorageError, Store, StoreOptions,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -269,4 +272,86 @@ fn transactions_agree_with_their_account() {
             (first..first + 8).for_each(|seed| run(seed, rounds));
         }
     }
+}
+
+impl Account {
+    fn plain(&mut self, log: &Log) {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.push(1000, Some(b"key"), Some(&[7; 1000]));
+        self.append(log, builder);
+    }
+
+    /// A transaction that is aborted, in two small batches.
+    fn abort(&mut self, log: &Log, id: i64) {
+        let mut records =
+            BatchBuilder::new(Codec::None).producer(ProducerId(id), ProducerEpoch(0), Sequence(0)).transactional();
+        records.push(1000, Some(b"key"), Some(b"value"));
+        self.append(log, records);
+        let mut end = BatchBuilder::new(Codec::None).producer(ProducerId(id), ProducerEpoch(0), Sequence::NONE);
+        end.push_marker(2000, TransactionMarker::Abort, 3);
+        self.append(log, end);
+    }
+
+    /// The first batch of a new segment.
+    fn roll(&mut self, log: &Log) {
+        let before = log.segments().len();
+        while log.segments().len() == before {
+            self.plain(log);
+        }
+    }
+}
+
+#[test]
+fn of_two_files_one_was_written_and_what_it_says_does_not_come_back_once_it_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig {
+        segment_bytes: 4096,
+        cleanup: CleanupPolicy { delete: false, compact: true },
+        min_cleanable_ratio_ppm: 0,
+        ..LogConfig::default()
+    };
+    let spec = spec_with(0, config);
+    let mut account = Account { entries: vec![(LogId::new(TERM, RaftIndex(0)), Bytes::new())], ..Account::default() };
+    run_local(async || {
+        let store = open(dir.path()).await;
+        let log = store.create(spec.clone(), first()).await.unwrap();
+        let partition = store.partition_dir(&spec.topic, spec.key);
+        let files = || std::fs::read_dir(&partition).unwrap().flatten().map(|file| file.path());
+        let indexes = || files().filter(|path| path.extension().is_some_and(|of| of == "txnindex")).count();
+        // What a pass of the compaction is for: it hands over first what was aborted, wherever that is.
+        (0..2).for_each(|_| account.roll(&log));
+        log.set_applied(RaftIndex(account.entries.len() as u64 - 1));
+        account.roll(&log);
+        let kept = account.entries.len();
+        account.abort(&log, 1);
+        account.roll(&log);
+        account.abort(&log, 2);
+        flushed(&log).await;
+        store.write_back().await.unwrap();
+        fault::set(FaultPlan::new().nth(DiskOp::Write, ".txnindex", 1, 1, Effect::Error(5)));
+        let passed = Cleaner::new(CleanerOptions::default()).clean(&log, 10_000).await;
+        assert!(matches!(passed, Err(StorageError::Io { .. })), "{passed:?}");
+        fault::clear();
+        assert_eq!(indexes(), 1);
+        let (from, upto) = (Offset(0), Offset::MAX);
+        assert_eq!(log.aborted_transactions(from, upto).await.unwrap(), account.stand(&log).aborted);
+
+        log.truncate_after(Some(account.entries[kept - 1].0)).await.unwrap();
+        account.entries.truncate(kept);
+        account.roll(&log);
+        account.abort(&log, 3);
+        flushed(&log).await;
+        let aborted = account.stand(&log).aborted;
+        assert_eq!(aborted.len(), 1);
+        assert_eq!(log.aborted_transactions(from, upto).await.unwrap(), aborted);
+        let bases: Vec<Offset> = log.segments().iter().map(|s| s.base_offset).collect();
+        store.close().await.unwrap();
+        account.check_files(&partition, &bases, &aborted, Offset(0));
+        assert_eq!(indexes(), 1);
+
+        let store = open(dir.path()).await;
+        let log = store.load(spec.clone()).await.unwrap();
+        assert_eq!(log.aborted_transactions(from, upto).await.unwrap(), aborted);
+        store.close().await.unwrap();
+    });
 }

@@ -257,21 +257,22 @@ impl LogInner {
             }
             (state.log_end, state.generation, groups)
         };
-        for (base, entries) in &mut groups {
-            if let Some(before) = self.aborted_in(*base).await? {
-                entries.splice(0..0, before.iter().copied());
+        let written = self.write_groups(&mut groups).await;
+        if written.is_err() {
+            for base in groups.keys().copied().collect::<Vec<_>>() {
+                // Of a file that did not come about nobody needs to know.
+                if let Ok(false) = fs::exists(&self.dir.join(layout::txn_index_name(base))).await {
+                    groups.remove(&base);
+                }
             }
-            self.write_aborted(*base, entries).await?;
-        }
-        if !groups.is_empty() {
-            fs::sync_dir(&self.dir).await.doing("sync", &self.dir)?;
         }
         let state = &mut *self.state.borrow_mut();
-        if state.generation != generation {
-            // The log was cut or compacted meanwhile: the files are written again before they count.
+        if written.is_err() || state.generation != generation {
+            // Some may say what is not handed over, and the log was cut or compacted meanwhile, or may be before the next attempt:
+            // the files are written again before they count.
             let stale = groups.into_keys().map(|base| (base, AbortedFile { entries: None, stale: true }));
             state.aborted.files.extend(stale);
-            return Ok(true);
+            return written.map(|()| true);
         }
         for (base, entries) in groups {
             state.aborted.files.remove(&base);
@@ -283,6 +284,20 @@ impl LogInner {
         state.state_file_current = false;
         self.producers.borrow_mut().forget_aborted(end);
         Ok(true)
+    }
+
+    /// Writes each segment's file with what it says already and what is new, durably.
+    async fn write_groups(
+        self: &Rc<Self>,
+        groups: &mut BTreeMap<Offset, Vec<AbortedTransaction>>,
+    ) -> Result<(), StorageError> {
+        for (base, entries) in &mut *groups {
+            if let Some(before) = self.aborted_in(*base).await? {
+                entries.splice(0..0, before.iter().copied());
+            }
+            self.write_aborted(*base, entries).await?;
+        }
+        if groups.is_empty() { Ok(()) } else { fs::sync_dir(&self.dir).await.doing("sync", &self.dir) }
     }
 
     /// Writes the segment's file; the directory is not synced. Nothing aborted: no file.
