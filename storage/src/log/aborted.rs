@@ -232,7 +232,8 @@ impl LogInner {
     }
 
     /// Moves aborted transactions from the producer table into their files, durably, if there are `least` of them or a file is to
-    /// be written again; `indexed` is at the log end then. False, and nothing is done, while the log is being cut.
+    /// be written again; `indexed` is at the log end then. False, and nothing is handed over, while the log is being
+    /// cut, and where what must be read for it is damaged: the log is fenced then.
     pub(crate) async fn index_aborted(self: &Rc<Self>, least: usize) -> Result<bool, StorageError> {
         let _turn = self.marks.indexing.0.acquire(1).await;
         let (end, generation, mut groups) = {
@@ -272,7 +273,12 @@ impl LogInner {
             // the files are written again before they count.
             let stale = groups.into_keys().map(|base| (base, AbortedFile { entries: None, stale: true }));
             state.aborted.files.extend(stale);
-            return written.map(|()| true);
+            // A checkpoint, and who closes the log, go on without: what is not handed over stays in the log's state.
+            return if matches!(written, Err(StorageError::Corrupt { .. })) {
+                Ok(false)
+            } else {
+                written.map(|()| true)
+            };
         }
         for (base, entries) in groups {
             state.aborted.files.remove(&base);

@@ -43,7 +43,12 @@ async fn close_log(log: &Rc<LogInner>) -> Result<(), StorageError> {
 }
 
 async fn index_aborted(log: &Rc<LogInner>) -> Result<(), StorageError> {
-    if log.index_aborted(1).await? { Ok(()) } else { Err(StorageError::refused("the log is being cut")) }
+    // What is damaged stays so, and is told again by the next start.
+    let is_damaged = || matches!(log.state.borrow().fenced, Some(StorageError::Corrupt { .. }));
+    match log.index_aborted(1).await? || is_damaged() {
+        true => Ok(()),
+        false => Err(StorageError::refused("the log is being cut")),
+    }
 }
 
 /// Writes everything of the log that a sync of the file system then makes durable.

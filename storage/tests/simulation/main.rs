@@ -147,12 +147,15 @@ fn seeds_that_failed_once() {
 /// | 7002047   | the check took in records of a journal that had been retired                                             |
 /// | 2001852   | the check did not know the terms of what stands before the log start                                     |
 /// | 1378088743299 (all kinds) | a damaged batch that an index had led to was told without its place                      |
+/// | 4642941786647 (all kinds) | a log and what it says of aborted transactions, both damaged, kept the store from closing |
 #[test]
 fn damage_that_was_missed_once() {
     for seed in [9, 13, 530, 732, 1086, 1217, 1227, 101999, 9001518, 7000061, 2000923, 7002047, 2001852] {
         rest::run_first(seed);
     }
-    rest::run(1378088743299, false);
+    for seed in [1378088743299, 4642941786647] {
+        rest::run(seed, false);
+    }
 }
 
 #[test]
