@@ -1,6 +1,6 @@
 //! How a shard starts and stops.
 //!
-//! Start, with all shards in step: replay the journals (of whatever shards the last run had); open the store; shard 0
+//! Start, with all shards in step: find the journals (of whatever shards the last run had), replay them; open the store; shard 0
 //! rebuilds the metadata and publishes it, on which every shard opens its partitions; coordinators load; listen.
 //! Stop: no new connections, open ones end, groups stop, everything is written back, the store is marked clean.
 
@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 
 use core_pinning::budget::Budget;
@@ -17,7 +18,7 @@ use core_pinning::task::{Queue, spawn};
 use core_pinning::{ShardContext, ShardId};
 use corelane_config::Advertise;
 use corelane_raft::{Groups, GroupsOptions};
-use corelane_storage::{Reserve, StorageError, Store, StoreOptions, recover_journals};
+use corelane_storage::{RecoveryReport, Reserve, StorageError, Store, StoreOptions, find_journals};
 
 use super::{PartitionTable, Shard};
 use crate::audit_log::AuditLog;
@@ -74,8 +75,11 @@ pub struct Start {
     pub node: Arc<Node>,
     pub config: Arc<corelane_config::BrokerConfig>,
     pub data_dir: PathBuf,
-    /// All shards pass it between replaying journals and opening partitions: a partition may have moved between shards.
-    pub recovered: Arc<Barrier>,
+    /// All shards pass it when they have found their journals, and again between replaying them and opening partitions: a
+    /// partition may have moved between shards.
+    pub in_step: Arc<Barrier>,
+    /// A shard refuses the journals that it has found: none replays its own.
+    pub refused: Arc<AtomicBool>,
     /// Of the broker that all shards are; where each is one, it has its own.
     pub connection_limits: Arc<ConnectionLimits>,
     /// Made while the cluster has none.
@@ -121,12 +125,38 @@ async fn with_reserve<T, F: Future<Output = Result<T, StorageError>>>(
     }
 }
 
+/// Replays the shard's part of the journals. `None`: another shard refuses its own, and tells why.
+async fn recover(
+    data_dir: &Path,
+    (id, shards): (ShardId, usize),
+    in_step: &Barrier,
+    refused: &AtomicBool,
+) -> Result<Option<RecoveryReport>, Event> {
+    let failed = |error: StorageError| failure(&error, format!("recovery failed: {error}"));
+    let found = with_reserve(data_dir, || find_journals(data_dir, id, shards)).await;
+    refused.fetch_or(found.is_err(), Ordering::SeqCst);
+    in_step.wait();
+    let found = found.map_err(failed)?;
+    if refused.load(Ordering::SeqCst) {
+        return Ok(None);
+    }
+    let found = Cell::new(Some(found));
+    let replay = || async {
+        match found.take() {
+            Some(found) => found.replay().await,
+            // What was found has been used up by the try before.
+            None => find_journals(data_dir, id, shards).await?.replay().await,
+        }
+    };
+    let replayed = with_reserve(data_dir, replay).await;
+    in_step.wait();
+    replayed.map(Some).map_err(failed)
+}
+
 async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), Event> {
-    let Start { node, config, data_dir, recovered, connection_limits, scram_users, events } = start;
+    let Start { node, config, data_dir, in_step, refused, connection_limits, scram_users, events } = start;
     let (id, shards) = (context.id, context.shards);
-    let replayed = with_reserve(&data_dir, || recover_journals(&data_dir, id, shards)).await;
-    recovered.wait();
-    let replayed = replayed.map_err(|error| failure(&error, format!("recovery failed: {error}")))?;
+    let Some(replayed) = recover(&data_dir, (id, shards), &in_step, &refused).await? else { return Ok(()) };
     if replayed.records > 0 {
         tracing::info!(shard = %id, ?replayed, "journal replayed");
     }

@@ -50,7 +50,7 @@ pub enum StorageError {
     #[error("{partition} is damaged at {:020}.log, position {position}: {reason}", segment.0)]
     Corrupt { partition: PartitionKey, segment: Offset, position: u64, reason: Arc<str> },
     /// What a shard's journal held is lost, or what it must hold is not known: any of the shard's partitions may have lost
-    /// acknowledged records. The start is refused and nothing was changed.
+    /// acknowledged records. The start is refused and, if no shard goes on, nothing was changed.
     #[error(
         "{path}: {reason}. Acknowledged records may be lost, so nothing is opened. Bring the file back; to go on without what \
          was in it, move journal/{shard} and ledger/{shard} out of the data directory"

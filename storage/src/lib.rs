@@ -2,8 +2,9 @@
 //! producers (`producer_state`) and of leader epochs (`epoch_cache`), and the log on disk (`Store`, `Log`).
 //!
 //! A shard has one [`Store`]; it has one journal, the only place where durability is waited for, and the shard's [`Log`]s.
-//! A process takes its data directory ([`lock_data_dir`]), has each shard replay its part of the journals of the last run
-//! ([`recover_journals`]), and when all have, each shard opens its store and creates or loads its partitions.
+//! A process takes its data directory ([`lock_data_dir`]), has each shard find its part of the journals of the last run
+//! ([`find_journals`]) and, if no shard's is refused, replay them; when all have, each shard opens its store and creates or
+//! loads its partitions.
 
 mod chunk;
 mod compaction;
@@ -42,7 +43,7 @@ pub use options::{CleanupPolicy, LogConfig, StoreOptions};
 pub use recovery::offline::describe::{DescribeError, describe_file};
 pub use recovery::offline::walk::{Met, SegmentBytes, SegmentWalk};
 pub use recovery::offline::{CheckReport, Finding, Severity, check_data_dir};
-pub use recovery::{RecoveryReport, recover_journals};
+pub use recovery::{FoundJournals, RecoveryReport, find_journals, recover_journals};
 pub use reserve::Reserve;
 pub use segment::index_file::IndexSummary;
 pub use store::budgets::Dirty;

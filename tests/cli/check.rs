@@ -6,8 +6,11 @@ use corelane_tests::command::corelane;
 use corelane_tests::connection::to_leader;
 use corelane_tests::librdkafka::{LIMIT, admin, admin_options, block_on, create_topic, unique};
 use corelane_tests::wait;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Kafka's KAFKA_STORAGE_ERROR.
 const STORAGE_ERROR: i16 = 56;
@@ -121,4 +124,36 @@ fn partition_that_vanished_is_offline_until_its_topic_is_deleted() {
     broker.resume();
     assert_eq!(records(&broker, &lost), 1);
     broker.kill();
+}
+
+#[test]
+fn where_one_cores_journal_is_lost_no_other_core_goes_on() {
+    if !is_corelane() {
+        return;
+    }
+    let mut broker = Broker::start(BrokerOptions { cores: "0,1".into(), ..BrokerOptions::default() });
+    let topic = unique("journal-of-one");
+    create_topic(&broker, &topic, 1, &[]);
+    assert_eq!(produce(&broker, &topic, b"kept"), 0);
+    broker.kill();
+    let (journals, ledgers) = (broker.data_dir().join("journal"), broker.data_dir().join("ledger"));
+    let (own, away) = (journals.join("1"), broker.folder().join("away"));
+    let left = || (listing(&journals.join("0")), fs::read(ledgers.join("0")).expect("a ledger"));
+    let before = left();
+    fs::rename(&own, &away).expect("moved");
+    broker.spawn();
+    assert_eq!(broker.wait_exit(LIMIT).and_then(|s| s.code()), Some(7), "{}", broker.log_tail());
+    assert!(broker.log().contains("journal/1"), "{}", broker.log_tail());
+    assert!(left() == before, "the other core's journal was touched");
+    fs::remove_dir_all(&own).ok();
+    fs::rename(&away, &own).expect("moved back");
+    broker.resume();
+    assert_eq!(records(&broker, &topic), 1);
+    broker.kill();
+}
+
+/// The files of a folder: when each was last written.
+fn listing(folder: &Path) -> BTreeMap<OsString, SystemTime> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    entries.map(|entry| (entry.file_name(), entry.metadata().and_then(|m| m.modified()).expect("a file"))).collect()
 }

@@ -1,8 +1,9 @@
 //! After a crash: the journals' records go to their places in the segment files.
 //!
-//! Each shard replays the journals of the old shards whose number, modulo the shards there are now, is its own; when all have,
-//! the stores open (`Store::open`) and each partition is opened by whoever owns it now (`Store::load`, which checks what was
-//! replayed). Replaying twice gives the same: a crash on the way is recovered from by starting over.
+//! Each shard finds the journals of the old shards whose number, modulo the shards there are now, is its own. If none of any shard
+//! is refused, all shards replay theirs; when all have, the stores open (`Store::open`) and each partition is opened by whoever
+//! owns it now (`Store::load`, which checks what was replayed). Replaying twice gives the same: a crash on the way is recovered
+//! from by starting over.
 //!
 //! What is done with what is found is written down in [`decision`], in prose and as data.
 //!
@@ -12,6 +13,7 @@
 //! ledger says that the journal is not needed any more, and the journal goes.
 
 pub(crate) mod decision;
+mod find;
 mod finish;
 pub(crate) mod offline;
 mod plan;
@@ -23,7 +25,7 @@ use core_pinning::disk::fs;
 use core_pinning::{File, OpenOptions, ShardId};
 
 use crate::error::{Doing, StorageError};
-use crate::journal::{retire, scan};
+use crate::journal::retire;
 use crate::layout;
 use crate::ledger::{self, LedgerState};
 use crate::map::HashMap;
@@ -31,8 +33,8 @@ use crate::model::PartitionKey;
 use crate::sealed;
 use crate::store::partitions::remove_dir_all;
 use decision::directory_name::{self, Decision as Fate, Metadata, Name};
-use decision::journal::{self, Decision, End, Files, Ledger};
-use plan::Plans;
+use find::{FoundJournal, Records};
+pub use find::{FoundJournals, find_journals};
 
 /// What a shard's part of the recovery did.
 #[derive(Clone, Debug, Default)]
@@ -50,90 +52,38 @@ pub struct RecoveryReport {
     pub removed: Vec<PartitionKey>,
 }
 
-/// Replays the journals that fall to shard `my` of `shards`. All shards must have done so before any opens its store.
+/// Finds the journals that fall to shard `my` of `shards`, and replays them: for a process of one shard.
 pub async fn recover_journals(data_dir: &Path, my: ShardId, shards: usize) -> Result<RecoveryReport, StorageError> {
-    let (root, partitions) = (layout::journal_root(data_dir), layout::partitions_root(data_dir));
-    fs::create_dir_all(&root).await.doing("create", &root)?;
-    fs::create_dir_all(&partitions).await.doing("create", &partitions)?;
-    fs::sync_dir(data_dir).await.doing("sync", data_dir)?;
-    if my.index() == 0 {
-        for entry in fs::read_dir(&partitions).await.doing("list", &partitions)? {
-            if entry.is_dir && directory_name::decide(Name::of(&entry.name), Metadata::Unread).then == Fate::Remove {
-                remove_dir_all(&partitions.join(&entry.name)).await?;
-            }
-        }
-    }
-    let entries = fs::read_dir(&root).await.doing("list", &root)?;
-    let journals = entries.iter().filter(|e| e.is_dir).filter_map(|e| layout::parse_shard(&e.name));
-    let mut old: Vec<u16> = journals.chain(ledger::shards(data_dir).await?).collect();
-    old.sort_unstable();
-    old.dedup();
-    let mut report = RecoveryReport::default();
-    for shard in old.into_iter().filter(|shard| usize::from(*shard) % shards.max(1) == my.index()) {
-        recover_journal(data_dir, shard, shards, &mut report).await?;
-    }
-    Ok(report)
+    find_journals(data_dir, my, shards).await?.replay().await
 }
 
-async fn recover_journal(
-    data_dir: &Path,
-    shard: u16,
-    shards: usize,
-    report: &mut RecoveryReport,
-) -> Result<(), StorageError> {
-    let dir = layout::journal_dir(data_dir, shard);
-    fs::create_dir_all(&dir).await.doing("create", &dir)?;
-    let kept = ledger::read(data_dir, shard).await?;
-    let named = kept.as_ref().and_then(|kept| kept.as_ref().ok()?.journal);
-    // Not even read if the ledger is closed: some of them may have gone, and the others alone would undo what came later.
-    let live = match &kept {
-        Some(Ok(state)) if state.journal.is_none() => scan::Live::default(),
-        _ => scan::live_files(&dir, named).await?,
-    };
-    // What is read of a killed process' last writes must be as durable as what is done about it.
-    for (_, path) in &live.files {
-        let file = File::open(path, OpenOptions::read_only()).await.doing("open", path)?;
-        file.sync_data().await.doing("sync", path)?;
+impl FoundJournals {
+    /// Puts what they hold in place. All shards must have done so before any opens its store.
+    pub async fn replay(mut self) -> Result<RecoveryReport, StorageError> {
+        let partitions = layout::partitions_root(&self.data_dir);
+        if self.my.index() == 0 {
+            for entry in fs::read_dir(&partitions).await.doing("list", &partitions)? {
+                if entry.is_dir && directory_name::decide(Name::of(&entry.name), Metadata::Unread).then == Fate::Remove
+                {
+                    remove_dir_all(&partitions.join(&entry.name)).await?;
+                }
+            }
+        }
+        let mut report = RecoveryReport::default();
+        for journal in std::mem::take(&mut self.journals) {
+            self.replay_one(journal, &mut report).await?;
+        }
+        Ok(report)
     }
-    if !live.files.is_empty() {
-        fs::sync_dir(&dir).await.doing("sync", &dir)?;
-    }
-    let mut scanner = scan::Scanner::default();
-    let mut plans = Plans::default();
-    let mut reader = scan::FileReader::default();
-    for (number, (id, path)) in live.files.iter().enumerate() {
-        scanner.scan(*id, reader.read(path).await?, |found, at| {
-            report.records += 1;
-            plans.take_in(found, number, at)
-        })?;
-        core_pinning::yield_if_needed().await;
-    }
-    let lost = scanner.lost(&live.files, named.map_or(0, |named| named.settled), &mut reader).await?;
-    let row = journal::decide(
-        match (&kept, named) {
-            (None, _) => Ledger::Absent,
-            (Some(Err(_)), _) => Ledger::Damaged,
-            (Some(Ok(_)), None) => Ledger::Closed,
-            (Some(Ok(_)), Some(_)) => Ledger::Open,
-        },
-        match (&live.missing, live.files.is_empty()) {
-            (Some(_), _) => Files::Missing,
-            (None, true) => Files::None,
-            (None, false) => Files::Whole,
-        },
-        if lost.is_some() { End::Damaged } else { End::Proper },
-    );
-    let refuse = |path: &Path, what: String| {
-        let reason = format!("{what}: {}", row.why).into();
-        Err(StorageError::JournalLost { shard, path: path.to_string_lossy().into(), reason })
-    };
-    let mut ledger = kept.and_then(Result::ok).unwrap_or_default();
-    match row.then {
-        Decision::Nothing => {}
-        Decision::Replay => {
+
+    async fn replay_one(&mut self, journal: FoundJournal, report: &mut RecoveryReport) -> Result<(), StorageError> {
+        let (data_dir, shards) = (&self.data_dir, self.shards);
+        let FoundJournal { shard, mut ledger, files, records } = journal;
+        if let Some(Records { plans, count }) = records {
             report.unclean = true;
+            report.records += count;
             let directories = partition_dirs(data_dir).await?;
-            let known = replay::replay(data_dir, plans, &live.files, reader, &directories, report).await?;
+            let known = replay::replay(data_dir, plans, &files, &mut self.reader, &directories, report).await?;
             ledger.partitions.extend(known);
             for key in &report.removed {
                 ledger.partitions.remove(key);
@@ -141,22 +91,16 @@ async fn recover_journal(
             // Before the journal goes: a start that finds no journal must still know.
             mark_unclean(data_dir, shards).await?;
         }
-        Decision::RefuseMissing => return refuse(live.missing.as_deref().unwrap_or(&dir), "it is missing".into()),
-        Decision::RefuseDamaged => {
-            let (path, position) = lost.unwrap_or((dir, 0));
-            return refuse(&path, format!("damaged at position {position}"));
+        ledger.journal = None;
+        keep(data_dir, shard, shards, ledger).await?;
+        let dir = layout::journal_dir(data_dir, shard);
+        let ids: Vec<_> = files.iter().map(|(id, _)| *id).collect();
+        retire::retire(&dir, &ids).await?;
+        if usize::from(shard) >= shards {
+            remove_dir_all(&dir).await?;
         }
-        Decision::RefuseLedger => return refuse(&layout::ledger(data_dir, shard), "it is damaged".into()),
-        Decision::Impossible => unreachable!("{}", row.why),
+        Ok(())
     }
-    ledger.journal = None;
-    keep(data_dir, shard, shards, ledger).await?;
-    let ids: Vec<_> = live.files.iter().map(|(id, _)| *id).collect();
-    retire::retire(&dir, &ids).await?;
-    if usize::from(shard) >= shards {
-        remove_dir_all(&dir).await?;
-    }
-    Ok(())
 }
 
 /// Writes the ledger of a shard whose journal is not needed any more; that of a shard that is no more joins another's.
@@ -165,7 +109,7 @@ async fn keep(data_dir: &Path, shard: u16, shards: usize, ledger: LedgerState) -
         return ledger.write(data_dir, shard).await;
     }
     let heir = (usize::from(shard) % shards.max(1)) as u16;
-    // It is the heir's own that is lost if it is damaged: its turn to say so comes.
+    // A damaged one has been refused.
     let mut joint = match ledger::read(data_dir, heir).await? {
         Some(Ok(joint)) => joint,
         None => LedgerState::default(),

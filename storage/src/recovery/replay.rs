@@ -64,7 +64,7 @@ pub(super) async fn replay(
     data_dir: &Path,
     plans: Plans,
     files: &[(FileId, PathBuf)],
-    mut reader: scan::FileReader,
+    reader: &mut scan::FileReader,
     dirs: &HashMap<PartitionKey, PathBuf>,
     report: &mut RecoveryReport,
 ) -> Result<Vec<PartitionKey>, StorageError> {

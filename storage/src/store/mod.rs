@@ -110,7 +110,7 @@ const SYNCS_IN_FLIGHT: usize = 16;
 
 impl Store {
     /// Opens the shard's store with a new journal. All journals of the data directory have been replayed
-    /// ([`recover_journals`](crate::recover_journals)): what is left of this shard's is taken for free space.
+    /// ([`FoundJournals::replay`](crate::FoundJournals::replay)): what is left of this shard's is taken for free space.
     pub async fn open(options: StoreOptions) -> Result<(Store, OpenReport), StorageError> {
         let dir = layout::journal_dir(&options.data_dir, options.shard.0);
         let partitions = layout::partitions_root(&options.data_dir);

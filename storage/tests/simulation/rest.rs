@@ -424,8 +424,10 @@ fn damage(sim: &Sim, rng: &mut Rng, kinds: &[(&'static str, bool)], models: &mut
             sim.alter(&hurt.path, |bytes| bytes.clone_from(&hurt.before));
             is_lost |= fenced && hurt.how == How::Cut && hurt.is_of(".log");
         } else {
-            // A start wrote in it. One that was refused, for another shard's journal, may not have come to what is damaged here.
-            is_lost |= (fenced || matches!(start, Start::Refused(_))) && !hurt.is_rebuilt();
+            // It is gone, or a start wrote in it. One that is refused writes nothing.
+            let refused = matches!(start, Start::Refused(_));
+            assert!(!refused || hurt.how == How::Gone, "a refused start wrote in {}", hurt.describe());
+            is_lost |= (fenced || refused) && !hurt.is_rebuilt();
         }
     }
     if is_lost

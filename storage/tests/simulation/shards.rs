@@ -7,7 +7,7 @@
 use core_pinning::ShardId;
 use core_pinning::sim::Rng;
 use corelane_storage::model::PartitionKey;
-use corelane_storage::{StorageError, Store, StoreOptions, recover_journals};
+use corelane_storage::{FoundJournals, StorageError, Store, StoreOptions, find_journals};
 use futures::future::try_join_all;
 
 const SHARDS_MAX: u64 = 4;
@@ -35,10 +35,12 @@ impl Homes {
         (first as usize + partition) % usize::from(self.shards)
     }
 
-    /// Replays all journals, and when that is done opens all stores.
+    /// Finds all journals, then replays them, then opens all stores.
     pub async fn open(&self, options: &StoreOptions) -> Result<Vec<Store>, StorageError> {
         let shards = || (0..self.shards).map(ShardId);
-        try_join_all(shards().map(|shard| recover_journals(&options.data_dir, shard, self.shards.into()))).await?;
+        let finding = shards().map(|shard| find_journals(&options.data_dir, shard, self.shards.into()));
+        let found = try_join_all(finding).await?;
+        try_join_all(found.into_iter().map(FoundJournals::replay)).await?;
         let opened = shards().map(|shard| Store::open(StoreOptions { shard, ..options.clone() }));
         Ok(try_join_all(opened).await?.into_iter().map(|(store, _)| store).collect())
     }
