@@ -169,9 +169,10 @@ impl LogInner {
         }
         let of = {
             let state = self.state.borrow();
-            // What is behind that is being found out.
-            let known = !header.is_internal() && header.base_offset < state.log_end;
-            known.then(|| state.epochs.epoch_for(header.base_offset)).flatten()
+            // What is behind that is being found out, and what is before the log start nobody knows; but a batch is of one term.
+            let is_in_log = header.base_offset < state.log_end && header.last_offset() >= state.log_start;
+            let known = !header.is_internal() && is_in_log;
+            known.then(|| state.epochs.epoch_for(header.base_offset.max(state.log_start))).flatten()
         };
         match of {
             Some(term) if term.leader_epoch() != header.leader_epoch => {
