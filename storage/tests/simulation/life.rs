@@ -182,7 +182,7 @@ impl Working<'_> {
                 let states: Vec<_> = self.models[n].survivors().iter().map(short).collect();
                 panic!("partition {n} is {shown:?}, but may only be one of {states:?}");
             };
-            let limit = self.models[n].highest_start();
+            let limit = self.models[n].highest_start(&self.models[n].survivors());
             self.models[n].restart(found);
             if let Some(log) = &log {
                 let model = &mut self.models[n];

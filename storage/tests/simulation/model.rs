@@ -178,9 +178,9 @@ impl Model {
         states
     }
 
-    /// The log start cannot be beyond this.
-    pub fn highest_start(&self) -> Offset {
-        self.survivors().iter().flatten().map(|s| s.log_start).fold(self.start_limit, Offset::max)
+    /// The log start cannot be beyond this, where these are all that the partition may be.
+    pub fn highest_start(&self, states: &[Option<State>]) -> Offset {
+        states.iter().flatten().map(|s| s.log_start).fold(self.start_limit, Offset::max)
     }
 
     /// This is what was found after a restart.

@@ -221,7 +221,7 @@ impl Damaged<'_> {
             model.restart(found);
             return Ok(());
         };
-        let limit = model.highest_start();
+        let limit = model.highest_start(&states);
         state.log_start = log.bounds().log_start;
         assert!(state.log_start <= limit, "log start {}, but never more than {limit}", state.log_start);
         if let Err(error) = compare(&log, state, model.compacted_to, false).await {
