@@ -89,11 +89,16 @@ impl LogInner {
                 _ => segment.and_then(|s| s.index.clone()),
             }
         };
-        // Rare, and the largest one was at the end: begin where the index says nothing is larger before.
+        // Rare, and the largest one was at the end: it mostly lies behind the last entry. What an entry says of those before it may
+        // be too much (the walk of a start counts on what the whole log had), and never too little.
+        let floor = known.as_ref().and_then(|i| i.floor_position(end.position.saturating_sub(1), u32::MAX)).copied();
+        let (from, before) = floor.map_or((0, i64::MIN), |entry| (entry.position, entry.max_timestamp));
+        let times = self.times_between(from, end).await?;
+        if from == 0 || times.max_timestamp > before { Ok(times) } else { self.times_between(0, end).await }
+    }
+
+    async fn times_between(self: &Rc<Self>, from: u32, end: Point) -> Result<Times, StorageError> {
         let mut times = Times::NONE;
-        let floor = known.as_ref().and_then(|i| i.floor_position(end.position, u32::MAX)).map(|e| e.max_timestamp);
-        let from =
-            floor.and_then(|t| known.as_ref().and_then(|i| i.floor_timestamp(t)).map(|e| e.position)).unwrap_or(0);
         let mut cursor = super::cursor::Cursor::new(self.clone(), (end.segment, from), end.place());
         while let Some(batch) = cursor.next().await? {
             if !batch.header.is_internal() {
@@ -132,7 +137,7 @@ impl LogInner {
         segment.size = end.position;
         segment.finished = false;
         segment.times = Some(times);
-        segment.index_mut().truncate(end.position);
+        segment.index_mut().truncate(end.position, times.max_timestamp);
         (segment.head, segment.last_batch) = (None, None);
         if let Some(tail) = &mut segment.tail {
             while tail.chunks.back().is_some_and(|c| c.start() >= end.position) {

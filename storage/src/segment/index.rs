@@ -89,10 +89,12 @@ impl SparseIndex {
         index
     }
 
-    /// Forgets what is at or behind `position`.
-    pub(crate) fn truncate(&mut self, position: u32) {
+    /// Forgets what is at or behind `position`, before which the largest timestamp is `latest`: those that come next may be
+    /// smaller than what was known of the log as it was.
+    pub(crate) fn truncate(&mut self, position: u32, latest: i64) {
         let keep = self.entries.partition_point(|e| e.position < position);
         self.entries.truncate(keep);
+        self.entries.iter_mut().for_each(|e| e.max_timestamp = e.max_timestamp.min(latest));
         self.from = self.from.min(position);
         self.last = self.last.filter(|e| e.position < position);
     }
@@ -152,8 +154,10 @@ mod tests {
         assert_eq!(index.floor_position(99_999, 41), Some(&entry(4)));
         assert_eq!(index.floor_position(2500, 41), Some(&entry(2)));
         assert_eq!(index.floor_timestamp(15), Some(&entry(2)), "before the third lies a 15 already");
-        index.truncate(4000);
-        assert_eq!(index.floor_offset(u32::MAX), Some(&entry(3)));
+        index.truncate(4000, 12);
+        let last = IndexEntry { max_timestamp: 12, ..entry(3) };
+        assert_eq!(index.floor_offset(u32::MAX), Some(&last), "what was known of later times is gone, too");
+        assert_eq!(index.floor_timestamp(11), Some(&entry(2)));
     }
 
     #[test]
