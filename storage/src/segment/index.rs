@@ -124,11 +124,6 @@ impl SparseIndex {
         self.before(|e| e.position <= position && e.offset_delta <= offset_delta)
     }
 
-    /// The last entry with only earlier times before it: a walk from there finds the first record at or after `timestamp`.
-    pub(crate) fn floor_timestamp(&self, timestamp: i64) -> Option<&IndexEntry> {
-        self.before(|e| e.max_timestamp < timestamp)
-    }
-
     /// The last of the leading entries that `holds` is true of; it must be false of all after the first it is false of.
     fn before(&self, holds: impl Fn(&IndexEntry) -> bool) -> Option<&IndexEntry> {
         self.floor(holds).0
@@ -153,11 +148,9 @@ mod tests {
         assert_eq!(index.floor(|e| e.ordinal <= 9), (Some(&entry(9)), None));
         assert_eq!(index.floor_position(99_999, 41), Some(&entry(4)));
         assert_eq!(index.floor_position(2500, 41), Some(&entry(2)));
-        assert_eq!(index.floor_timestamp(15), Some(&entry(2)), "before the third lies a 15 already");
         index.truncate(4000, 12);
         let last = IndexEntry { max_timestamp: 12, ..entry(3) };
         assert_eq!(index.floor_offset(u32::MAX), Some(&last), "what was known of later times is gone, too");
-        assert_eq!(index.floor_timestamp(11), Some(&entry(2)));
     }
 
     #[test]
