@@ -237,6 +237,15 @@ pub async fn yield_if_needed() {
     }
 }
 
+/// What [`yield_if_needed`] waits for, to be kept where the task has other things to do meanwhile: a wait that is dropped is begun
+/// anew, behind all the others.
+pub type Turn = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The turn to wait for, if the calling task has run for more than half a millisecond.
+pub fn turn_if_needed() -> Option<Turn> {
+    is_long_running().then(|| Box::pin(rt::yield_turn()) as Turn)
+}
+
 /// Yields if the calling task has run for more than `us` microseconds: for work that others must not notice.
 pub async fn yield_after(us: u64) {
     if has_run_for_us(us) {

@@ -11,7 +11,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use core_pinning::budget::BudgetUnits;
-use core_pinning::task::yield_if_needed;
 use core_pinning::time::{Instant, now, sleep_until};
 use futures::stream::{FuturesOrdered, StreamExt};
 use futures::{FutureExt, select_biased};
@@ -81,8 +80,6 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
     let mut exclusive = false;
     let mut outbox = Outbox::new(connection.conn.clone(), &shard.answer_memory);
     let reason = loop {
-        // One whose requests have come faster than they are answered takes turns with others like it.
-        yield_if_needed().await;
         if nobody && client.authenticates_by().is_none() {
             nobody = false;
             reader.limit(max, shard.request_memory.clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_pinning::AlignedBuf;
 use core_pinning::budget::BudgetUnits;
-use core_pinning::task::yield_if_needed;
+use core_pinning::task::{Turn, turn_if_needed};
 use core_pinning::time::{Instant, now, timeout};
 use futures::{FutureExt, select_biased};
 
@@ -66,6 +66,8 @@ pub struct FrameReader {
     piece: Option<(Piece, usize)>,
     length: Vec<u8>,
     partial: Option<Partial>,
+    /// It has taken much, and waits for others.
+    turn: Option<Turn>,
 }
 
 struct Partial {
@@ -154,7 +156,7 @@ fn next_room(room: usize, needed: usize) -> usize {
 
 impl FrameReader {
     pub fn new(conn: Rc<Transport>, max: usize, budget: RequestMemory) -> FrameReader {
-        FrameReader { conn, max, budget, piece: None, length: Vec::with_capacity(4), partial: None }
+        FrameReader { conn, max, budget, piece: None, length: Vec::with_capacity(4), partial: None, turn: None }
     }
 
     /// What goes for the frames whose length has not been read.
@@ -175,6 +177,7 @@ impl FrameReader {
     /// The next frame. May be dropped while it waits; nothing that has arrived is lost.
     pub async fn next(&mut self) -> Result<Frame, FrameError> {
         loop {
+            self.take_turns().await;
             if let Some(partial) = &self.partial
                 && partial.bytes.len() == partial.wanted
                 && let Some(done) = self.partial.take()
@@ -191,8 +194,20 @@ impl FrameReader {
             }
             self.make_room().await?;
             self.take_from_piece();
-            // What comes without end must not keep the core from others.
-            yield_if_needed().await;
+        }
+    }
+
+    /// What comes without end, in one frame or in many, must not keep the core from others.
+    async fn take_turns(&mut self) {
+        if self.turn.is_none() {
+            self.turn = turn_if_needed();
+            if self.turn.is_some() {
+                self.put_back();
+            }
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.await;
+            self.turn = None;
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
     pump,
     ring::Ring,
     timers::Timers,
+    turns::Turns,
 };
 use crate::{
     net::{Area, NetState},
@@ -59,7 +60,7 @@ pub(crate) struct Reactor {
     pub(super) wanted: Cell<bool>,
     pub(super) pump: RefCell<Option<Waker>>,
     /// Tasks that have had the core for long: each of the pump's turns wakes one.
-    pub(super) long_running: RefCell<VecDeque<Waker>>,
+    pub(super) long_running: Turns,
     /// The ring waits for the eventfd.
     pub(super) watching: Cell<bool>,
     /// Cycle counter at the pump's last turn.
@@ -88,7 +89,7 @@ impl Reactor {
             giving_way: Cell::new(false),
             wanted: Cell::new(false),
             pump: RefCell::new(None),
-            long_running: RefCell::default(),
+            long_running: Turns::default(),
             watching: Cell::new(false),
             turned: Cell::new(crate::clock::ticks()),
             closing: Cell::new(false),
@@ -114,10 +115,10 @@ impl Reactor {
         self.wanted.set(true);
     }
 
-    /// Wakes the task when it is its turn among those that have had the core for long.
-    pub fn wake_in_turn(&self, task: Waker) {
-        self.long_running.borrow_mut().push_back(task);
+    /// Waits for the turn of a task that has had the core for long, among others like it.
+    pub async fn take_turns(&self) {
         self.want_turn();
+        self.long_running.wait().await
     }
 
     /// True once no operation can be submitted any more.

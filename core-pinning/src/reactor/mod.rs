@@ -1,7 +1,7 @@
 //! What carries a shard's sockets, files and timers.
 //!
 //! `driver` is one io_uring per shard, for sockets and files alike, and the task that drives it: `ring` is the set-up,
-//! `pump` the loop (submit, reap, wake, sleep), `offload` what the ring cannot do. In a simulation the machine of `sim`
+//! `pump` the loop (submit, reap, wake, sleep), `turns` who waits for one of its turns, `offload` what the ring cannot do. In a simulation the machine of `sim`
 //! stands there instead. Both share `ops` (the one-shot operations with the memory they lend to the kernel), `timers`
 //! (the deadlines) and `remote` (the way in from other threads).
 
@@ -16,6 +16,8 @@ mod remote;
 #[cfg(not(sim))]
 pub(crate) mod ring;
 pub(crate) mod timers;
+#[cfg(not(sim))]
+mod turns;
 
 #[cfg(sim)]
 pub(crate) use crate::sim::reactor::{Reactor, pump};

@@ -120,12 +120,11 @@ impl Reactor {
                 did |= wake.len() > before;
             }
         }
-        let mut long_running = self.long_running.borrow_mut();
-        if let Some(next) = long_running.pop_front() {
+        if let Some(next) = self.long_running.next() {
             wake.push(next);
             did = true;
         }
-        if !long_running.is_empty() {
+        if !self.long_running.is_empty() {
             self.want_turn();
         }
         self.count(|s| {

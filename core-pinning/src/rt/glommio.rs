@@ -5,10 +5,10 @@ use crate::task::Queue;
 use ::glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, executor};
 use std::{
     cell::Cell,
-    future::{Future, poll_fn},
+    future::Future,
     io,
     pin::pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -89,15 +89,7 @@ pub(crate) async fn yield_turn() {
     if lane.queue() != Queue::Serve || lane.reactor.has_ended() {
         return yield_queue().await;
     }
-    let mut waits = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut waits, true) {
-            return Poll::Ready(());
-        }
-        lane.reactor.wake_in_turn(cx.waker().clone());
-        Poll::Pending
-    })
-    .await
+    lane.reactor.take_turns().await
 }
 
 /// Ends the turn of the running queue after the present task. (glommio marks the queue when its yield is first
