@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 /// A task that has run longer than this yields in [`yield_if_needed`].
@@ -233,7 +234,7 @@ pub async fn yield_now() {
 /// for one of them at most.
 pub async fn yield_if_needed() {
     if is_long_running() {
-        rt::yield_turn().await
+        rt::yield_turn(false).await
     }
 }
 
@@ -241,9 +242,14 @@ pub async fn yield_if_needed() {
 /// anew, behind all the others.
 pub type Turn = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The turn to wait for, if the calling task has run for more than half a millisecond.
-pub fn turn_if_needed() -> Option<Turn> {
-    is_long_running().then(|| Box::pin(rt::yield_turn()) as Turn)
+/// A turn to wait for, as those do that have run for long; `behind` all others that wait.
+pub fn turn(behind: bool) -> Turn {
+    Box::pin(rt::yield_turn(behind))
+}
+
+/// Some task has run for long, or was told to wait like those, and its turn has not come.
+pub fn someone_waits_for_a_turn() -> bool {
+    rt::someone_waits_for_a_turn()
 }
 
 /// Yields if the calling task has run for more than `us` microseconds: for work that others must not notice.
@@ -259,6 +265,16 @@ pub fn is_long_running() -> bool {
     has_run_for_us(LONG_RUN_US)
 }
 
+/// When the calling task was polled, in ticks: the same until it waits for something.
+pub fn polled_at() -> u64 {
+    lane::current().polled_at()
+}
+
+/// How long the calling task has run since it was polled.
+pub fn ran_for() -> Duration {
+    Duration::from_nanos(lane::current().running_ticks() * 1000 / clock::ticks_per_us())
+}
+
 /// True if the calling task has run for more than so many microseconds since it was polled.
 pub fn has_run_for_us(us: u64) -> bool {
     lane::current().running_ticks() > us * clock::ticks_per_us() || rt::wants_yield()
@@ -268,7 +284,6 @@ pub fn has_run_for_us(us: u64) -> bool {
 mod tests {
     use super::*;
     use crate::{run_local, time};
-    use std::time::Duration;
 
     #[test]
     fn spawn_only_schedules_and_a_dropped_handle_detaches() {

@@ -84,6 +84,7 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
             nobody = false;
             reader.limit(max, shard.request_memory.clone());
         }
+        let usage = client.usage(&shard.usages);
         let may_read = !exclusive && answers.len() < PIPELINE_MAX;
         let frame = async {
             if !may_read {
@@ -95,7 +96,7 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Clie
                 reader.put_back();
                 sleep_until(until).await;
             }
-            reader.next().await
+            reader.next(&usage).await
         };
         // Who is nobody has fetched nothing.
         let lapse_at = if nobody { client.authenticates_by() } else { client.fetch_tails.borrow().lapse_at() };

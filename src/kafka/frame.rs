@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_pinning::AlignedBuf;
 use core_pinning::budget::BudgetUnits;
-use core_pinning::task::{Turn, turn_if_needed};
+use core_pinning::task::{Turn, polled_at};
 use core_pinning::time::{Instant, now, timeout};
 use futures::{FutureExt, select_biased};
 
+use super::fairness::Usage;
 use super::request_memory::{Claim, RequestMemory, WHOLE};
 use super::transport::{Piece, Transport};
 
@@ -66,8 +67,10 @@ pub struct FrameReader {
     piece: Option<(Piece, usize)>,
     length: Vec<u8>,
     partial: Option<Partial>,
-    /// It has taken much, and waits for others.
+    /// It lets others go first.
     turn: Option<Turn>,
+    /// When the task was polled whose turn had come.
+    turn_came: u64,
 }
 
 struct Partial {
@@ -156,7 +159,16 @@ fn next_room(room: usize, needed: usize) -> usize {
 
 impl FrameReader {
     pub fn new(conn: Rc<Transport>, max: usize, budget: RequestMemory) -> FrameReader {
-        FrameReader { conn, max, budget, piece: None, length: Vec::with_capacity(4), partial: None, turn: None }
+        FrameReader {
+            conn,
+            max,
+            budget,
+            piece: None,
+            length: Vec::with_capacity(4),
+            partial: None,
+            turn: None,
+            turn_came: 0,
+        }
     }
 
     /// What goes for the frames whose length has not been read.
@@ -174,10 +186,10 @@ impl FrameReader {
         self.piece = self.conn.put_back(self.piece.take());
     }
 
-    /// The next frame. May be dropped while it waits; nothing that has arrived is lost.
-    pub async fn next(&mut self) -> Result<Frame, FrameError> {
+    /// The next frame, once it is the turn of that client. May be dropped while it waits; nothing that has arrived is lost.
+    pub async fn next(&mut self, of: &Usage) -> Result<Frame, FrameError> {
         loop {
-            self.take_turns().await;
+            self.take_turns(of).await;
             if let Some(partial) = &self.partial
                 && partial.bytes.len() == partial.wanted
                 && let Some(done) = self.partial.take()
@@ -198,16 +210,16 @@ impl FrameReader {
     }
 
     /// What comes without end, in one frame or in many, must not keep the core from others.
-    async fn take_turns(&mut self) {
+    async fn take_turns(&mut self, of: &Usage) {
         if self.turn.is_none() {
-            self.turn = turn_if_needed();
+            self.turn = of.turn(self.turn_came == polled_at());
             if self.turn.is_some() {
                 self.put_back();
             }
         }
         if let Some(turn) = &mut self.turn {
             turn.await;
-            self.turn = None;
+            (self.turn, self.turn_came) = (None, polled_at());
         }
     }
 

@@ -6,6 +6,7 @@ mod authentication;
 mod broker_loggers;
 pub mod connection;
 mod each_partition;
+pub mod fairness;
 mod fetch_read;
 pub mod fetch_session;
 mod fetch_tails;

@@ -11,6 +11,7 @@ use corelane_protocol::{ApiKey, Str, Uuid};
 use super::access::Decisions;
 use super::answer_memory::AnswerMemory;
 use super::authentication::Authentication;
+use super::fairness::{Usage, Usages, Who};
 use super::fetch_tails::Tails;
 use super::pace::Pace;
 use super::telemetry::Attributes;
@@ -45,6 +46,8 @@ pub struct Client {
     pub fetch_tails: RefCell<Tails>,
     /// What it may do, as far as it has been asked.
     pub decisions: RefCell<Decisions>,
+    /// What it takes of the core, counted as that of all its connections; looked up anew when it is somebody else.
+    usage: RefCell<Option<Rc<Usage>>>,
     /// Quotas hold it up until then.
     held_until: Cell<Option<Instant>>,
 }
@@ -64,6 +67,7 @@ impl Client {
             telemetry: Cell::default(),
             fetch_tails: RefCell::default(),
             decisions: RefCell::default(),
+            usage: RefCell::default(),
             held_until: Cell::default(),
         }
     }
@@ -89,6 +93,7 @@ impl Client {
         // Who authenticates again stays who it is, and what is known of it stays right.
         if **self.principal.borrow() != principal {
             self.principal.replace(Rc::new(principal));
+            self.usage.take();
         }
     }
 
@@ -107,6 +112,11 @@ impl Client {
 
     pub fn id(&self) -> Option<Str> {
         self.id.borrow().clone()
+    }
+
+    pub fn usage(&self, usages: &Usages) -> Rc<Usage> {
+        let who = || Who { address: self.peer.ip(), principal: self.principal(), client_id: self.id() };
+        self.usage.borrow_mut().get_or_insert_with(|| usages.of(who())).clone()
     }
 
     pub fn set_software(&self, name: &Str, version: &Str) {
@@ -138,6 +148,7 @@ impl Client {
         if *self.id.borrow() != id {
             // A slice would hold on to the request that it came with.
             self.id.replace(id.map(|id| id.detach()));
+            self.usage.take();
         }
     }
 }

@@ -14,6 +14,7 @@ use core_pinning::time::{now, sleep};
 use hashbrown::HashMap;
 
 use super::connection::{self, Connection};
+use super::fairness;
 use super::limits::Refused;
 use super::listeners::{self, Bound};
 use super::request::Client;
@@ -127,8 +128,8 @@ impl Server {
         self.next.set(id + 1);
         self.connections.borrow_mut().insert(id, connection.clone());
         let server = self.clone();
-        drop(spawn(Queue::Serve, "connection", async move {
-            let client = Rc::new(Client::new(peer, listener));
+        let client = Rc::new(Client::new(peer, listener));
+        let serving = fairness::Counted::new(self.shard.clone(), client.clone(), async move {
             match server.secure(&connection.conn, &client).await {
                 Ok(memory) => {
                     connection::serve(server.shard.clone(), connection, client.clone()).await;
@@ -141,7 +142,8 @@ impl Server {
             server.connections.borrow_mut().remove(&id);
             drop(counted);
             drop(guard);
-        }));
+        });
+        drop(spawn(Queue::Serve, "connection", serving));
     }
 
     /// Lets a peer that comes too fast wait for its end, so that it does not come again at once.

@@ -24,6 +24,7 @@ use crate::controller::Controller;
 use crate::controller::image::{ClusterImage, owner};
 use crate::coordinator::Coordinators;
 use crate::kafka::answer_memory::AnswerBudget;
+use crate::kafka::fairness::Usages;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::listeners::OpenListeners;
@@ -65,6 +66,7 @@ pub struct Shard {
     pub audit: Audit,
     pub connection_limits: Arc<ConnectionLimits>,
     pub quotas: Quotas,
+    pub usages: Usages,
     /// Bytes of requests that have been received and not answered.
     pub request_memory: RequestMemory,
     pub answer_memory: AnswerBudget,

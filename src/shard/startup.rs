@@ -29,6 +29,7 @@ use crate::controller::{Controller, publish};
 use crate::coordinator::Coordinators;
 use crate::exit;
 use crate::kafka::answer_memory::AnswerBudget;
+use crate::kafka::fairness::Usages;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::listeners::OpenListeners;
@@ -193,6 +194,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         share_session_homes: ShareSessionHomes::new(settings.broker().share_sessions_max.max(0) as usize),
         share_partitions: SharePartitions::default(),
         telemetry: Telemetry::default(),
+        usages: Usages::default(),
         fetch_sessions: FetchSessions::new(id, shards, settings.broker().fetch_sessions_max.max(0) as usize),
         fetch_waits: RefCell::default(),
         producer_ids: ProducerIds::default(),

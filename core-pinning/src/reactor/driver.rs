@@ -116,9 +116,13 @@ impl Reactor {
     }
 
     /// Waits for the turn of a task that has had the core for long, among others like it.
-    pub async fn take_turns(&self) {
+    pub async fn take_turns(&self, behind: bool) {
         self.want_turn();
-        self.long_running.wait().await
+        self.long_running.wait(behind).await
+    }
+
+    pub fn someone_waits_for_a_turn(&self) -> bool {
+        !self.long_running.is_empty()
     }
 
     /// True once no operation can be submitted any more.

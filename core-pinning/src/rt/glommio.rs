@@ -83,13 +83,18 @@ pub(crate) async fn yield_queue() {
     executor().yield_task_queue_now().await
 }
 
-/// Lets all tasks go first that are ready, but for those that wait here, too: they take turns.
-pub(crate) async fn yield_turn() {
+/// Lets all tasks go first that are ready, but for those that wait here, too: they take turns. `behind`: behind all others that wait.
+pub(crate) async fn yield_turn(behind: bool) {
     let lane = lane::current();
     if lane.queue() != Queue::Serve || lane.reactor.has_ended() {
         return yield_queue().await;
     }
-    lane.reactor.take_turns().await
+    lane.reactor.take_turns(behind).await
+}
+
+/// Some task waits for its turn.
+pub(crate) fn someone_waits_for_a_turn() -> bool {
+    lane::current().reactor.someone_waits_for_a_turn()
 }
 
 /// Ends the turn of the running queue after the present task. (glommio marks the queue when its yield is first

@@ -10,7 +10,10 @@ mod sim;
 
 #[cfg(not(sim))]
 pub(crate) use self::glommio::{
-    Executor, create_queues, preempt_soon, spawn, spawn_pump, wants_yield, yield_queue, yield_turn,
+    Executor, create_queues, preempt_soon, someone_waits_for_a_turn, spawn, spawn_pump, wants_yield, yield_queue,
+    yield_turn,
 };
 #[cfg(sim)]
-pub(crate) use self::sim::{Executor, create_queues, preempt_soon, spawn, wants_yield, yield_queue, yield_turn};
+pub(crate) use self::sim::{
+    Executor, create_queues, preempt_soon, someone_waits_for_a_turn, spawn, wants_yield, yield_queue, yield_turn,
+};

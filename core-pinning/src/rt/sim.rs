@@ -206,8 +206,13 @@ pub(crate) async fn yield_queue() {
 }
 
 /// The seed chooses who goes next anyway.
-pub(crate) async fn yield_turn() {
+pub(crate) async fn yield_turn(_behind: bool) {
     yield_queue().await
+}
+
+/// Whose turn it is, the seed decides.
+pub(crate) fn someone_waits_for_a_turn() -> bool {
+    false
 }
 
 /// Every poll is followed by a choice of the seed.

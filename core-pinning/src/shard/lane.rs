@@ -102,6 +102,10 @@ impl Lane {
         self.queue.get()
     }
 
+    pub fn polled_at(&self) -> u64 {
+        self.entered.get()
+    }
+
     /// How long the running task has had the core.
     #[inline]
     pub fn running_ticks(&self) -> u64 {

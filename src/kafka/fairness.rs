@@ -1,0 +1,170 @@
+//! How the core is divided where it does not do for all clients.
+//!
+//! The connections of one address, principal and client id count as one client. Who has had more than a tenth of the core lately, by
+//! many connections or by one, is heavy. While others wait for their turn, what heavy clients send waits, too, from the first
+//! request on and behind that of all others: so clients that ask for little are served as if those were not there.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use core_pinning::task::{Turn, has_run_for_us, ran_for, someone_waits_for_a_turn, turn};
+use core_pinning::time::{Instant, now};
+use corelane_protocol::Str;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use super::request::Client;
+use crate::security::Principal;
+use crate::shard::Shard;
+
+/// One part in so many of the core is what a client may have and not be heavy.
+const ALLOWED_PART: u32 = 10;
+/// So much it may have at once.
+const AT_ONCE: Duration = Duration::from_millis(2);
+/// However much it has had, it is no longer heavy after ten times this.
+const KEPT: Duration = Duration::from_millis(50);
+/// What one turn may last.
+const TURN_US: u64 = 500;
+const HEAVY_TURN_US: u64 = 150;
+
+/// Which connections count as one client.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Who {
+    pub address: IpAddr,
+    pub principal: Rc<Principal>,
+    pub client_id: Option<Str>,
+}
+
+/// What a client has had of the core beyond what it may have all the time.
+pub struct Usage {
+    had: Cell<Duration>,
+    as_of: Cell<Instant>,
+}
+
+impl Usage {
+    fn new() -> Usage {
+        Usage { had: Cell::new(Duration::ZERO), as_of: Cell::new(now()) }
+    }
+
+    fn at(&self, now: Instant) -> Duration {
+        self.had.get().saturating_sub(now.saturating_duration_since(self.as_of.get()) / ALLOWED_PART)
+    }
+
+    fn add(&self, ran: Duration, now: Instant) {
+        self.had.set((self.at(now) + ran).min(KEPT));
+        self.as_of.set(now);
+    }
+
+    fn is_heavy(&self, now: Instant) -> bool {
+        self.at(now) > AT_ONCE
+    }
+
+    /// The turn that a connection of its waits for before it takes more. `is_its_turn`: it has waited for one, and for nothing since.
+    pub fn turn(&self, is_its_turn: bool) -> Option<Turn> {
+        let heavy = someone_waits_for_a_turn() && self.is_heavy(now());
+        let waits = if heavy { !is_its_turn || has_run_for_us(HEAVY_TURN_US) } else { has_run_for_us(TURN_US) };
+        waits.then(|| turn(heavy))
+    }
+}
+
+/// The clients of one shard.
+#[derive(Default)]
+pub struct Usages {
+    of: RefCell<HashMap<Who, Weak<Usage>>>,
+    /// Those who are gone are forgotten when there are so many.
+    tidy_at: Cell<usize>,
+}
+
+impl Usages {
+    pub fn of(&self, who: Who) -> Rc<Usage> {
+        let mut of = self.of.borrow_mut();
+        if of.len() > self.tidy_at.get() {
+            of.retain(|_, usage| usage.strong_count() > 0);
+            self.tidy_at.set(2 * of.len() + 64);
+        }
+        match of.entry(who) {
+            Entry::Occupied(mut known) => known.get().upgrade().unwrap_or_else(|| {
+                let usage = Rc::new(Usage::new());
+                known.insert(Rc::downgrade(&usage));
+                usage
+            }),
+            Entry::Vacant(new) => {
+                let usage = Rc::new(Usage::new());
+                new.insert(Rc::downgrade(&usage));
+                usage
+            }
+        }
+    }
+}
+
+/// A connection as its core polls it: what it takes is counted.
+pub struct Counted<F> {
+    serving: Pin<Box<F>>,
+    client: Rc<Client>,
+    shard: Rc<Shard>,
+}
+
+impl<F> Counted<F> {
+    pub fn new(shard: Rc<Shard>, client: Rc<Client>, serving: F) -> Counted<F> {
+        Counted { serving: Box::pin(serving), client, shard }
+    }
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.get_mut();
+        let polled = this.serving.as_mut().poll(context);
+        this.client.usage(&this.shard.usages).add(ran_for(), now());
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn who(client_id: usize) -> Who {
+        Who {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            principal: Rc::new(Principal::anonymous()),
+            client_id: Some(client_id.to_string().into()),
+        }
+    }
+
+    #[test]
+    fn who_has_more_than_a_tenth_of_the_core_is_heavy_for_as_long_as_that_is_so() {
+        let (usage, begun) = (Usage::new(), now());
+        let after = |ms| begun + Duration::from_millis(ms);
+        for ms in 1..1000 {
+            usage.add(Duration::from_micros(100), after(ms));
+            assert!(!usage.is_heavy(after(ms)), "a tenth, after {ms} ms");
+        }
+        for ms in 1000..1100 {
+            usage.add(Duration::from_micros(200), after(ms));
+        }
+        assert!(usage.is_heavy(after(1100)) && !usage.is_heavy(after(1200)));
+        usage.add(Duration::from_secs(100), after(1200));
+        assert!(usage.is_heavy(after(1600)) && !usage.is_heavy(after(1700)));
+    }
+
+    #[test]
+    fn all_connections_of_a_client_count_as_one_until_the_last_is_gone() {
+        let usages = Usages::default();
+        let (one, other) = (usages.of(who(1)), usages.of(who(2)));
+        assert!(Rc::ptr_eq(&one, &usages.of(who(1))) && !Rc::ptr_eq(&one, &other));
+        one.add(Duration::from_secs(1), now());
+        drop(one);
+        assert!(usages.of(who(1)).at(now()).is_zero(), "it begins anew");
+        (0..10_000).for_each(|name| drop(usages.of(who(name))));
+        assert!(usages.of.borrow().len() < 100, "those who are gone take no memory");
+    }
+}
