@@ -13,7 +13,10 @@ DATA, PROBE = DIR / "data", DIR / "fio"
 
 
 def run(command):
-    return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{command[0]} failed:\n{done.stderr}")
+    return done.stdout
 
 
 def fio(side, block, depth, *more):

@@ -264,7 +264,8 @@ impl Bench<'_> {
         result.insert("acked".into(), acks.total.into());
         result.insert("unsent".into(), unsent.into());
         result.insert("errors".into(), (acks.errors + end_to_end.errors).into());
-        result.insert("first_error".into(), first_error(&[&acks, &end_to_end]));
+        let first_error = first_error(&[&acks, &end_to_end]);
+        result.insert("first_error".into(), first_error.clone());
         result.insert("produce_us".into(), percentiles(&acks.latency));
         if fetch.is_some() {
             result.insert("consumed".into(), progress.consumed.load(SeqCst).into());
@@ -273,7 +274,8 @@ impl Bench<'_> {
         }
         self.print(&result)?;
         if acks.total == 0 {
-            return Err(Failure::failed("no message was acknowledged"));
+            let why = first_error.as_str().map(|error| format!(": {error}")).unwrap_or_default();
+            return Err(Failure::failed(format!("no message was acknowledged{why}")));
         }
         Ok(())
     }
