@@ -14,7 +14,7 @@ use corelane_protocol::messages::{
     ListGroupsRequest, ListGroupsResponseListedGroup, MetadataResponse, OffsetCommitRequest,
     OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest, OffsetFetchRequestGroup,
 };
-use corelane_protocol::{ErrorCode, Str};
+use corelane_protocol::Str;
 use std::collections::BTreeMap;
 
 /// FindCoordinator's key type of groups.
@@ -63,15 +63,13 @@ impl Cluster {
             validate_only: only_check,
             ..Default::default()
         };
-        let answer = self.retry(|c| {
-            let answer = c.any()?.call(&request)?;
-            let retriable = answer.topics.iter().find(|t| ErrorCode::from(t.error_code).retriable());
-            retriable.map_or(Ok(()), |t| Err(ClientError::server("create topic", t.error_code)))?;
-            Ok(answer)
+        let result = self.retry(|c| {
+            let mut answer = c.any()?.call(&request)?;
+            let result = answer.topics.pop();
+            let result = result.ok_or_else(|| ClientError::Invalid("an empty answer to CreateTopics".to_owned()))?;
+            ClientError::check(|| format!("topic {}", topic.name), result.error_code, result.error_message.as_deref())?;
+            Ok(result)
         })?;
-        let result = answer.topics.first();
-        let result = result.ok_or_else(|| ClientError::Invalid("an empty answer to CreateTopics".to_owned()))?;
-        ClientError::check(|| format!("topic {}", topic.name), result.error_code, result.error_message.as_deref())?;
         self.forget_topics();
         Ok((result.num_partitions >= 0).then_some(result.num_partitions))
     }
