@@ -8,7 +8,7 @@
 //! |------------------------|-------------------------------------------------------|
 //! | `CORELANE_SIM_SEED`    | repeats one seed                                      |
 //! | `CORELANE_SIM_TELL`    | prints every disk operation of that seed              |
-//! | `CORELANE_SIM_SEEDS`   | how many seeds to try, 400 if it is not set           |
+//! | `CORELANE_SIM_SEEDS`   | how many seeds each campaign tries; if it is not set 400 of work, 200 of damage |
 //! | `CORELANE_SIM_FIRST`   | the first seed; a random one if it is not set         |
 #![cfg(sim)]
 
@@ -33,14 +33,11 @@ use std::time::Instant;
 use core_pinning::sim::{FaultCounts, SEED_VARIABLE};
 use seed::{Run, Story};
 
-/// Seeds of the work's campaign where the environment names no number; the others take a share of it.
-const SEEDS: u64 = 400;
-
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs `run` for seed after seed, or for the one that the environment names.
+/// Runs `run` for seed after seed, `seeds` of them where the environment names no number, or for the one that it names.
 fn campaign(what: &str, run: fn(u64, bool) -> Run, seeds: u64, faults: fn(&FaultCounts) -> Vec<u64>) {
     if let Some(seed) = env(SEED_VARIABLE) {
         let run = run(seed, true);
@@ -49,7 +46,7 @@ fn campaign(what: &str, run: fn(u64, bool) -> Run, seeds: u64, faults: fn(&Fault
     }
     let begun = Instant::now();
     let first = env("CORELANE_SIM_FIRST").unwrap_or_else(|| core_pinning::rng::below(1 << 40));
-    let seeds = env("CORELANE_SIM_SEEDS").map_or(seeds, |all| (all * seeds / SEEDS).max(1));
+    let seeds = env("CORELANE_SIM_SEEDS").unwrap_or(seeds);
     let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
     let total = Mutex::new((FaultCounts::default(), 0u64));
     let work = || {
@@ -87,12 +84,12 @@ fn campaign(what: &str, run: fn(u64, bool) -> Run, seeds: u64, faults: fn(&Fault
 
 #[test]
 fn whatever_happens_what_was_acknowledged_is_there() {
-    campaign("work", seed::run, SEEDS, |c| vec![c.errors, c.full, c.short, c.flips, c.slow, c.lost, c.torn]);
+    campaign("work", seed::run, 400, |c| vec![c.errors, c.full, c.short, c.flips, c.slow, c.lost, c.torn]);
 }
 
 #[test]
 fn what_is_damaged_at_rest_is_told() {
-    campaign("damage", rest::run, SEEDS / 2, |c| vec![c.slow, c.lost, c.torn]);
+    campaign("damage", rest::run, 200, |c| vec![c.slow, c.lost, c.torn]);
 }
 
 /// What earlier campaigns found; a seed tells the same story for as long as the campaign's steps stay the same.
