@@ -149,12 +149,15 @@ fn seeds_that_failed_once() {
 /// | 20041794315461 (all kinds) | a wrong leader epoch was not told in the batch that holds the log start |
 /// | 20041794352086 (all kinds) | a log that had been cut twice did not know its latest timestamp any more |
 /// | 20041794352839 (all kinds) | a segment that was empty, as its bytes were not put in place: the start named the next one |
+/// | 20041794367583 (all kinds) | a batch of another segment: the check did not name the place inside it where a start begins to read |
 #[test]
 fn damage_that_was_missed_once() {
     for seed in [9, 13, 530, 732, 1086, 1217, 1227, 101999, 9001518, 7000061, 2000923, 7002047, 2001852] {
         rest::run_first(seed);
     }
-    for seed in [1378088743299, 4642941786647, 20041794308418, 20041794315461, 20041794352086, 20041794352839] {
+    for seed in
+        [1378088743299, 4642941786647, 20041794308418, 20041794315461, 20041794352086, 20041794352839, 20041794367583]
+    {
         rest::run(seed, false);
     }
 }
