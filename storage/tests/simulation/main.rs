@@ -150,14 +150,22 @@ fn seeds_that_failed_once() {
 /// | 20041794352086 (all kinds) | a log that had been cut twice did not know its latest timestamp any more |
 /// | 20041794352839 (all kinds) | a segment that was empty, as its bytes were not put in place: the start named the next one |
 /// | 20041794367583 (all kinds) | a batch of another segment: the check did not name the place inside it where a start begins to read |
+/// | 20041794372187 (all kinds) | the first record of the oldest journal file was damaged, where the ledger knew of later ones: all of them were lost, and nobody was told |
 #[test]
 fn damage_that_was_missed_once() {
     for seed in [9, 13, 530, 732, 1086, 1217, 1227, 101999, 9001518, 7000061, 2000923, 7002047, 2001852] {
         rest::run_first(seed);
     }
-    for seed in
-        [1378088743299, 4642941786647, 20041794308418, 20041794315461, 20041794352086, 20041794352839, 20041794367583]
-    {
+    for seed in [
+        1378088743299,
+        4642941786647,
+        20041794308418,
+        20041794315461,
+        20041794352086,
+        20041794352839,
+        20041794367583,
+        20041794372187,
+    ] {
         rest::run(seed, false);
     }
 }
