@@ -164,6 +164,21 @@ pub(crate) struct Found<'a> {
 
 /// Position of the first record of this use of the file, at or after `from`, that says that the record `sequence` was durable.
 pub(crate) fn find_proof(bytes: &[u8], from: usize, seed: u32, sequence: u64) -> Option<usize> {
+    let tells = |found, tail| found > sequence && is_near(found, sequence) && settled(found, tail) > sequence;
+    find(bytes, from, seed, tells).map(|(at, _)| at)
+}
+
+/// Sequence of the first record of this use of the file at or after `from`. It is not far from that of `other`.
+pub(crate) fn find_first(bytes: &[u8], from: usize, seed: u32, other: u64) -> Option<u64> {
+    find(bytes, from, seed, |found, _| is_near(found, other)).map(|(_, found)| found.sequence)
+}
+
+fn is_near(sequence: u64, other: u64) -> bool {
+    sequence.abs_diff(other) < 1 << 32
+}
+
+/// `may_be`, of a sequence and the last bytes of a header, is asked before the checksum, which may be that of megabytes.
+fn find(bytes: &[u8], from: usize, seed: u32, may_be: impl Fn(u64, [u8; 4]) -> bool) -> Option<(usize, Found<'_>)> {
     const ZEROS: &[u8] = &[0; BLOCK];
     let blocks = bytes
         .chunks(BLOCK)
@@ -174,13 +189,15 @@ pub(crate) fn find_proof(bytes: &[u8], from: usize, seed: u32, sequence: u64) ->
         blocks.flat_map(|(number, block)| block.iter().enumerate().map(move |(at, byte)| (number * BLOCK + at, *byte)));
     // Most places fall at the byte that would be the kind.
     let kinds = places.filter(|(_, byte)| RecordKind::from_byte(*byte).is_some());
-    kinds.filter_map(|(at, _)| at.checked_sub(KIND_AT).filter(|at| *at >= from)).find(|at| {
-        let rest = bytes.get(*at..).unwrap_or_default();
-        let found = u64::from_le_bytes(array(rest, 8));
-        let near = found > sequence && found - sequence < 1 << 32;
-        // Looked at before the checksum, which may be that of megabytes.
-        let tells = settled(found, array(rest, KIND_AT)) > sequence;
-        near && tells && matches!(decode(rest, seed), Decoded::Record(_))
+    kinds.filter_map(|(at, _)| at.checked_sub(KIND_AT).filter(|at| *at >= from)).find_map(|at| {
+        let rest = bytes.get(at..).unwrap_or_default();
+        if !may_be(u64::from_le_bytes(array(rest, 8)), array(rest, KIND_AT)) {
+            return None;
+        }
+        match decode(rest, seed) {
+            Decoded::Record(found) => Some((at, found)),
+            Decoded::UnknownKind(_) | Decoded::Nothing => None,
+        }
     })
 }
 

@@ -200,8 +200,48 @@ impl Scanner {
             // Its first record is gone, or is none.
             false => (0, RECORDS_START),
         };
-        let next = self.next.unwrap_or(settled);
+        let first = || record::find_first(bytes, position, id.seed(), settled);
+        let (next, known) = match (self.next, self.next.is_none().then(first).flatten()) {
+            // Not one was read, so one is missing that came before the first that is there.
+            (None, Some(first)) => (first.saturating_sub(1), known.max(settled)),
+            (next, _) => (next.unwrap_or(settled), known),
+        };
         let lost = next < known || record::find_proof(bytes, position, id.seed(), next).is_some();
         lost.then_some(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::RecordKind;
+    use super::*;
+
+    const FIRST: u64 = 20;
+
+    /// Where the record is missing that came before others, of which each says that so many were durable.
+    fn lost(others: &[u64], settled: u64) -> bool {
+        let id = FileId { number: 5, epoch: 7 };
+        let mut bytes = vec![0; 4 * BLOCK];
+        let mut at = RECORDS_START;
+        for (sequence, durable) in (FIRST..).zip([FIRST].iter().chain(others)) {
+            let payload: [&[u8]; 2] = [b"key", b"of a partition"];
+            at += record::encode(&mut bytes[at..], id.seed(), sequence, *durable, RecordKind::Deleted, payload);
+        }
+        bytes[RECORDS_START + RECORD_HEADER_BYTES] ^= 1;
+        let mut scanner = Scanner::default();
+        scanner.scan(id, &bytes, |found, _| panic!("record {}", found.sequence)).unwrap();
+        scanner.lost_in(0, id, &bytes, settled).is_some()
+    }
+
+    #[test]
+    fn the_first_record_is_missed_where_it_was_durable() {
+        // Nobody says so: it may never have been whole.
+        assert!(!lost(&[], FIRST));
+        assert!(!lost(&[FIRST, FIRST], FIRST));
+        // A later one says so, or the ledger.
+        assert!(lost(&[FIRST + 1], 0));
+        assert!(lost(&[FIRST, FIRST + 2], 0));
+        assert!(lost(&[FIRST, FIRST], FIRST + 1));
+        assert!(lost(&[FIRST, FIRST], FIRST + 9));
     }
 }

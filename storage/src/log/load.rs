@@ -172,8 +172,8 @@ impl LogInner {
         let batches = if at.point.place() == stored.durable { Batches::Whole } else { Batches::Early };
         let row = found.decide(batches);
         if row.then != Decision::Open {
-            let (segment, position) = stored.durable;
-            let reason = format!("the log ends at {:?}, before its durable end: {}", at.point.place(), row.why);
+            let (segment, position) = at.point.place();
+            let reason = format!("the log ends before its durable end, {:?}: {}", stored.durable, row.why);
             return Err(self.fence(self.corrupt(segment, position, reason)));
         }
         let state = &mut *self.state.borrow_mut();
@@ -210,42 +210,10 @@ impl LogInner {
         stored: &PartitionState,
         table_at: RaftIndex,
     ) -> Result<(), StorageError> {
-        let why = at.found.decide(Batches::Foreign).why;
-        let bad = |reason: &str| self.corrupt(batch.segment, batch.position, format!("{reason}: {why}"));
+        let bad = |reason: &str| self.foreign(at.found, batch, reason);
         let header = &batch.header;
-        let state = &mut *self.state.borrow_mut();
         let size = batch.bytes.len() as u32;
-        let Some(kind) = entry_kind(batch).map_err(bad)? else {
-            let Some(found) = internal::parse_segment_header(&batch.bytes) else {
-                return Err(bad("no segment header"));
-            };
-            // Behind compacted segments the count of entries begins anew.
-            let follows = found.base_index == at.point.next_index || std::mem::take(&mut at.compacted);
-            if found.key != self.key || found.base_offset != batch.segment || !follows {
-                return Err(bad("the header of another segment"));
-            }
-            if found.format > internal::SEGMENT_FORMAT_MAX {
-                return Err(StorageError::Version {
-                    path: self.dir.join(layout::segment_name(batch.segment)).to_string_lossy().into(),
-                    found: found.format,
-                    known: internal::SEGMENT_FORMAT_MAX,
-                });
-            }
-            at.compacted = found.format == internal::SEGMENT_FORMAT_COMPACTED;
-            if let Some(segment) = state.segment_at_mut(batch.segment) {
-                segment.start = Some(SegmentStart::from(&found));
-            }
-            at.start = Some(SegmentStart::from(&found));
-            at.times = Times::NONE;
-            at.index = SparseIndex::new(0);
-            at.point = Point {
-                segment: batch.segment,
-                position: size,
-                next_offset: found.base_offset,
-                next_index: found.base_index,
-            };
-            return Ok(());
-        };
+        let Some(kind) = entry_kind(batch).map_err(bad)? else { return self.take_in_start(at, batch) };
         if at.compacted {
             // Purged long since: only what it says of its producer is of interest.
             if batch.segment != at.point.segment || header.base_offset < at.point.next_offset {
@@ -259,6 +227,7 @@ impl LogInner {
         if batch.segment != at.point.segment || header.base_offset != at.point.next_offset {
             return Err(bad("a batch that does not continue the log"));
         }
+        let state = &mut *self.state.borrow_mut();
         let entry = entry_header(batch, kind, at.point.next_index);
         let offset_delta = u32::try_from(entry.base_offset - batch.segment).unwrap_or(u32::MAX);
         let ordinal = at.start.map_or(0, |start| (entry.id.index - start.base_index) as u32);
@@ -297,6 +266,51 @@ impl LogInner {
             }
         }
         Ok(())
+    }
+
+    /// Takes in what a segment begins with.
+    fn take_in_start(&self, at: &mut Walk, batch: &CursorBatch) -> Result<(), StorageError> {
+        let bad = |reason: &str| self.foreign(at.found, batch, reason);
+        let Some(found) = internal::parse_segment_header(&batch.bytes) else { return Err(bad("no segment header")) };
+        let is_own = found.key == self.key && found.base_offset == batch.segment;
+        // Behind compacted segments the count of entries begins anew.
+        let follows = found.base_index == at.point.next_index || at.compacted;
+        let (end, next_offset) = (at.point.place(), at.point.next_offset);
+        if is_own && !follows && next_offset < found.base_offset {
+            // Not this segment is damaged, but the one before.
+            let (next, why) = (found.base_offset, at.found.decide(Batches::Early).why);
+            let reason = format!("the segment ends before offset {next_offset}, the next begins at {next}: {why}");
+            return Err(self.corrupt(end.0, end.1, reason));
+        }
+        if !is_own || !follows {
+            return Err(bad("the header of another segment"));
+        }
+        if found.format > internal::SEGMENT_FORMAT_MAX {
+            return Err(StorageError::Version {
+                path: self.dir.join(layout::segment_name(batch.segment)).to_string_lossy().into(),
+                found: found.format,
+                known: internal::SEGMENT_FORMAT_MAX,
+            });
+        }
+        at.compacted = found.format == internal::SEGMENT_FORMAT_COMPACTED;
+        let start = SegmentStart::from(&found);
+        if let Some(segment) = self.state.borrow_mut().segment_at_mut(batch.segment) {
+            segment.start = Some(start);
+        }
+        at.start = Some(start);
+        at.times = Times::NONE;
+        at.index = SparseIndex::new(0);
+        at.point = Point {
+            segment: batch.segment,
+            position: batch.bytes.len() as u32,
+            next_offset: found.base_offset,
+            next_index: found.base_index,
+        };
+        Ok(())
+    }
+
+    fn foreign(&self, found: Found, batch: &CursorBatch, reason: &str) -> StorageError {
+        self.corrupt(batch.segment, batch.position, format!("{reason}: {}", found.decide(Batches::Foreign).why))
     }
 }
 

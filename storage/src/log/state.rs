@@ -80,6 +80,15 @@ impl PartitionState {
         [self.applied.place(), self.end.place(), self.synced].into_iter().filter(move |(segment, _)| *segment >= first)
     }
 
+    /// Places that a start may begin to read at: no batch reaches over them.
+    pub(crate) fn read_from(&self) -> impl Iterator<Item = Place> + use<> {
+        let snapshot = match &self.producers {
+            Producers::Snapshot(point) => Some(*point),
+            Producers::Empty | Producers::Inline(_) | Producers::Rebuild => None,
+        };
+        [Some(self.applied), Some(self.end), snapshot].into_iter().flatten().map(|point| point.place())
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut p = Vec::with_capacity(320);
         p.extend_from_slice(&self.key.topic.0);

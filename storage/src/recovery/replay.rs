@@ -105,44 +105,28 @@ async fn target(
     dir: Option<&PathBuf>,
 ) -> Result<Found, StorageError> {
     plan.drop_incomplete();
-    let mut file = StateFile::Absent;
-    if plan.base.is_none() && !plan.deleted {
-        let path = dir.map(|dir| dir.join(layout::STATE_FILE)).unwrap_or_default();
-        if let Some(bytes) = crate::durable::read(&path).await? {
-            match decode_state(key, &path, &bytes) {
-                Ok(state) => {
-                    plan.begin_with_file(state);
-                    file = StateFile::Intact;
-                }
-                Err(StorageError::Corrupt { .. }) => file = StateFile::Damaged,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    let begun = plan.base.as_ref().is_some_and(|state| plan.has_begun(state));
-    let records = match (plan.deleted, &plan.base, file) {
-        (true, ..) => Records::Deleted,
-        (false, None, _) | (false, _, StateFile::Intact) => Records::Bytes,
-        (false, Some(_), _) if begun => Records::State,
-        (false, Some(_), _) => Records::Begun,
-    };
-    let directory = || match &plan.base {
-        Some(state) => layout::partitions_root(data_dir).join(layout::partition_dir_name(&state.topic, key)),
-        None => PathBuf::new(),
-    };
-    let place = dir.cloned().unwrap_or_else(directory);
+    let file = begin_with_file(key, &mut plan, dir).await?;
+    let named =
+        |state: &PartitionState| layout::partitions_root(data_dir).join(layout::partition_dir_name(&state.topic, key));
+    let place = dir.cloned().or(plan.base.as_ref().map(named)).unwrap_or_default();
     let synced = match &plan.base {
         Some(state) => find_synced(&place, state, &plan.extents).await?,
         None => Synced::There,
     };
-    let row = table::decide(records, file, synced);
-    let state = match row.then {
-        Decision::Restore | Decision::RestoreState => plan.base,
+    let row = table::decide(records(&plan, file), file, synced);
+    match row.then {
+        Decision::Restore | Decision::RestoreState => {
+            if dir.is_none() {
+                fs::create_dir_all(&place).await.doing("create", &place)?;
+            }
+            let Some(state) = plan.base.take() else { unreachable!("what is restored has a state") };
+            Ok(Found::Target(Box::new(restored(place, state, plan, row.then == Decision::RestoreState))))
+        }
         Decision::Remove => {
             if let Some(dir) = dir {
                 remove_partition_dir(dir).await?;
             }
-            return Ok(Found::Removed(key));
+            Ok(Found::Removed(key))
         }
         Decision::Leave => {
             let bytes: u64 = plan.extents.iter().map(|extent| u64::from(extent.len)).sum();
@@ -153,25 +137,48 @@ async fn target(
                 fs::rename(&path, &aside).await.doing("rename", &path)?;
                 fs::sync_dir(dir).await.doing("sync", dir)?;
             }
-            return Ok(Found::Orphan(key));
+            Ok(Found::Orphan(key))
         }
-    };
-    let Some(mut state) = state else { unreachable!("what is restored has a state") };
-    if dir.is_none() {
-        fs::create_dir_all(&place).await.doing("create", &place)?;
     }
+}
+
+/// Where the journal has no state of the partition, the plan begins with that of its file.
+async fn begin_with_file(key: PartitionKey, plan: &mut Plan, dir: Option<&PathBuf>) -> Result<StateFile, StorageError> {
+    let Some(dir) = dir.filter(|_| plan.base.is_none() && !plan.deleted) else { return Ok(StateFile::Absent) };
+    let path = dir.join(layout::STATE_FILE);
+    let Some(bytes) = crate::durable::read(&path).await? else { return Ok(StateFile::Absent) };
+    match decode_state(key, &path, &bytes) {
+        Ok(state) => {
+            plan.begin_with_file(state);
+            Ok(StateFile::Intact)
+        }
+        Err(StorageError::Corrupt { .. }) => Ok(StateFile::Damaged),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the journal says last. `file`: whether the plan's state is that of the file.
+fn records(plan: &Plan, file: StateFile) -> Records {
+    match &plan.base {
+        _ if plan.deleted => Records::Deleted,
+        None => Records::Bytes,
+        Some(_) if file == StateFile::Intact => Records::Bytes,
+        Some(state) if plan.has_begun(state) => Records::State,
+        Some(_) => Records::Begun,
+    }
+}
+
+fn restored(dir: PathBuf, mut state: PartitionState, plan: Plan, state_only: bool) -> Target {
     if plan.vote.is_some() {
         state.vote = plan.vote;
     }
     let ends = ends(&state, &plan.extents);
     let durable = ends.last_key_value().map_or(state.durable, |(segment, end)| (*segment, *end));
     (state.clean, state.durable) = (false, durable.max(state.end.place()));
-    let state_only = row.then == Decision::RestoreState;
     if !state_only {
         state.synced = state.durable;
     }
-    let extents = not_in_files(plan.extents);
-    Ok(Found::Target(Box::new(Target { dir: place, state, extents, done: 0, ends, state_only })))
+    Target { dir, state, extents: not_in_files(plan.extents), done: 0, ends, state_only }
 }
 
 /// Whether the files are as long as the state says, and the records of large appends.

@@ -35,7 +35,7 @@ finding!(
         Bad,
         /// One does not continue the log: another partition's, another segment's, an earlier one.
         Foreign,
-        /// They end before the durable end.
+        /// They end before the durable end, or before the next segment begins: told where they end.
         Early,
     }
 );

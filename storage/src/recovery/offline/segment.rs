@@ -1,5 +1,6 @@
 //! One segment, with what a journal would put into it, and the index beside it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -170,6 +171,7 @@ pub(super) fn check_segment(
                     0 => begin(place, &header, &bytes, walk, findings),
                     _ => follow(place, &header, &bytes, position, walk, findings),
                 }
+                reach(place, position, header.size() as u64, findings);
                 if is_sound {
                     let reached = if position == 0 { place.base } else { header.base_offset };
                     walk.producers.reach(reached, place.producers, findings)?;
@@ -217,6 +219,17 @@ pub(super) fn check_segment(
         walk.producers.reach(end, place.producers, findings)?;
     }
     Ok(())
+}
+
+/// A batch of so many bytes that reaches over a place between batches, where a start may begin to read, is not the one that was
+/// written.
+fn reach(place: &Place<'_>, position: u64, size: u64, findings: &mut Findings<'_>) {
+    let of_segment = place.state.read_from().filter(|(base, _)| *base == place.base);
+    let over: BTreeSet<u64> = of_segment.map(|(_, at)| at.into()).collect();
+    for at in over.into_iter().filter(|at| (position + 1..position + size).contains(at)) {
+        let what = format!("the state has a batch end here, and the one at {position} goes on");
+        findings.damage(&place.path, Some(at), what);
+    }
 }
 
 /// The header of the segment.
