@@ -19,7 +19,8 @@ static ISSUER: LazyLock<(Issuer, KeySet)> = LazyLock::new(|| {
 
 static ALICES_TOKEN: LazyLock<String> = LazyLock::new(|| ISSUER.0.sign(HEADER.as_bytes(), ALICES_CLAIMS.as_bytes()));
 
-const ALGORITHMS: [(&str, usize); 5] = [("RS256", 256), ("PS512", 256), ("ES256", 64), ("ES384", 96), ("EdDSA", 64)];
+const ALGORITHMS: [(&str, usize); 6] =
+    [("RS256", 256), ("PS512", 256), ("ES256", 64), ("ES384", 96), ("ES512", 132), ("EdDSA", 64)];
 
 /// A token without a `kid` that nobody has signed.
 fn unsigned((algorithm, signature): (&str, usize)) -> String {

@@ -115,6 +115,56 @@ fn no_forged_token_is_believed() {
 }
 
 #[test]
+fn keys_of_p521_sign_es512_and_nothing_else() {
+    let (issuer, stranger, small) = (Issuer::of_p521("k"), Issuer::of_p521("k"), Issuer::new("small"));
+    let set = keys(&jwks(&[&issuer, &small]));
+    let token = issuer.token(&claims());
+    assert_eq!(verify(&token, &set).expect("a user").user, "alice");
+    refused(&stranger.token(&claims()), &set, "signature is not that");
+    refused(
+        &token.replace(&base64(claims()), &base64(claims().replace("alice", "root"))),
+        &set,
+        "signature is not that",
+    );
+    let (signed, signature) = token.rsplit_once('.').expect("a signature");
+    // The signature of nothing, which fits everything where nobody looks at it, one of P-256's length, and one too long.
+    for wrong in [vec![0; 132], vec![1; 132], vec![0xff; 132], vec![1; 64], vec![1; 133], Vec::new()] {
+        refused(&format!("{signed}.{}", base64(wrong)), &set, "signature is not that");
+    }
+    refused(&format!("{signed}.{}", &signature[4..]), &set, "signature is not that");
+    for algorithm in ["ES256", "ES384", "EdDSA", "RS512"] {
+        let header = format!(r#"{{"alg":"{algorithm}","kid":"k"}}"#);
+        refused(&issuer.token_of(&header, &claims()), &set, "no key of the JWKS");
+    }
+    refused(&small.token_of(r#"{"alg":"ES512","kid":"small"}"#, &claims()), &set, "no key of the JWKS");
+    // A point that is not on the curve, and coordinates of another length.
+    let jwk = issuer.jwk();
+    let (x, y) = (&issuer.public_key()[1..67], &issuer.public_key()[67..]);
+    let swapped = jwk.replace(&base64(x), "?").replace(&base64(y), &base64(x)).replace('?', &base64(y));
+    refused(&token, &keys(&format!(r#"{{"keys":[{swapped}]}}"#)), "signature is not that");
+    for wrong in [jwk.replace(&base64(x), &base64(&x[1..])), jwk.replace("P-521", "P-384")] {
+        assert!(keys(&format!(r#"{{"keys":[{wrong}]}}"#)).is_empty(), "{wrong}");
+    }
+}
+
+/// Which is of no use as a token: its payload is no JSON, and only who has signed it is told first.
+#[test]
+fn the_es512_signature_of_rfc_7515_is_that_of_its_key() {
+    let jwk = concat!(
+        r#"{"keys":[{"kty":"EC","crv":"P-521","#,
+        r#""x":"AekpBQ8ST8a8VcfVOTNl353vSrDCLLJXmPk06wTjxrrjcBpXp5EOnYG_NjFZ6OvLFV1jSfS9tsz4qUxcWceqwQGk","#,
+        r#""y":"ADSmRA43Z1DSNx_RvcLI87cdL07l6jQyyBXMoxVg_l2Th-x3S1WDhjDly79ajL4Kkd0AZMaZmh9ubmf63e3kyMj2"}]}"#
+    );
+    let token = concat!(
+        "eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA.",
+        "AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0aw_7XdtAG8GaSwFKdCAPZgoXD2Y",
+        "BJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn"
+    );
+    refused(token, &keys(jwk), "its claims are no JSON");
+    refused(&token.replace("UGF5bG9hZA", "UGF5bG9hZB"), &keys(jwk), "signature is not that");
+}
+
+#[test]
 fn claims_that_are_not_expected_are_refused() {
     let issuer = Issuer::new("k");
     let set = keys(&jwks(&[&issuer]));

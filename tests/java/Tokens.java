@@ -24,6 +24,7 @@ public class Tokens {
         keys.put("RS256 PS512", RsaJwkGenerator.generateJwk(4096));
         keys.put("ES256", EcJwkGenerator.generateJwk(EllipticCurves.P256));
         keys.put("ES384", EcJwkGenerator.generateJwk(EllipticCurves.P384));
+        keys.put("ES512", EcJwkGenerator.generateJwk(EllipticCurves.P521));
         keys.put("EdDSA", OkpJwkGenerator.generateJwk("Ed25519"));
         List<String> lines = new ArrayList<>();
         JsonWebKeySet set = new JsonWebKeySet();

@@ -102,7 +102,7 @@ fn both_judge_tokens_alike() {
             (name.to_owned(), token.to_owned())
         })
         .collect();
-    assert_eq!(tokens.len(), 11);
+    assert_eq!(tokens.len(), 12);
     let now = now_s();
     let (plus, minus) = (|n: u64| (now + n).to_string(), |n: u64| (now - n).to_string());
     for (from, to) in [

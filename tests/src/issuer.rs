@@ -2,12 +2,19 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::SystemRandom;
+use p521::ecdsa::{Signature, SigningKey, signature::Signer};
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 
 pub struct Issuer {
     id: String,
-    key: EcdsaKeyPair,
+    algorithm: &'static str,
+    curve: &'static str,
+    /// The public key: an uncompressed point.
+    point: Vec<u8>,
+    sign: Sign,
 }
 
 pub fn base64(bytes: impl AsRef<[u8]>) -> String {
@@ -15,37 +22,53 @@ pub fn base64(bytes: impl AsRef<[u8]>) -> String {
 }
 
 impl Issuer {
-    /// With a key of its own, which has this id.
+    /// With a key of its own of P-256, which has this id.
     pub fn new(id: &str) -> Issuer {
         let (scheme, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         let key = EcdsaKeyPair::generate_pkcs8(scheme, &random).expect("a key");
         let key = EcdsaKeyPair::from_pkcs8(scheme, key.as_ref(), &random).expect("a key");
-        Issuer { id: id.to_owned(), key }
+        let point = key.public_key().as_ref().to_vec();
+        let sign = Box::new(move |signed: &[u8]| key.sign(&random, signed).expect("a signature").as_ref().to_vec());
+        Issuer { id: id.to_owned(), algorithm: "ES256", curve: "P-256", point, sign }
+    }
+
+    /// The same with a key of P-521.
+    pub fn of_p521(id: &str) -> Issuer {
+        // The highest bits stay zero: it is below the order of the curve.
+        let mut secret = [0; 66];
+        SystemRandom::new().fill(&mut secret[1..]).expect("random bytes");
+        let key = SigningKey::from_slice(&secret).expect("a key");
+        let point = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
+        let sign = Box::new(move |signed: &[u8]| {
+            let signature: Signature = key.sign(signed);
+            signature.to_bytes().to_vec()
+        });
+        Issuer { id: id.to_owned(), algorithm: "ES512", curve: "P-521", point, sign }
     }
 
     /// The public key: an uncompressed point.
     pub fn public_key(&self) -> &[u8] {
-        self.key.public_key().as_ref()
+        &self.point
     }
 
     /// The entry of a JWKS.
     pub fn jwk(&self) -> String {
-        let point = self.public_key();
-        let (x, y) = (base64(&point[1..33]), base64(&point[33..]));
-        let id = &self.id;
-        format!(r#"{{"kty":"EC","crv":"P-256","use":"sig","alg":"ES256","kid":"{id}","x":"{x}","y":"{y}"}}"#)
+        let (x, y) = self.point[1..].split_at(self.point.len() / 2);
+        let (x, y) = (base64(x), base64(y));
+        let Issuer { id, algorithm, curve, .. } = self;
+        format!(r#"{{"kty":"EC","crv":"{curve}","use":"sig","alg":"{algorithm}","kid":"{id}","x":"{x}","y":"{y}"}}"#)
     }
 
     /// A token of these claims.
     pub fn token(&self, claims: &str) -> String {
-        self.token_of(&format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{}"}}"#, self.id), claims)
+        let Issuer { id, algorithm, .. } = self;
+        self.token_of(&format!(r#"{{"alg":"{algorithm}","typ":"JWT","kid":"{id}"}}"#), claims)
     }
 
     /// The same with this header.
     pub fn token_of(&self, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", base64(header), base64(claims));
-        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
-        format!("{signed}.{}", base64(signature))
+        format!("{signed}.{}", base64((self.sign)(signed.as_bytes())))
     }
 }
 

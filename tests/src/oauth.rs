@@ -118,7 +118,11 @@ impl Provider {
 
     /// Signs with another key from now on, which is all that `/jwks` says.
     pub fn rotate(&self, key: &str) {
-        let issuer = Issuer::new(key);
+        self.rotate_to(Issuer::new(key));
+    }
+
+    /// The same with the key of this issuer.
+    pub fn rotate_to(&self, issuer: Issuer) {
         let mut state = self.state();
         state.jwks = Some(jwks(&[&issuer]));
         state.issuer = issuer;

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{RsaPublicKeyComponents, UnparsedPublicKey};
+use ring::signature::RsaPublicKeyComponents;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Scheme};
@@ -26,7 +26,7 @@ pub struct Key {
 enum Material {
     /// Modulus and exponent.
     Rsa { n: Vec<u8>, e: Vec<u8> },
-    /// A point of a curve, as ring takes it.
+    /// A point of a curve: of ECDSA uncompressed, of Ed25519 as it is.
     Point { curve: String, point: Vec<u8> },
 }
 
@@ -77,6 +77,7 @@ impl Key {
                 let size = match curve {
                     "P-256" => 32,
                     "P-384" => 48,
+                    "P-521" => 66,
                     _ => return None,
                 };
                 let (x, y) = (bytes("x")?, bytes("y")?);
@@ -107,8 +108,8 @@ impl Key {
             (Material::Rsa { n, e }, Scheme::Rsa(parameters)) => {
                 RsaPublicKeyComponents { n, e }.verify(parameters, signed, signature).is_ok()
             }
-            (Material::Point { curve, point }, Scheme::Curve(name, verify)) if curve == name => {
-                UnparsedPublicKey::new(verify, point).verify(signed, signature).is_ok()
+            (Material::Point { curve, point }, Scheme::Curve(name, verifier)) if curve == name => {
+                verifier.verify(point, signed, signature)
             }
             _ => false,
         }
