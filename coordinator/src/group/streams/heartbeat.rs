@@ -163,9 +163,8 @@ impl StreamsGroup {
             changes.push(Change::Current(member_id.clone(), Some(after.clone())));
         }
 
-        if request.shutdown_application && !is_new {
-            self.shutdown_by.get_or_insert_with(|| member_id.clone());
-        }
+        let asks_to_end = request.shutdown_application.then(|| member_id.clone());
+        let ended_by = self.shutdown_by.clone().or(asks_to_end);
         let mut answer = StreamsGroupHeartbeatResponse {
             member_id: member_id.clone(),
             member_epoch: after.epoch,
@@ -190,11 +189,13 @@ impl StreamsGroup {
         if is_new {
             // A group that is not there yet remembers nothing.
             self.endpoint_epoch = 0;
+        } else {
+            self.shutdown_by = ended_by.clone();
         }
         if let Some((problem, detail)) = &configured.problem {
             status.push(problem.with(detail.as_str()));
         }
-        status.extend(self.shutdown_status());
+        status.extend(ended_by.map(shutdown_status));
         answer.status = Some(status);
         let missing = configured.missing.clone();
         let rebalance_timeout_ms = metadata.rebalance_timeout_ms;
@@ -312,13 +313,6 @@ impl StreamsGroup {
         Reconciliation { current, process_id, target_epoch: *target_epoch, target, owned, holders: &holders }.next()
     }
 
-    fn shutdown_status(&self) -> Option<StreamsGroupHeartbeatResponseStatus> {
-        let member = self.shutdown_by.as_ref()?;
-        Some(Status::ShutdownApplication.with(format!(
-            "Streams group member {member} encountered a fatal error and requested a shutdown for the entire application."
-        )))
-    }
-
     /// The time to wait for more members is over: what is known by now is assigned.
     pub(crate) fn delay_is_over(&self, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -330,6 +324,12 @@ impl StreamsGroup {
         }
         changes
     }
+}
+
+fn shutdown_status(member: Str) -> StreamsGroupHeartbeatResponseStatus {
+    Status::ShutdownApplication.with(format!(
+        "Streams group member {member} encountered a fatal error and requested a shutdown for the entire application."
+    ))
 }
 
 /// The member with what the request says of it; what it leaves out stays.
