@@ -16,6 +16,7 @@ mod random;
 mod run;
 mod sasl;
 mod script;
+mod shape;
 mod shares;
 mod side;
 mod transactions;
