@@ -74,9 +74,7 @@ impl ShardCall for CreateTopics {
             let controller = shard.controller();
             let _turn = controller.turn.acquire(1).await;
             let mut image = controller.image();
-            if self.partitions(&shard) > AT_ONCE as i64 {
-                let message = "Excessively large number of partitions per request.";
-                let refused = Refused::new(ErrorCode::PolicyViolation, message);
+            if let Some(refused) = self.too_many(&shard) {
                 return self.topics.iter().map(|_| Err(refused.clone())).collect();
             }
             let mut records = Vec::new();
@@ -103,14 +101,16 @@ impl ShardCall for CreateTopics {
 }
 
 impl CreateTopics {
-    /// How many it asks for, whether they can be had or not.
-    fn partitions(&self, shard: &Shard) -> i64 {
+    /// Why none of them is made: they ask for too many partitions, whether these can be had or not.
+    pub fn too_many(&self, shard: &Shard) -> Option<Refused> {
         let of_topic = |topic: &NewTopic| match (topic.assignments.len(), topic.partitions) {
             (0, -1) => i64::from(shard.config.broker().default_partitions),
             (0, count) => i64::from(count.max(0)),
             (assigned, _) => assigned as i64,
         };
-        self.topics.iter().map(of_topic).sum()
+        let refused =
+            || Refused::new(ErrorCode::PolicyViolation, "Excessively large number of partitions per request.");
+        (self.topics.iter().map(of_topic).sum::<i64>() > AT_ONCE as i64).then(refused)
     }
 }
 

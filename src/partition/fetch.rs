@@ -30,6 +30,8 @@ pub struct FetchRead {
     pub zstd: bool,
     /// Read only what is decided (`read_committed`).
     pub committed: bool,
+    /// Who asks says that it is a replica.
+    pub replica: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +92,13 @@ impl Partition {
         }
         if let Err(error) = self.check_epoch(read.epochs.current_leader_epoch) {
             return FetchedRecords::failed(error);
+        }
+        // Replicas do not fetch here, so it is none that is known (Kafka: `Partition.followerReplicaOrThrow`).
+        if read.replica {
+            return FetchedRecords::failed(match read.epochs.current_leader_epoch {
+                -1 => ErrorCode::NotLeaderOrFollower,
+                _ => ErrorCode::UnknownLeaderEpoch,
+            });
         }
         let bounds = self.bounds();
         let diverging = match self.divergence(read.offset, read.epochs.last_fetched_epoch) {

@@ -107,6 +107,9 @@ impl KeptBatch {
     }
 }
 
+/// The epoch of the coordinator where no marker was written yet.
+const NO_COORDINATOR: i32 = -1;
+
 #[derive(Clone, Debug)]
 struct Entry {
     /// The max timestamp of the last batch, by which the entry expires, ms.
@@ -125,7 +128,7 @@ impl Entry {
         Entry {
             last_timestamp: -1,
             txn_first_offset: -1,
-            coordinator_epoch: -1,
+            coordinator_epoch: NO_COORDINATOR,
             epoch,
             kept: 0,
             batches: [KeptBatch::default(); BATCHES_KEPT],

@@ -118,6 +118,7 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (ApiKey::AlterClientQuotas | ApiKey::DescribeClientQuotas, "entity") => &["entity_type"],
         (ApiKey::DescribeClientQuotas, "values") => &["key"],
         (Metadata, "topics") => &["name"],
+        (ApiKey::StreamsGroupHeartbeat, "active_partitions" | "standby_partitions") => &["topic"],
         (Metadata | DescribeTopicPartitions, "partitions") => &["partition_index"],
         (DescribeConfigs | CreateTopics, "configs") => &["name"],
         (DescribeConfigs, "results") => &["resource_type", "resource_name"],

@@ -16,6 +16,7 @@ mod random;
 mod run;
 mod sasl;
 mod script;
+mod shape;
 mod shares;
 mod side;
 mod transactions;
@@ -47,12 +48,12 @@ const SETTINGS: [(&str, &str); 21] = [
     ("offsets.topic.num.partitions", "4"),
     ("fetch.max.bytes", "1048576"),
     ("group.share.min.record.lock.duration.ms", "1000"),
-    // groups without offsets go at the broker's own times
+    // groups without offsets, and records as old as those of 1970, go at the broker's own times
     ("offsets.retention.check.interval.ms", "86400000"),
+    ("log.retention.check.interval.ms", "86400000"),
     // what benches/kafka.sh has
     ("log.segment.bytes", "1073741824"),
     ("log.retention.hours", "168"),
-    ("log.retention.check.interval.ms", "300000"),
     ("process.roles", "broker,controller"),
     ("num.network.threads", "3"),
     ("num.io.threads", "8"),

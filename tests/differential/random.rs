@@ -1,16 +1,23 @@
-//! Seeded random requests: those of the scripts on topics and groups of their own, as they are and changed field by field.
+//! Seeded random requests: those of the scripts on topics and groups of their own, as they are, changed field by field and with
+//! fields that no script has.
 //! What comes out is a script again, so that it can be run again and made smaller by hand.
 
 use crate::script::{Action, Script, Step};
+use crate::shape;
 use crate::value::{Expr, show};
 use crate::written::Written;
 use corelane_protocol::{ApiKey, Tree};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Numbers that fit any field.
 const SMALL_NUMBERS: [i64; 11] = [-3, -2, -1, 0, 1, 2, 3, 5, 7, 100, 127];
 const BIG_NUMBERS: [i64; 5] = [1000, 32_767, i32::MAX as i64, i64::MAX, i64::MIN];
 const TEXTS: [&str; 7] = ["", "a b", "..", "nobody", "retention.ms", "é", "1"];
+
+/// Fields that are there where a script has them: Apache Kafka never answers a Produce without records, resolves a group's regular
+/// expression at some time of its own, and makes internal topics then, too.
+const NOT_ADDED: [&str; 4] =
+    ["records", "subscribed_topic_regex", "state_changelog_topics", "repartition_source_topics"];
 
 /// The coordinators of transactions and of share groups stand.
 const READY: [&str; 4] = [
@@ -28,6 +35,8 @@ struct Template {
 
 pub struct Generator {
     templates: Vec<Template>,
+    /// The APIs that scripts ask, with what there may be in a request.
+    shapes: BTreeMap<ApiKey, Expr>,
     /// Topics that the scripts make; each stands for one of this script's own.
     topics: BTreeSet<String>,
 }
@@ -62,8 +71,8 @@ impl Generator {
     pub fn new(scripts: &[Script]) -> Generator {
         let mut templates = Vec::new();
         scripts.iter().flat_map(|s| &s.sections).for_each(|s| collect(&s.steps, &mut templates));
-        // A rule that comes of chance may keep a broker's own requests out.
-        templates.retain(|t| t.api != ApiKey::CreateAcls);
+        let shapes = templates.iter().map(|t| t.api).collect::<BTreeSet<ApiKey>>();
+        let shapes = shapes.into_iter().map(|api| (api, shape::of(api))).collect();
         let made = templates.iter().filter(|t| t.api == ApiKey::CreateTopics);
         let named =
             made.filter_map(|t| if let Some(Expr::List(list)) = field(&t.body, "topics") { Some(list) } else { None });
@@ -71,7 +80,7 @@ impl Generator {
             .flatten()
             .filter_map(|t| if let Some(Expr::Text(name)) = field(t, "name") { Some(name) } else { None });
         let topics = names.filter(|n| is_plain(n)).cloned().collect();
-        Generator { templates, topics }
+        Generator { templates, shapes, topics }
     }
 
     /// `count` requests, the same for the same seed (and the same scripts).
@@ -96,10 +105,10 @@ impl Generator {
             series.out.line(at_once(&format!("r{seed}-{group}")));
         }
         for _ in 0..count {
-            let template = &self.templates[series.out.below(self.templates.len())];
+            let template = self.template(&mut series.out);
             let mut body = series.own(template.api, None, &template.body);
             for _ in 0..series.out.below(4) {
-                series.change(&mut body);
+                series.change(&mut body, self.shapes.get(&template.api));
             }
             let version = series.out.below(20);
             let mut body = own_names(seed, template.api, bounded(template.api, body));
@@ -117,6 +126,15 @@ impl Generator {
             series.out.line(leave);
         }
         series.out.done(&format!("random-{seed}.txt"))
+    }
+}
+
+impl Generator {
+    /// One of all, or of those of one API: some have few.
+    fn template(&self, out: &mut Written) -> &Template {
+        let api = if out.one_in(2) { self.shapes.keys().nth(out.below(self.shapes.len())) } else { None };
+        let of_api: Vec<&Template> = self.templates.iter().filter(|t| api.is_none_or(|api| t.api == *api)).collect();
+        of_api[out.below(of_api.len())]
     }
 }
 
@@ -183,10 +201,26 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
                 Expr::Literal(Tree::Int(0)) => value,
                 _ => Expr::Literal(Tree::Int(1_999_999_937)),
             },
+            // what takes longer than a short while is not the same in both
+            (ApiKey::ListTransactions, "duration_filter") => match value {
+                Expr::Literal(Tree::Int(1..1_000_000_000)) => Expr::Literal(Tree::Int(1_000_000_000)),
+                _ => value,
+            },
+            // nobody is late with what it is to give up
+            (ApiKey::ConsumerGroupHeartbeat | ApiKey::StreamsGroupHeartbeat, "rebalance_timeout_ms") => match value {
+                Expr::Literal(Tree::Int(1..60_000)) => Expr::Literal(Tree::Int(60_000)),
+                _ => value,
+            },
             // a number that is given is a producer of one of the two only
             (ApiKey::ListTransactions, "producer_id_filters") => replaced(value, i64::from(i32::MAX)),
             // and so is an epoch of one of the two only
             (ApiKey::OffsetForLeaderEpoch, "topics") => led_by_none(value, 101),
+            (ApiKey::Fetch | ApiKey::ListOffsets, "topics") => each_field(value, &|name, value| match (name, &value) {
+                ("current_leader_epoch" | "last_fetched_epoch", Expr::Literal(Tree::Int(0..=100))) => {
+                    Expr::Literal(Tree::Int(-1))
+                }
+                _ => value,
+            }),
             // what leaders know of is in either 0 or 1
             (ApiKey::ReadShareGroupState, "topics") => led_by_none(value, 2),
             (ApiKey::WriteShareGroupState, "topics") => led_by_none(begun(value), 2),
@@ -202,11 +236,13 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
                 "name",
             ),
             // of a partition that is written twice Apache Kafka loses the first batch (KafkaApis.handleProduceRequest has a map)
-            (ApiKey::Produce, "topic_data") => each_field(once(value, "name"), &|name, value| match name {
-                "partition_data" => once(value, "index"),
-                "pid" => unknown_producer(value),
-                _ => value,
-            }),
+            (ApiKey::Produce, "topic_data") => {
+                each_field(once(once(value, "name"), "topic_id"), &|name, value| match name {
+                    "partition_data" => once(value, "index"),
+                    "pid" => unknown_producer(value),
+                    _ => value,
+                })
+            }
             // Tiered storage is refused here with a reason: what is made in one of the two only is another difference in all that
             // follows. Apache Kafka's sum overflows (ReplicationControlManager.validateTotalNumberOfPartitions)
             (ApiKey::CreateTopics, "topics") => {
@@ -225,6 +261,11 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
                     "producer_id" => unknown_producer(value),
                     // Apache Kafka stops at such a marker, when those before it are written
                     "producer_epoch" if api == ApiKey::WriteTxnMarkers => at_least(0, value),
+                    // the first coordinator's is 0 there, and 1 here
+                    "coordinator_epoch" => match value {
+                        Expr::Literal(Tree::Int(0..=2)) => Expr::Literal(Tree::Int(3)),
+                        _ => value,
+                    },
                     _ => value,
                 })
             }
@@ -233,6 +274,14 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
                 ("count", Expr::Literal(Tree::Int(101..))) => Expr::Literal(Tree::Int(100)),
                 _ => value,
             }),
+            // for a code that only filters have Apache Kafka makes none of the others either
+            (ApiKey::CreateAcls, "creations") => match value {
+                Expr::List(mut list) if list.len() > 1 => {
+                    list.retain(|one| !is_filter(one));
+                    Expr::List(list)
+                }
+                other => other,
+            },
             // a resource named twice is never answered by Apache Kafka (AlterConfigsResponse.errors), and all types that there are not
             // are one to it
             (ApiKey::AlterConfigs, "resources") => match value {
@@ -254,6 +303,18 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
         (name, value)
     };
     Expr::Struct(fields.into_iter().map(keep).collect())
+}
+
+/// Whether a rule has a code that stands for many; what is missing is an unknown one.
+fn is_filter(rule: &Expr) -> bool {
+    let code = |name, codes: &[i64]| match field(rule, name) {
+        Some(Expr::Literal(Tree::Int(code))) => codes.contains(code),
+        _ => false,
+    };
+    code("resource_type", &[1])
+        || code("resource_pattern_type", &[1, 2])
+        || code("operation", &[1])
+        || code("permission_type", &[1])
 }
 
 /// Whether one of a subscription's topics says that it is longer than what is left.
@@ -296,6 +357,11 @@ fn own_names(seed: u64, api: ApiKey, body: Expr) -> Expr {
             let value = match (kind, name.as_str()) {
                 ("topics" | "topic_data", "name" | "topic" | "topic_name") => own(value),
                 ("resources", "resource_name") if !broker => own(value),
+                // a rule that comes of chance might keep out what others ask, and a broker's own requests
+                ("creations", "resource_name") => match value {
+                    Expr::Text(text) if !text.is_empty() => Expr::Text(format!("r{seed}-acl-{text}")),
+                    other => other,
+                },
                 _ => value,
             };
             (name, value)
@@ -315,7 +381,7 @@ fn own_names(seed: u64, api: ApiKey, body: Expr) -> Expr {
         ("group_ids" | "groups_names" | "groups", Expr::List(list)) => {
             Expr::List(list.into_iter().map(group).collect())
         }
-        ("topics" | "topic_data" | "resources", Expr::List(list)) => {
+        ("topics" | "topic_data" | "resources" | "creations", Expr::List(list)) => {
             Expr::List(list.into_iter().map(|one| element(name, one)).collect())
         }
         (_, value) => value,
@@ -535,25 +601,48 @@ impl Series<'_> {
         }
     }
 
-    /// Changes one place of a value.
-    fn change(&mut self, expr: &mut Expr) {
+    /// One of the fields that a value does not have, and could.
+    fn added(&mut self, fields: &[(String, Expr)], shape: Option<&Expr>) -> Option<(String, Expr)> {
+        let Some(Expr::Struct(all)) = shape else { return None };
+        let added = |name: &str| !NOT_ADDED.contains(&name) && fields.iter().all(|(known, _)| known != name);
+        let open: Vec<&(String, Expr)> = all.iter().filter(|(name, _)| added(name)).collect();
+        let (name, value) = open.get(self.out.below(open.len().max(1)))?;
+        let mut changed = value.clone();
+        self.change(&mut changed, Some(value));
+        Some((name.clone(), changed))
+    }
+
+    /// Changes one place of a value; `shape` has all that there may be in it.
+    fn change(&mut self, expr: &mut Expr, shape: Option<&Expr>) {
         match expr {
-            Expr::Struct(fields) if !fields.is_empty() => {
+            Expr::Struct(fields) if fields.is_empty() || self.out.one_in(6) => fields.extend(self.added(fields, shape)),
+            Expr::Struct(fields) => {
                 let at = self.out.below(fields.len());
                 // (Apache Kafka never answers a Produce without records)
                 if self.out.one_in(12) && fields[at].0 != "records" {
                     fields.remove(at);
                 } else {
-                    self.change(&mut fields[at].1);
+                    let (name, value) = &mut fields[at];
+                    self.change(value, shape.and_then(|shape| field(shape, name)));
                 }
             }
-            Expr::List(list) if !list.is_empty() => {
+            Expr::List(list) if list.is_empty() => {
+                if let Some(Expr::List(one)) = shape {
+                    list.extend(
+                        one.first().filter(|one| NOT_ADDED.iter().all(|name| field(one, name).is_none())).cloned(),
+                    );
+                }
+            }
+            Expr::List(list) => {
                 let at = self.out.below(list.len());
                 match self.out.below(8) {
                     0 => drop(list.remove(at)),
                     1 => list.push(list[at].clone()),
                     2 => list.reverse(),
-                    _ => self.change(&mut list[at]),
+                    _ => {
+                        let one = if let Some(Expr::List(one)) = shape { one.first() } else { None };
+                        self.change(&mut list[at], one);
+                    }
                 }
             }
             Expr::Literal(Tree::Int(value)) => {

@@ -3,7 +3,7 @@
 use crate::accepted::{self, Accepted};
 use crate::compare::{Comparison, FieldDifference, Identities};
 use crate::script::{Action, Script, Section, Step, Versions};
-use crate::side::{Outcome, Side, encode};
+use crate::side::{ASIDE, Outcome, Side, encode};
 use crate::value::{self, Expr, show};
 use bytes::Bytes;
 use corelane_protocol::{ApiKey, Tree};
@@ -278,8 +278,8 @@ impl<'a> Runner<'a> {
     fn ask(&mut self, side: usize, api: ApiKey, version: i16, body: &Expr) -> Result<Tree> {
         let side = &mut self.sides[side];
         let bytes = encode(api, &side.value(body, version)?, version)??;
-        side.send("aside", api, version, &bytes, false);
-        match side.receive("aside") {
+        side.send(ASIDE, api, version, &bytes, false);
+        match side.receive(ASIDE) {
             Outcome::Answer(tree) => Ok(tree),
             other => Err(format!("{}: {other:?}", api.name())),
         }

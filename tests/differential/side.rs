@@ -14,6 +14,10 @@ use std::time::Duration;
 /// No answer takes longer, unless there is none.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Where the comparison asks for itself, and there is an answer.
+pub const ASIDE: &str = "aside";
+const PATIENCE_ASIDE: Duration = Duration::from_secs(60);
+
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -209,7 +213,7 @@ impl Side {
         self.pending.insert(connection.to_owned(), Pending { api, version, silent });
         if !self.connections.contains_key(connection) {
             let Ok(open) = self.open(connection) else { return };
-            open.set_read_timeout(PATIENCE);
+            open.set_read_timeout(if connection == ASIDE { PATIENCE_ASIDE } else { PATIENCE });
             self.connections.insert(connection.to_owned(), open);
         }
         let open = self.connections.get_mut(connection).expect("just opened");

@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::error::ClientError;
 use super::routing::Cluster;
+use corelane_protocol::Str;
 use corelane_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsRequestCreatePartitionsTopic, CreateTopicsRequest,
     CreateTopicsRequestCreatableTopic, CreateTopicsRequestCreatableTopicConfig, DeleteGroupsRequest,
@@ -14,7 +15,6 @@ use corelane_protocol::messages::{
     ListGroupsRequest, ListGroupsResponseListedGroup, MetadataResponse, OffsetCommitRequest,
     OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest, OffsetFetchRequestGroup,
 };
-use corelane_protocol::Str;
 use std::collections::BTreeMap;
 
 /// FindCoordinator's key type of groups.

@@ -52,6 +52,11 @@ pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> Cr
     let (places, new): (Vec<usize>, Vec<NewTopic>) = wanted.into_iter().unzip();
     let mutator = context.mutator(STRICT_FROM);
     let call = CreateTopics { topics: new, validate_only: request.validate_only, mutator };
+    // Kafka's controller then answers the request as it came, and not by its topics.
+    if let Some(why) = call.too_many(shard) {
+        let topics = names.into_iter().map(|name| refused(name, why.clone()));
+        return CreateTopicsResponse { topics: topics.collect(), ..Default::default() };
+    }
     let created = ask(shard, call).await;
     for (place, result) in places.into_iter().zip(created) {
         if let Some(slot) = results.get_mut(place) {

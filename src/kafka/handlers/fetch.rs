@@ -34,8 +34,13 @@ const PUSHED_MAX: usize = 1 << 20;
 const LARGE_WAITS_MAX: Duration = Duration::from_secs(1);
 
 pub async fn handle(context: RequestContext, request: FetchRequest) -> FetchResponse {
+    let replica = is_replica(&request);
     let mut response = answer(&context, request).await;
     hints::fetch(&context.shard, &context.client, context.version, &mut response).await;
+    if replica {
+        // it knows where the others are
+        response.node_endpoints.clear();
+    }
     response
 }
 
@@ -122,11 +127,10 @@ async fn fetch(context: &RequestContext, request: &FetchRequest, wanted: &[Wante
     let most = (request.max_bytes.max(0) as usize).min(shard.config.fetch_max_bytes()).min(quota);
     let mut fetched = vec![FetchedRecords::failed(ErrorCode::UnknownTopicOrPartition); wanted.len()];
     // Content with anything, and ready to wait for it: what such a request finds unread, the next one will get.
-    let committed = request.isolation_level == READ_COMMITTED;
     let content = request.min_bytes == 1 && request.max_wait_ms > 0;
     let reading = Terms { missing: 1, read: Some(most.min(PUSHED_MAX)) };
     let mut tails = context.client.fetch_tails.take();
-    let mut unread = tails.begin(route(context, readable(context, request), committed, wanted, &mut fetched), content);
+    let mut unread = tails.begin(route(context, request, wanted, &mut fetched), content);
     if content {
         tails.watch(shard, reading, |to| !unread.contains(&to));
         tails.look();
@@ -192,11 +196,12 @@ fn readable(context: &RequestContext, request: &FetchRequest) -> Readable {
 /// Sorts the partitions by the shards that own them; what cannot be asked for is answered in `fetched`.
 fn route(
     context: &RequestContext,
-    readable: Readable,
-    committed: bool,
+    request: &FetchRequest,
     wanted: &[Wanted],
     fetched: &mut [FetchedRecords],
 ) -> BTreeMap<ShardId, Part> {
+    let (readable, replica) = (readable(context, request), is_replica(request));
+    let committed = request.isolation_level == READ_COMMITTED;
     let image = context.shard.image();
     let mut parts: BTreeMap<ShardId, Part> = BTreeMap::new();
     for ((place, wanted), fetched) in wanted.iter().enumerate().zip(fetched) {
@@ -222,6 +227,7 @@ fn route(
                     },
                     zstd: context.version >= ZSTD_FROM,
                     committed,
+                    replica,
                 };
                 let part = parts.entry(to).or_default();
                 part.asked.push(Asked { key, read });

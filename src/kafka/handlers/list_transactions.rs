@@ -31,7 +31,7 @@ pub async fn handle(context: RequestContext, request: ListTransactionsRequest) -
         None => None,
         Some(Ok(pattern)) => Some(pattern),
         Some(Err(_)) => {
-            return ListTransactionsResponse { error_code: ErrorCode::InvalidRegularExpression.code(), ..response };
+            return refused(ErrorCode::InvalidRegularExpression);
         }
     };
     let nothing_passes = asks_for_some && filter.states.is_empty();
@@ -39,8 +39,12 @@ pub async fn handle(context: RequestContext, request: ListTransactionsRequest) -
         txns.list(now, &filter, |id| !nothing_passes && pattern.as_ref().is_none_or(|pattern| pattern.is_match(id)))
     };
     match every_transaction(&context.shard, question).await {
-        Ok(states) => response.transaction_states = states,
-        Err(error) => response.error_code = error.code(),
+        Ok(states) => ListTransactionsResponse { transaction_states: states, ..response },
+        Err(error) => refused(error),
     }
-    response
+}
+
+/// Then nothing is told of the filters either.
+fn refused(error: ErrorCode) -> ListTransactionsResponse {
+    ListTransactionsResponse { error_code: error.code(), ..Default::default() }
 }

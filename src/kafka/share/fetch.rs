@@ -146,6 +146,7 @@ async fn lend(shard: &Rc<Shard>, served: &Rc<Served>, ask: &Ask, at_least_one: b
         epochs: EpochCheck { current_leader_epoch: -1, last_fetched_epoch: -1 },
         zstd: true,
         committed,
+        replica: false,
     };
     let fetched = read_enough(served, read, ask).await;
     drop(reading);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Entry, ProducerError, ProducerTable, known_epoch};
+use super::{Entry, NO_COORDINATOR, ProducerError, ProducerTable, known_epoch};
 use crate::map::HashMap;
 use crate::model::{Offset, ProducerEpoch, ProducerId};
 use crate::record::{BatchHeader, EndMarker, TransactionMarker};
@@ -76,17 +76,13 @@ impl ProducerTable {
         coordinator_epoch: i32,
         transaction_version: i16,
     ) -> Result<(), ProducerError> {
-        let Some(entry) = self.entries.get(&producer) else { return known_epoch(producer, epoch) };
-        let again = epoch == entry.epoch && (entry.txn_first_offset < 0 || epoch == ProducerEpoch(i16::MAX));
-        let fenced = match transaction_version {
-            2.. => epoch <= entry.epoch && !again,
-            _ => epoch < entry.epoch,
-        };
-        if fenced {
-            return Err(ProducerError::InvalidProducerEpoch { producer, got: epoch, current: entry.epoch });
+        let entry = self.entries.get(&producer);
+        match entry {
+            Some(entry) => entry.check_marker_epoch(producer, epoch, transaction_version)?,
+            None => known_epoch(producer, epoch)?,
         }
-        if coordinator_epoch < entry.coordinator_epoch {
-            let current = entry.coordinator_epoch;
+        let current = entry.map_or(NO_COORDINATOR, |entry| entry.coordinator_epoch);
+        if coordinator_epoch < current {
             return Err(ProducerError::TransactionCoordinatorFenced { producer, got: coordinator_epoch, current });
         }
         Ok(())
@@ -119,5 +115,24 @@ impl ProducerTable {
     /// Forgets aborted transactions whose markers lie before `offset`.
     pub(crate) fn forget_aborted(&mut self, offset: Offset) {
         self.transactions.aborted.retain(|aborted| aborted.last_offset >= offset);
+    }
+}
+
+impl Entry {
+    fn check_marker_epoch(
+        &self,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+        transaction_version: i16,
+    ) -> Result<(), ProducerError> {
+        let again = epoch == self.epoch && (self.txn_first_offset < 0 || epoch == ProducerEpoch(i16::MAX));
+        let fenced = match transaction_version {
+            2.. => epoch <= self.epoch && !again,
+            _ => epoch < self.epoch,
+        };
+        if fenced {
+            return Err(ProducerError::InvalidProducerEpoch { producer, got: epoch, current: self.epoch });
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use corelane_protocol::Str;
 
 use super::status::Status;
 use super::topology::{PartitionCounts, Subtopology, TopicInfo, Topology, invalid};
-use super::unknown;
+use super::{by_key, unknown};
 use crate::group::refusal::Refusal;
 
 /// An internal topic as it is to be, or to be made.
@@ -142,7 +142,9 @@ impl Counts<'_> {
 
     fn configured(&self, s: &Subtopology) -> Result<ConfiguredSubtopology, Refusal> {
         let internal = |topics: &[TopicInfo]| -> Result<BTreeMap<Str, InternalTopic>, Refusal> {
-            topics.iter().map(|topic| Ok((topic.name.clone(), self.internal(topic)?))).collect()
+            let topics: Vec<(Str, InternalTopic)> =
+                topics.iter().map(|topic| Ok((topic.name.clone(), self.internal(topic)?))).collect::<Result<_, _>>()?;
+            by_key(topics.into_iter())
         };
         Ok(ConfiguredSubtopology {
             tasks: self.most_of(s)?,
@@ -163,7 +165,7 @@ impl Counts<'_> {
             name: info.name.clone(),
             partitions,
             replication_factor: Some(info.replication_factor).filter(|factor| *factor != 0),
-            configs: info.topic_configs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+            configs: by_key(info.topic_configs.iter().map(|pair| (pair.key.clone(), pair.value.clone())))?,
         })
     }
 }

@@ -16,10 +16,10 @@ use super::member::{CurrentAssignment, MemberMetadata};
 use super::reconcile::{Holders, Reconciliation};
 use super::records::{Change, GroupMetadata, TargetMetadata, tasks};
 use super::status::Status;
-use super::tasks::{TaskSet, Tasks};
+use super::tasks::{AssignedTasks, TaskSet, Tasks};
 use super::topology::{PartitionCounts, Topology};
-use super::unknown;
 use super::validate::JOINING;
+use super::{by_key, unknown};
 use crate::Now;
 use crate::group::RequestContext;
 use crate::group::refusal::Refusal;
@@ -91,7 +91,7 @@ impl StreamsGroup {
         let joins = request.member_epoch == JOINING;
         let (old, before) = self.member_for(around, request)?;
         let member_id = request.member_id.detach();
-        let metadata = updated(&old, context, request);
+        let metadata = updated(&old, context, request)?;
         let mut changes = Vec::new();
         let mut status = Vec::new();
         let mut bump = metadata != old || !self.members.contains_key(&member_id);
@@ -157,16 +157,14 @@ impl StreamsGroup {
                 self.new_targets(around.now, epoch, updated, &configured, replicas as usize, &mut changes);
             (epoch, targets.remove(&member_id).unwrap_or_default())
         };
-        let owned = owned_tasks(request);
-        let after = self.reconciled(&metadata, &before, &target, owned.as_ref())?;
+        let after = self.reconciled(&metadata, &before, &target, request)?;
         let moved_to = (after != before).then(|| after.clone());
         if moved_to.is_some() {
             changes.push(Change::Current(member_id.clone(), Some(after.clone())));
         }
 
-        if request.shutdown_application && !is_new {
-            self.shutdown_by.get_or_insert_with(|| member_id.clone());
-        }
+        let asks_to_end = request.shutdown_application.then(|| member_id.clone());
+        let ended_by = self.shutdown_by.clone().or(asks_to_end);
         let mut answer = StreamsGroupHeartbeatResponse {
             member_id: member_id.clone(),
             member_epoch: after.epoch,
@@ -191,11 +189,13 @@ impl StreamsGroup {
         if is_new {
             // A group that is not there yet remembers nothing.
             self.endpoint_epoch = 0;
+        } else {
+            self.shutdown_by = ended_by.clone();
         }
         if let Some((problem, detail)) = &configured.problem {
             status.push(problem.with(detail.as_str()));
         }
-        status.extend(self.shutdown_status());
+        status.extend(ended_by.map(shutdown_status));
         answer.status = Some(status);
         let missing = configured.missing.clone();
         let rebalance_timeout_ms = metadata.rebalance_timeout_ms;
@@ -301,21 +301,16 @@ impl StreamsGroup {
         metadata: &MemberMetadata,
         current: &CurrentAssignment,
         (target_epoch, target): &(i32, TaskSet),
-        owned: Option<&TaskSet>,
+        request: &StreamsGroupHeartbeatRequest,
     ) -> Result<CurrentAssignment, Refusal> {
         if current.is_reconciled_to(*target_epoch) {
             return Ok(current.clone());
         }
+        let owned = owned_tasks(request)?;
+        let owned = owned.as_ref();
         let holders = Holders::of(self.members.values());
         let process_id = &metadata.process_id;
         Reconciliation { current, process_id, target_epoch: *target_epoch, target, owned, holders: &holders }.next()
-    }
-
-    fn shutdown_status(&self) -> Option<StreamsGroupHeartbeatResponseStatus> {
-        let member = self.shutdown_by.as_ref()?;
-        Some(Status::ShutdownApplication.with(format!(
-            "Streams group member {member} encountered a fatal error and requested a shutdown for the entire application."
-        )))
     }
 
     /// The time to wait for more members is over: what is known by now is assigned.
@@ -331,11 +326,22 @@ impl StreamsGroup {
     }
 }
 
+fn shutdown_status(member: Str) -> StreamsGroupHeartbeatResponseStatus {
+    Status::ShutdownApplication.with(format!(
+        "Streams group member {member} encountered a fatal error and requested a shutdown for the entire application."
+    ))
+}
+
 /// The member with what the request says of it; what it leaves out stays.
-fn updated(old: &MemberMetadata, context: &RequestContext, request: &StreamsGroupHeartbeatRequest) -> MemberMetadata {
+fn updated(
+    old: &MemberMetadata,
+    context: &RequestContext,
+    request: &StreamsGroupHeartbeatRequest,
+) -> Result<MemberMetadata, Refusal> {
     let endpoint = request.user_endpoint.as_ref().map(|endpoint| (endpoint.host.detach(), endpoint.port));
     let tags = request.client_tags.as_ref();
-    MemberMetadata {
+    let tags = tags.map(|tags| by_key(tags.iter().map(|pair| (pair.key.detach(), pair.value.detach())))).transpose()?;
+    Ok(MemberMetadata {
         instance_id: old.instance_id.clone(),
         rack_id: request.rack_id.as_ref().map(Str::detach).or_else(|| old.rack_id.clone()),
         client_id: context.client_id.detach(),
@@ -347,11 +353,8 @@ fn updated(old: &MemberMetadata, context: &RequestContext, request: &StreamsGrou
         topology_epoch: request.topology.as_ref().map_or(old.topology_epoch, |topology| topology.epoch),
         process_id: request.process_id.as_ref().map_or_else(|| old.process_id.clone(), Str::detach),
         user_endpoint: endpoint.or_else(|| old.user_endpoint.clone()),
-        client_tags: tags.map_or_else(
-            || old.client_tags.clone(),
-            |tags| tags.iter().map(|pair| (pair.key.detach(), pair.value.detach())).collect(),
-        ),
-    }
+        client_tags: tags.unwrap_or_else(|| old.client_tags.clone()),
+    })
 }
 
 /// An epoch is the one that the member was told last, or if that answer was lost, the one before.
@@ -360,8 +363,7 @@ fn check_epoch(current: &CurrentAssignment, request: &StreamsGroupHeartbeatReque
     if received == JOINING || received == known {
         return Ok(());
     }
-    let lost_answer = received == current.previous_epoch
-        && owned_tasks(request).is_some_and(|tasks| tasks.is_within(&current.assigned));
+    let lost_answer = received == current.previous_epoch && has_only(request, &current.assigned);
     if received < known && lost_answer {
         return Ok(());
     }
@@ -395,16 +397,33 @@ fn check_tasks(
     Ok(())
 }
 
-/// What the member says that it has, if it says so.
-fn owned_tasks(request: &StreamsGroupHeartbeatRequest) -> Option<TaskSet> {
-    let of = |ids: &Option<Vec<StreamsGroupHeartbeatRequestTaskIds>>| -> Option<Tasks> {
-        Some(tasks(ids.as_ref()?.iter().map(|ids| (ids.subtopology_id.clone(), ids.partitions.clone()))))
+/// Whether the member says what it has, and that is nothing but what is its own: a subtopology of which it has no task is not, even
+/// if it names none.
+fn has_only(request: &StreamsGroupHeartbeatRequest, own: &AssignedTasks) -> bool {
+    let within = |ids: &Option<Vec<StreamsGroupHeartbeatRequestTaskIds>>, own: &Tasks| {
+        let known = |ids: &StreamsGroupHeartbeatRequestTaskIds| {
+            let own = own.get(&ids.subtopology_id);
+            own.is_some_and(|own| ids.partitions.iter().all(|partition| own.contains(partition)))
+        };
+        ids.as_ref().is_some_and(|ids| ids.iter().all(known))
     };
-    Some(TaskSet {
-        active: of(&request.active_tasks)?,
-        standby: of(&request.standby_tasks)?,
-        warmup: of(&request.warmup_tasks)?,
-    })
+    within(&request.active_tasks, &own.active_tasks())
+        && within(&request.standby_tasks, &own.standby)
+        && within(&request.warmup_tasks, &own.warmup)
+}
+
+/// What the member says that it has, if it says so.
+fn owned_tasks(request: &StreamsGroupHeartbeatRequest) -> Result<Option<TaskSet>, Refusal> {
+    let (Some(active), Some(standby), Some(warmup)) =
+        (&request.active_tasks, &request.standby_tasks, &request.warmup_tasks)
+    else {
+        return Ok(None);
+    };
+    let of = |ids: &[StreamsGroupHeartbeatRequestTaskIds]| -> Result<Tasks, Refusal> {
+        let by_id = by_key(ids.iter().map(|ids| (ids.subtopology_id.clone(), ids.partitions.clone())))?;
+        Ok(tasks(by_id.into_iter()))
+    };
+    Ok(Some(TaskSet { active: of(active)?, standby: of(standby)?, warmup: of(warmup)? }))
 }
 
 fn ids(tasks: &Tasks) -> Vec<StreamsGroupHeartbeatResponseTaskIds> {

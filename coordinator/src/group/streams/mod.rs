@@ -26,7 +26,9 @@ mod tasks;
 mod topology;
 mod validate;
 
-use corelane_protocol::ErrorCode;
+use std::collections::BTreeMap;
+
+use corelane_protocol::{ErrorCode, Str};
 
 pub use configured::InternalTopic;
 pub use heartbeat::StreamsSettings;
@@ -38,4 +40,15 @@ use super::refusal::Refusal;
 /// What Kafka has no answer to either; it gives no reason.
 fn unknown() -> Refusal {
     Refusal::new(ErrorCode::UnknownServerError, "")
+}
+
+/// What is named twice is refused as a whole, as in Kafka.
+fn by_key<V>(pairs: impl Iterator<Item = (Str, V)>) -> Result<BTreeMap<Str, V>, Refusal> {
+    let mut map = BTreeMap::new();
+    for (key, value) in pairs {
+        if map.insert(key, value).is_some() {
+            return Err(unknown());
+        }
+    }
+    Ok(map)
 }

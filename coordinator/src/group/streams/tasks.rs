@@ -39,13 +39,6 @@ impl TaskSet {
         let common = |own: &Tasks, other: &Tasks| each(own).any(|(id, partition)| contains(other, id, partition));
         each(&self.active).any(active) || common(&self.standby, &other.standby) || common(&self.warmup, &other.warmup)
     }
-
-    /// Whether all of these tasks are, in the same role, among `other`.
-    pub(crate) fn is_within(&self, other: &AssignedTasks) -> bool {
-        let active = |(id, partition): (&Str, i32)| other.active.get(id).is_some_and(|p| p.contains_key(&partition));
-        let within = |own: &Tasks, other: &Tasks| each(own).all(|(id, partition)| contains(other, id, partition));
-        each(&self.active).all(active) && within(&self.standby, &other.standby) && within(&self.warmup, &other.warmup)
-    }
 }
 
 impl AssignedTasks {
