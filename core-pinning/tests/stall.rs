@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+const PLACE: &str = "spin_in_a_function_with_a_telling_name";
+
 #[inline(never)]
 fn spin_in_a_function_with_a_telling_name(d: Duration) {
     let t = Instant::now();
@@ -27,12 +29,13 @@ fn a_spinning_task_is_reported_with_its_name_and_place() {
     run_local(async || {
         // let the detector park first: it must be woken by the shard
         time::sleep(Duration::from_millis(100)).await;
-        // Nobody is blamed for what the machine has taken his core away for: again, until one was let spin.
+        // Nobody is blamed for what the machine has taken his core away for, and who is interrupted where a call begins or ends leaves
+        // a trace that is cut short: again, until one was let spin and told where.
         let by = Instant::now() + Duration::from_secs(60);
         for round in 0.. {
             spawn_here("well behaved", time::sleep(Duration::from_millis(1))).await;
             spawn_here("spinner", async { spin_in_a_function_with_a_telling_name(Duration::from_millis(60)) }).await;
-            let has_told = told.lock().unwrap().iter().any(|r| !r.backtrace.is_empty());
+            let has_told = told.lock().unwrap().iter().any(|r| r.backtrace.contains(PLACE));
             if round >= 2 && has_told || Instant::now() >= by {
                 break;
             }
@@ -44,6 +47,6 @@ fn a_spinning_task_is_reported_with_its_name_and_place() {
     assert!(!spinner.is_empty(), "nothing was reported");
     assert!(reports.iter().all(|r| r.task != "well behaved"));
     assert!(spinner.iter().all(|r| r.running_for > Duration::from_millis(10)));
-    let told = spinner.iter().find(|r| !r.backtrace.is_empty()).expect("no backtrace");
-    assert!(told.backtrace.contains("spin_in_a_function_with_a_telling_name"), "{told}");
+    let told = spinner.iter().any(|r| r.backtrace.contains(PLACE));
+    assert!(told, "{}", spinner[0]);
 }

@@ -27,6 +27,8 @@ use crate::partition::{EpochCheck, FetchRead, FetchedRecords};
 /// First version whose clients can read zstd (KIP-110).
 const ZSTD_FROM: i16 = 10;
 const READ_COMMITTED: i8 = 1;
+/// Kafka: `FetchRequest.FUTURE_LOCAL_REPLICA_ID`.
+const MOVING_REPLICA: i32 = -3;
 /// What a watch reads at most for a request that waits: memory is only taken when it has come.
 const PUSHED_MAX: usize = 1 << 20;
 
@@ -180,8 +182,18 @@ enum Readable {
     Nothing,
 }
 
+/// Who says that it is a replica, by its number; below zero: it does not.
+fn replica_id(request: &FetchRequest) -> i32 {
+    if request.replica_id == -1 { request.replica_state.replica_id } else { request.replica_id }
+}
+
 fn is_replica(request: &FetchRequest) -> bool {
-    request.replica_id >= 0 || request.replica_state.replica_id >= 0
+    replica_id(request) >= 0
+}
+
+/// It wants only what is committed. A replica on its way to another directory has all that there is.
+fn reads_committed(request: &FetchRequest) -> bool {
+    request.isolation_level == READ_COMMITTED && replica_id(request) != MOVING_REPLICA
 }
 
 /// Who says that it is a replica must belong to the cluster.
@@ -201,7 +213,7 @@ fn route(
     fetched: &mut [FetchedRecords],
 ) -> BTreeMap<ShardId, Part> {
     let (readable, replica) = (readable(context, request), is_replica(request));
-    let committed = request.isolation_level == READ_COMMITTED;
+    let committed = reads_committed(request);
     let image = context.shard.image();
     let mut parts: BTreeMap<ShardId, Part> = BTreeMap::new();
     for ((place, wanted), fetched) in wanted.iter().enumerate().zip(fetched) {
@@ -294,7 +306,7 @@ fn respond<'a>(
         };
         let found = std::mem::take(&mut fetched.aborted);
         let read = fetched.error == ErrorCode::None && fetched.diverging.is_none();
-        (unknown || (read && request.isolation_level == READ_COMMITTED)).then(|| found.into_iter().map(one).collect())
+        (unknown || (read && reads_committed(request))).then(|| found.into_iter().map(one).collect())
     };
     let mut responses: Vec<FetchResponseFetchableTopicResponse> = Vec::new();
     let mut put = |wanted: &Wanted, mut fetched: FetchedRecords, unknown: bool| {
