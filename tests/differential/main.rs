@@ -231,8 +231,7 @@ fn answers_are_those_of_apache_kafka() {
     };
     scripts.iter().for_each(|script| run(&mut runner, script));
     let seconds = number("CORELANE_TEST_DIFF_SECONDS");
-    // The long form comes to these by itself.
-    if at.is_none() && seconds.is_none() && std::env::var_os("CORELANE_TEST_DIFF_SCRIPT").is_none() {
+    if at.is_none() && std::env::var_os("CORELANE_TEST_DIFF_SCRIPT").is_none() {
         SHARE_SEEDS.for_each(|seed| run(&mut runner, &shares::script(seed, SHARES).0));
     }
     if let Some(seconds) = seconds {
