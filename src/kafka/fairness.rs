@@ -2,7 +2,8 @@
 //!
 //! The connections of one address, principal and client id count as one client. Who has had more than a tenth of the core lately, by
 //! many connections or by one, is heavy. While others wait for their turn, what heavy clients send waits, too, from the first
-//! request on and behind that of all others: so clients that ask for little are served as if those were not there.
+//! request on and behind that of all others: so those who ask for little wait for a turn of theirs now and then, and not for all
+//! of their connections.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -12,7 +13,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use core_pinning::task::{Turn, has_run_for_us, ran_for, someone_waits_for_a_turn, turn};
+use core_pinning::task::{Turn, has_run_for_us, is_long_running, ran_for, someone_waits_for_a_turn, turn};
 use core_pinning::time::{Instant, now};
 use corelane_protocol::Str;
 use hashbrown::HashMap;
@@ -28,8 +29,7 @@ const ALLOWED_PART: u32 = 10;
 const AT_ONCE: Duration = Duration::from_millis(2);
 /// However much it has had, it is no longer heavy after ten times this.
 const KEPT: Duration = Duration::from_millis(50);
-/// What one turn may last.
-const TURN_US: u64 = 500;
+/// What one turn of a heavy client may last while others wait.
 const HEAVY_TURN_US: u64 = 150;
 
 /// Which connections count as one client.
@@ -67,7 +67,7 @@ impl Usage {
     /// The turn that a connection of its waits for before it takes more. `is_its_turn`: it has waited for one, and for nothing since.
     pub fn turn(&self, is_its_turn: bool) -> Option<Turn> {
         let heavy = someone_waits_for_a_turn() && self.is_heavy(now());
-        let waits = if heavy { !is_its_turn || has_run_for_us(HEAVY_TURN_US) } else { has_run_for_us(TURN_US) };
+        let waits = if heavy { !is_its_turn || has_run_for_us(HEAVY_TURN_US) } else { is_long_running() };
         waits.then(|| turn(heavy))
     }
 }

@@ -127,9 +127,7 @@ impl Generator {
         }
         series.out.done(&format!("random-{seed}.txt"))
     }
-}
 
-impl Generator {
     /// One of all, or of those of one API: some have few.
     fn template(&self, out: &mut Written) -> &Template {
         let api = if out.one_in(2) { self.shapes.keys().nth(out.below(self.shapes.len())) } else { None };

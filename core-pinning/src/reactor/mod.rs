@@ -1,9 +1,9 @@
 //! What carries a shard's sockets, files and timers.
 //!
 //! `driver` is one io_uring per shard, for sockets and files alike, and the task that drives it: `ring` is the set-up,
-//! `pump` the loop (submit, reap, wake, sleep), `turns` who waits for one of its turns, `offload` what the ring cannot do. In a simulation the machine of `sim`
-//! stands there instead. Both share `ops` (the one-shot operations with the memory they lend to the kernel), `timers`
-//! (the deadlines) and `remote` (the way in from other threads).
+//! `pump` the loop (submit, reap, wake, sleep), `turns` who waits for one of its turns, `offload` what the ring cannot
+//! do. In a simulation the machine of `sim` stands there instead. Both share `ops` (the one-shot operations with the
+//! memory they lend to the kernel), `timers` (the deadlines) and `remote` (the way in from other threads).
 
 #[cfg(not(sim))]
 mod driver;
