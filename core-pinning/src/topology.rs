@@ -98,6 +98,13 @@ pub(crate) fn unpin_thread() {
     }
 }
 
+/// Has the calling thread run when nobody else wants the core, for good.
+pub(crate) fn idle_priority() {
+    let nothing = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the calling thread; the structure is complete. Where it is refused, the thread runs as any other.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &nothing) };
+}
+
 /// Asks for a 20 ms slice for the calling thread (Linux 6.12; harmless before). A longer slice gives the workers that
 /// complete a flush on this core the earlier deadline, so they need not wait for the tick.
 pub(crate) fn lengthen_slice() {

@@ -9,9 +9,9 @@
 //! A slab of buffers of 512 KiB or more is one huge page where the system gives any: a transfer of 1 MiB is then a handful of
 //! segments for the disk instead of 256 (durable appends of 1 MiB go from 1.25 to 1.8 GB/s, at half the CPU), and takes fewer of
 //! the processor's address translations. Memory that is fresh from the kernel costs more than all that is done with the bytes in
-//! it, so a slab's is made in one go; it is given back by whole slabs, as long as there are such, because a huge page that loses
-//! a part is one no more. A slab that has lost all its parts, one by one, is whole again: the next use of a part of it would
-//! bring 2 MiB.
+//! it, so a buffer's is made in one go, a huge page's for all buffers in it (small pages of 2 MiB would hold up the shard for more
+//! than a millisecond). It is given back by whole slabs, as long as there are such, because a huge page that loses a part is one
+//! no more. A slab that has lost all its parts, one by one, is whole again: the next use of a part of it would bring 2 MiB.
 //! Requests are often received on one shard and placed on another: the shared list, behind a lock that is taken for large buffers
 //! only, evens that out.
 #![allow(unsafe_code)]
@@ -261,11 +261,16 @@ pub(super) fn take(cap: usize) -> Taken {
     let whole = shared.hollow[class.max(SLAB_CLASS)].pop();
     drop(shared);
     let slab = whole.map_or_else(|| map_slab(cap.max(SLAB)), |Free(ptr)| ptr);
-    advise(slab, cap.max(SLAB), cap >= HUGE);
-    populate(slab, cap.max(SLAB));
-    for at in (cap..SLAB).step_by(cap) {
-        // SAFETY: inside the slab.
-        give_back(class, Free(unsafe { slab.add(at) }));
+    let huge = cap >= HUGE;
+    advise(slab, cap.max(SLAB), huge);
+    populate(slab, if huge { cap.max(SLAB) } else { cap });
+    // SAFETY: inside the slab.
+    let others = (cap..SLAB).step_by(cap).map(|at| Free(unsafe { slab.add(at) }));
+    if huge {
+        others.for_each(|part| give_back(class, part));
+    } else {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        others.for_each(|part| shared.add_hollow(class, part));
     }
     Taken { ptr: slab, cap, used: false }
 }

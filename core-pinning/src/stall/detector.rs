@@ -1,6 +1,6 @@
 //! The thread that looks.
 
-use super::symbols::Symbols;
+use super::teller::{Captured, Teller};
 use super::{NAME_SHIFT, Published, capture, running_us, shards};
 use crate::shard::ShardId;
 use std::{
@@ -95,14 +95,15 @@ fn unpark() {
 }
 
 impl Detector {
-    /// Starts the thread. `tell` runs on it.
+    /// Starts the thread. `tell` runs on another, once the backtrace is in words.
     pub fn start(o: StallOptions, tell: impl FnMut(&StallReport) + Send + 'static) -> io::Result<Detector> {
         capture::install()?;
         let control = Arc::new(Control { stop: AtomicBool::new(false) });
         let c = control.clone();
+        let teller = Teller::start(tell)?;
         let thread = thread::Builder::new().name("stall-detector".into()).spawn(move || {
             crate::topology::unpin_thread();
-            watch(&o, &c, tell);
+            watch(&o, &c, &teller);
         })?;
         *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.thread().clone());
         Ok(Detector { control, thread: Some(thread) })
@@ -141,11 +142,10 @@ impl Seen {
     }
 }
 
-fn watch(o: &StallOptions, control: &Control, mut tell: impl FnMut(&StallReport)) {
+fn watch(o: &StallOptions, control: &Control, teller: &Teller) {
     let every = o.sample_every.min(o.threshold / 2).max(Duration::from_millis(1));
     let threshold_us = o.threshold.as_micros() as u64;
     let mut seen: HashMap<libc::pid_t, Seen> = HashMap::new();
-    let mut symbols = Symbols::default();
     let mut quiet = 0;
     while !control.stop.load(Ordering::SeqCst) {
         let shards = shards();
@@ -184,14 +184,15 @@ fn watch(o: &StallOptions, control: &Control, mut tell: impl FnMut(&StallReport)
             let frames = capture::capture(s.thread).unwrap_or_default();
             let same = s.word() == word; // otherwise the frames are somebody else's
             before.last_report = Some(Instant::now());
-            tell(&StallReport {
+            let captured = Captured {
                 shard: s.shard,
                 thread: s.name.clone(),
                 task: super::name((word >> NAME_SHIFT) as u16),
                 running_for: Duration::from_micros(running_us(word)),
-                backtrace: if same { symbols.describe(&frames) } else { String::new() },
-                not_told: std::mem::take(&mut before.not_told),
-            });
+                frames: if same { frames } else { Vec::new() },
+                not_told: before.not_told,
+            };
+            before.not_told = if teller.take(captured) { 0 } else { before.not_told + 1 };
         }
         thread::park_timeout(every);
     }

@@ -1,11 +1,12 @@
 //! Finds tasks that hold their core for too long.
 //!
 //! Every poll of a task publishes which one it is and since when, in one relaxed store; [`Detector`] looks from an
-//! ordinary thread, asks the shard's thread for a backtrace by a signal, and tells. While all shards sleep it is parked.
+//! ordinary thread, asks the shard's thread for a backtrace by a signal, and has it told. While all shards sleep it is parked.
 
 mod capture;
 mod detector;
 mod symbols;
+mod teller;
 
 #[cfg(not(sim))]
 pub(crate) use detector::shard_awake;

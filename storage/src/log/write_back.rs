@@ -2,7 +2,7 @@
 //!
 //! | found                                                        | job                                                 |
 //! |--------------------------------------------------------------|-----------------------------------------------------|
-//! | a full chunk, durable                                        | write its whole blocks; the rest goes with the next |
+//! | full chunks, durable, and enough of them for a write         | write whole blocks; the rest goes with the next     |
 //! | forced, and durable bytes are left                           | write them, the last block padded with zeros        |
 //! | a chunk that begins inside a block not all of which is known | read that block first                               |
 //! | a sealed segment, all written                                | cut the file to its size, write `.idx` and `.snap`  |
@@ -14,17 +14,22 @@ use std::rc::Rc;
 use core_pinning::{AlignedBuf, BLOCK, File};
 
 use super::{LogInner, LogState};
-use crate::chunk::{ChunkSlice, align_down, align_up};
+use crate::chunk::{Chunk, ChunkSlice, align_down, align_up};
 use crate::error::{Doing, StorageError};
 use crate::layout;
 use crate::model::Offset;
 use crate::point::Point;
 use crate::segment::Segment;
 
-/// A segment's file grows by so many chunks at a time, within the bounds.
-const GROWTH_CHUNKS: usize = 8;
+/// A segment's file grows by so many writes like the one at hand at a time, within the bounds, and at most to twice its size.
+const GROWTH_WRITES: u32 = 8;
 const GROWTH_MIN: u32 = 32 << 10;
 const GROWTH_MAX: u32 = 16 << 20;
+/// Chunks of slow logs are small. What is in several goes with one write, up to this size: to the disk and the kernel a write of
+/// 16 KiB costs about what one of 128 does.
+const GATHERED_MAX: u32 = 256 << 10;
+/// So much is copied for a write; of more, the whole blocks are written from where they are.
+const COPIED_MAX: u32 = 64 << 10;
 
 enum Job {
     /// Read the block at the position for the chunk that begins inside it.
@@ -44,8 +49,8 @@ struct WriteJob {
     /// Beginning of a block.
     position: u32,
     whole_blocks: Option<ChunkSlice>,
-    /// The last block, copied and padded: its chunk goes on changing behind `upto`.
-    last_block: Option<AlignedBuf>,
+    /// What follows them, or all of it, copied and padded: the last chunk goes on changing behind `upto`.
+    copied: Option<AlignedBuf>,
     upto: u32,
     /// Grow the file's blocks to this size first.
     allocate: Option<(u32, u32)>,
@@ -53,15 +58,20 @@ struct WriteJob {
 }
 
 impl LogState {
-    /// True if write-back has something to do without being forced.
-    pub(super) fn has_full_chunk(&self) -> bool {
-        self.segments.iter().rev().take_while(|s| !s.finished).any(|s| {
-            let durable = self.durable_size(s);
-            let chunks = s.tail.iter().flat_map(|t| t.chunks.iter().rev().take_while(|c| c.end() > t.written));
-            let written = s.written();
-            chunks.into_iter().any(|c| c.is_sealed() && c.end() <= durable && align_down(c.end()) > written)
-                || (self.is_sealed(s) && durable == s.size)
-        })
+    /// True if write-back has something to do without being forced: `enough` bytes of full chunks, or all of a sealed segment.
+    pub(super) fn has_work(&self, enough: u32) -> bool {
+        self.segments
+            .iter()
+            .rev()
+            .take_while(|s| !s.finished)
+            .any(|s| self.has_enough(s, enough) || (self.is_sealed(s) && self.durable_size(s) == s.size))
+    }
+
+    fn has_enough(&self, segment: &Segment, enough: u32) -> bool {
+        let durable = self.durable_size(segment);
+        let chunks = segment.tail.as_ref().map(|tail| tail.chunks.iter().rev());
+        let full = chunks.into_iter().flatten().find(|c| c.is_sealed() && c.end() <= durable);
+        full.is_some_and(|c| align_down(c.end()).saturating_sub(segment.written()) >= enough)
     }
 
     fn is_sealed(&self, segment: &Segment) -> bool {
@@ -92,7 +102,7 @@ impl LogState {
         })
     }
 
-    fn next_job(&mut self, forced: bool) -> Option<Job> {
+    fn next_job(&mut self, forced: bool, enough: u32) -> Option<Job> {
         if self.truncating > 0 || matches!(self.fenced, Some(StorageError::Deleted(_))) {
             return None;
         }
@@ -100,7 +110,7 @@ impl LogState {
         let first = self.segments.len() - unfinished;
         for number in first..self.segments.len() {
             let segment = self.segments.get(number)?;
-            if let Some(job) = self.segment_job(segment, forced) {
+            if let Some(job) = self.segment_job(segment, forced, enough) {
                 return Some(job);
             }
             if segment.written() < segment.size {
@@ -111,35 +121,52 @@ impl LogState {
         None
     }
 
-    fn segment_job(&self, segment: &Segment, forced: bool) -> Option<Job> {
+    fn segment_job(&self, segment: &Segment, forced: bool, enough: u32) -> Option<Job> {
         let sealed = self.is_sealed(segment);
         if segment.dirty() == 0 {
             return (sealed && !segment.finished).then_some(Job::Finish { segment: segment.base_offset });
+        }
+        if !(forced || sealed || self.has_enough(segment, enough)) {
+            return None;
         }
         let tail = segment.tail.as_ref()?;
         let (written, durable) = (tail.written, self.durable_size(segment));
         let block = align_down(written);
         // The last chunk whose memory holds the block that is next; an earlier one where its prefix is not known.
-        let mut number = tail.chunks.partition_point(|c| align_down(c.start()) <= block).checked_sub(1)?;
-        let chunk = loop {
-            let chunk = tail.chunks.get(number)?;
+        let mut first = tail.chunks.partition_point(|c| align_down(c.start()) <= block).checked_sub(1)?;
+        loop {
+            let chunk = tail.chunks.get(first)?;
             if chunk.prefix_known() || chunk.start() <= block {
-                break chunk;
+                break;
             }
             if chunk.start() <= written {
                 return Some(Job::ReadPrefix { segment: segment.base_offset, block, start: chunk.start() });
             }
-            number = number.checked_sub(1)?;
+            first = first.checked_sub(1)?;
+        }
+        let is_full = |number: usize| {
+            tail.chunks
+                .get(number)
+                .is_some_and(|c| c.end() <= durable && (c.is_sealed() || number + 1 < tail.chunks.len()))
         };
+        let mut last = first;
+        while is_full(last)
+            && (forced || is_full(last + 1))
+            && tail
+                .chunks
+                .get(last + 1)
+                .is_some_and(|c| c.start() < durable && c.end().min(durable) - block <= GATHERED_MAX)
+        {
+            last += 1;
+        }
+        let (chunk, next) = (tail.chunks.get(last)?, tail.chunks.get(last + 1));
         let limit = chunk.end().min(durable);
-        let next = tail.chunks.get(number + 1);
-        let full = limit == chunk.end() && (chunk.is_sealed() || next.is_some());
         let upto = match next {
             // The rest of the last block goes with the next chunk, which has it as its prefix.
-            Some(next) if full && next.prefix_known() => align_down(limit),
-            _ if full && (next.is_some() || sealed) => limit,
+            Some(next) if is_full(last) && next.prefix_known() => align_down(limit),
+            _ if is_full(last) && (next.is_some() || sealed) => limit,
             _ if forced => limit,
-            _ if full => align_down(limit),
+            _ if is_full(last) => align_down(limit),
             _ => return None,
         };
         // A forced write has got here before.
@@ -147,32 +174,41 @@ impl LogState {
         if upto <= written {
             return None;
         }
-        let whole_end = align_down(upto);
-        let whole_blocks = (whole_end > block).then(|| chunk.file_bytes(block, whole_end));
-        let last_block = (upto > whole_end).then(|| {
-            let from = whole_end.max(block);
-            let mut last = AlignedBuf::zeroed(BLOCK);
-            let bytes = chunk.file_bytes(from, upto);
-            if let Some(place) = last.as_mut_slice().get_mut(..bytes.len()) {
-                place.copy_from_slice(bytes.as_ref());
-            }
-            last
-        });
+        let from_memory = tail.chunks.get(first).filter(|c| upto <= c.end() && align_down(upto) - block > COPIED_MAX);
+        let whole_blocks = from_memory.map(|chunk| chunk.file_bytes(block, align_down(upto)));
+        let copied_from = if whole_blocks.is_some() { align_down(upto) } else { block };
+        let copied = (upto > copied_from).then(|| copy_blocks(tail.chunks.range(first..), copied_from, upto));
         let allocate = (align_up(upto) > segment.allocated).then(|| {
-            let growth = u32::try_from(self.next_chunk * GROWTH_CHUNKS).unwrap_or(GROWTH_MAX);
-            let from = align_down(segment.allocated);
-            (from, align_up(upto).saturating_add(growth.clamp(GROWTH_MIN, GROWTH_MAX)) & !(BLOCK as u32 - 1))
+            let growth = (upto - block).saturating_mul(GROWTH_WRITES).min(upto).clamp(GROWTH_MIN, GROWTH_MAX);
+            (align_down(segment.allocated), align_up(align_up(upto).saturating_add(growth)))
         });
         Some(Job::Write(WriteJob {
             segment: segment.base_offset,
             position: block,
             whole_blocks,
-            last_block,
+            copied,
             upto,
             allocate,
             generation: self.generation,
         }))
     }
+}
+
+/// The file's bytes `[from, to)`, `from` being at the beginning of a block that the first chunk holds, and zeros up to the end of the
+/// last block.
+fn copy_blocks<'a>(chunks: impl Iterator<Item = &'a Chunk>, from: u32, to: u32) -> AlignedBuf {
+    let size = (align_up(to) - from) as usize;
+    let (mut out, mut at) = (AlignedBuf::new(size), from);
+    for chunk in chunks {
+        let end = chunk.end().min(to);
+        if at < end {
+            out.extend_from_slice(chunk.file_bytes(at, end).as_ref());
+            at = end;
+        }
+    }
+    debug_assert_eq!(at, to);
+    out.extend_zeroes(size - out.len());
+    out
 }
 
 impl LogInner {
@@ -183,7 +219,8 @@ impl LogInner {
             let forced = self.is_forced(&state);
             // Of a journal that has failed nobody knows which large appends it tells of: what they wrote stays as it is.
             let rests = self.marks.unsettled.get() > 0 || self.shared.journal.failure().is_some();
-            if rests { None } else { state.next_job(forced) }
+            let enough = self.shared.write_back_enough();
+            if rests { None } else { state.next_job(forced, enough) }
         };
         match job {
             None => return Ok(false),
@@ -257,17 +294,19 @@ impl LogInner {
                 segment.allocated = segment.allocated.max(upto);
             }
         }
+        let turn = self.shared.write_back.turns.next(self.shared.is_behind()).await;
         let mut position = u64::from(job.position);
         if let Some(blocks) = job.whole_blocks {
-            let len = blocks.len() as u64;
+            let len = blocks.len();
+            self.shared.stats.write_back_bytes.add(len);
+            file.write_at(position, blocks).await.doing("write", file.path())?;
+            position += len as u64;
+        }
+        if let Some(blocks) = job.copied {
             self.shared.stats.write_back_bytes.add(blocks.len());
             file.write_at(position, blocks).await.doing("write", file.path())?;
-            position += len;
         }
-        if let Some(block) = job.last_block {
-            self.shared.stats.write_back_bytes.add(BLOCK);
-            file.write_at(position, block).await.doing("write", file.path())?;
-        }
+        drop(turn);
         let state = &mut *self.state.borrow_mut();
         if !state.unsynced.contains(&job.segment) {
             state.unsynced.push(job.segment);

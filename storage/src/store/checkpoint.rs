@@ -6,12 +6,15 @@
 //! 4. When all that is durable, retire the files.
 //!
 //! A crash in between only leaves more to replay.
+//!
+//! The first two steps take their time: all at once they would hold up the appends beside them. The journal has room for twice
+//! what it is at when a checkpoint begins, and the logs are spread over half the time after which the next one is due.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use core_pinning::disk::fs;
-use core_pinning::time;
+use core_pinning::time::{self, Instant};
 use futures::StreamExt;
 
 use super::shared::Shared;
@@ -24,8 +27,12 @@ use crate::point::Point;
 const RETRY: Duration = Duration::from_millis(10);
 /// The same where the disk is full.
 const RETRY_FULL: Duration = Duration::from_millis(500);
-/// Logs synced at a time.
-const SYNCS_IN_FLIGHT: usize = 8;
+/// Logs written back and synced at a time.
+const IN_FLIGHT: usize = 4;
+/// No checkpoint is spread further.
+const SPREAD_MAX: Duration = Duration::from_secs(1);
+/// How long a checkpoint that runs ahead rests before it looks again.
+const REST: Duration = Duration::from_millis(1);
 
 /// A log of the checkpoint, and how far it was durable when that began.
 struct Target {
@@ -40,8 +47,29 @@ impl Target {
     }
 }
 
+/// Spreads the logs of a checkpoint over the time that there is.
+struct Pace {
+    begun: Instant,
+    spread: Duration,
+}
+
+impl Pace {
+    fn new(due_every: Duration) -> Pace {
+        Pace { begun: time::now(), spread: (due_every / 2).min(SPREAD_MAX) }
+    }
+
+    /// Waits while more than its share of the time has been done.
+    async fn keep(&self, shared: &Shared, done: usize, all: usize) {
+        let due = self.begun + self.spread.mul_f64(done as f64 / all.max(1) as f64);
+        while time::now() < due && !shared.is_behind() {
+            time::sleep(REST).await;
+        }
+    }
+}
+
 /// Runs checkpoints as long as the store is open.
 pub(crate) async fn run(shared: Rc<Shared>) {
+    let mut freed_at = time::now();
     while !shared.ending.get() {
         let live = shared.journal.live_files();
         let enough = if shared.thrift.is_on() { 1 } else { shared.options.journal_files_max / 2 };
@@ -50,8 +78,8 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             continue;
         }
         // All full files but the last: those that begin again and again would be written back too early.
-        match checkpoint(&shared, (live / 2).max(1)).await {
-            Ok(Outcome::Freed) => {}
+        match checkpoint(&shared, (live / 2).max(1), Pace::new(freed_at.elapsed())).await {
+            Ok(Outcome::Freed) => freed_at = time::now(),
             Ok(Outcome::Nothing) => shared.journal.progress().await,
             Ok(Outcome::Again) => time::sleep(RETRY).await,
             Err(StorageError::JournalFailed { .. }) => {}
@@ -73,7 +101,7 @@ enum Outcome {
 }
 
 /// Frees up to `count` files.
-async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, StorageError> {
+async fn checkpoint(shared: &Rc<Shared>, count: usize, pace: Pace) -> Result<Outcome, StorageError> {
     let Some(old) = shared.journal.oldest(count) else { return Ok(Outcome::Nothing) };
     // An entry may begin in these files and end in a later one: its log's durable point is past it only when all of it is.
     shared.journal.flush().await?;
@@ -91,10 +119,14 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
             Target { log, point, generation }
         })
         .collect();
-    written_back(shared, &mut targets).await?;
-    let synced = futures::stream::iter(&targets).map(|target| sync(shared, target)).buffer_unordered(SYNCS_IN_FLIGHT);
-    let results: Vec<Result<(), StorageError>> = synced.collect().await;
-    results.into_iter().collect::<Result<(), _>>()?;
+    let all = targets.len();
+    for (i, some) in targets.chunks_mut(IN_FLIGHT).enumerate() {
+        pace.keep(shared, i * IN_FLIGHT, all).await;
+        written_back(shared, some).await?;
+        let synced = futures::stream::iter(some).map(|target| sync(shared, target)).buffer_unordered(IN_FLIGHT);
+        let results: Vec<Result<(), StorageError>> = synced.collect().await;
+        results.into_iter().collect::<Result<(), _>>()?;
+    }
     if shared.root_unsynced.replace(false) {
         let root = layout::partitions_root(&shared.options.data_dir);
         fs::sync_dir(&root).await.doing("sync", &root).map_err(|error| not_synced(shared, &error))?;
@@ -129,7 +161,7 @@ async fn checkpoint(shared: &Rc<Shared>, count: usize) -> Result<Outcome, Storag
         // Looked at again at its turn; if not at rest any more, it is left for the next checkpoint.
         if in_use(&target.log) { Err(None) } else { write_state_file(&target.log).await }
     });
-    let results: Vec<Result<(), Option<StorageError>>> = writing.buffer_unordered(SYNCS_IN_FLIGHT).collect().await;
+    let results: Vec<Result<(), Option<StorageError>>> = writing.buffer_unordered(IN_FLIGHT).collect().await;
     let failed: Vec<Option<StorageError>> = results.into_iter().filter_map(Result::err).collect();
     let fatal = |error: &StorageError| matches!(error, StorageError::JournalFailed { .. } | StorageError::Io { .. });
     if let Some(error) = failed.iter().flatten().find(|error| fatal(error)) {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use core_pinning::BLOCK;
 use core_pinning::sync::Signal;
 
 use super::budgets::{Cache, Counter, Dirty};
@@ -19,6 +20,8 @@ use crate::options::StoreOptions;
 use crate::store::ReadCount;
 
 const CHUNK_BYTES_FLOOR: usize = 16 << 10;
+/// What write-back waits for, if it may.
+const WRITE_BYTES: usize = 128 << 10;
 
 pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
@@ -163,6 +166,18 @@ impl Shared {
     pub(crate) fn chunk_bytes_max(&self) -> usize {
         let share = self.options.dirty_budget / (2 * self.warm_logs.borrow().len().max(1));
         share.clamp(CHUNK_BYTES_FLOOR, self.options.chunk_bytes_max.max(CHUNK_BYTES_FLOOR))
+    }
+
+    /// Somebody waits for write-back, or soon will.
+    pub(crate) fn is_behind(&self) -> bool {
+        let files = self.journal.live_files() * 4 > self.options.journal_files_max * 3;
+        files || self.dirty.is_pressing() || self.thrift.is_on() || self.closing.get() || self.ending.get()
+    }
+
+    /// Full chunks of so many bytes of a log are worth a write; less where many logs wait for theirs.
+    pub(crate) fn write_back_enough(&self) -> u32 {
+        let share = self.options.dirty_budget / (4 * self.warm_logs.borrow().len().max(1));
+        share.clamp(BLOCK, WRITE_BYTES) as u32
     }
 
     /// Tells the store's tasks to end.

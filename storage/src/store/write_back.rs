@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use core_pinning::sync::{Event, Signal};
+use core_pinning::sync::{Event, Permit, Semaphore, Signal};
 use core_pinning::{Queue, spawn, time};
 
 use super::shared::Shared;
@@ -15,8 +15,24 @@ use crate::log::LogInner;
 /// Pause before a log whose files could not be written is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// The writes of write-back take turns: nobody waits for them, and an append's write, which may come at any moment, is served by the
+/// disk behind all that it has already. Chunks of many logs are often full together.
+pub(crate) struct Turns(Semaphore);
+
+impl Turns {
+    pub(crate) fn new() -> Turns {
+        Turns(Semaphore::new(1))
+    }
+
+    /// To be held during the write. `None`, at once, if write-back is behind.
+    pub(crate) async fn next(&self, behind: bool) -> Option<Permit<'_>> {
+        if behind { None } else { Some(self.0.acquire(1).await) }
+    }
+}
+
 pub(crate) struct WriteBack {
     max: usize,
+    pub(crate) turns: Turns,
     queue: RefCell<VecDeque<Rc<LogInner>>>,
     in_flight: Cell<usize>,
     wake: Signal,
@@ -29,6 +45,7 @@ impl WriteBack {
     pub(crate) fn new(max: usize) -> WriteBack {
         WriteBack {
             max: max.max(1),
+            turns: Turns::new(),
             queue: RefCell::default(),
             in_flight: Cell::new(0),
             wake: Signal::new(),
