@@ -160,6 +160,23 @@ mod tests {
         }
     }
 
+    /// Options with a value; flags are off without being told.
+    #[test]
+    fn every_option_is_described_with_its_default() {
+        fn look(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let with_value = |a: &&clap::Arg| a.get_action().takes_values() && !a.is_positional();
+            for option in command.get_arguments().filter(with_value) {
+                let help = option.get_long_help().or(option.get_help()).map(ToString::to_string).unwrap_or_default();
+                let shown = !option.get_default_values().is_empty() && !option.is_hide_default_value_set();
+                let told = shown || option.is_required_set() || help.contains("[default: ");
+                assert!(!help.is_empty() && told, "{path} --{}: {help:?}", option.get_id());
+            }
+            command.get_subcommands().for_each(|command| look(command, &path));
+        }
+        look(&Cli::command(), "");
+    }
+
     #[test]
     fn what_is_wrong_is_usage() {
         for line in [

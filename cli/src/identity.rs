@@ -12,22 +12,24 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Secured brokers")]
 pub struct Identity {
-    /// Properties of Kafka's clients (security.protocol, sasl.*, ssl.* with stores in PEM, PKCS12 or JKS), as Kafka's own tools take them
+    /// Properties of Kafka's clients (security.protocol, sasl.*, ssl.* with stores in PEM, PKCS12 or JKS), as Kafka's own tools take
+    /// them [default: none]
     #[arg(long, global = true, value_name = "FILE", env = "CORELANE_COMMAND_CONFIG")]
     pub command_config: Option<PathBuf>,
-    /// Come as this user, by SASL; the password is in --password-file, or in the environment variable CORELANE_PASSWORD
+    /// Come as this user, by SASL; the password is in --password-file, or in the environment variable
+    /// CORELANE_PASSWORD [default: nobody]
     #[arg(long, global = true, value_name = "NAME", env = "CORELANE_USER")]
     pub user: Option<String>,
-    /// File of the user's password
+    /// File of the user's password [default: none]
     #[arg(long, global = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// How the user shows who he is: SCRAM-SHA-512 unless told otherwise, SCRAM-SHA-256, PLAIN
+    /// How the user shows who he is: SCRAM-SHA-512, SCRAM-SHA-256, PLAIN [default: SCRAM-SHA-512]
     #[arg(long, global = true, value_name = "MECHANISM", env = "CORELANE_SASL_MECHANISM")]
     pub sasl_mechanism: Option<String>,
-    /// Speak TLS, with a broker whose certificate goes back to one in this file of PEM
+    /// Speak TLS, with a broker whose certificate goes back to one in this file of PEM [default: no TLS]
     #[arg(long, global = true, value_name = "FILE", env = "CORELANE_TLS_CA")]
     pub tls_ca: Option<PathBuf>,
-    /// Speak TLS, and show the certificate in this file of PEM, which has its private key, too
+    /// Speak TLS, and show the certificate in this file of PEM, which has its private key, too [default: no TLS]
     #[arg(long, global = true, value_name = "FILE", env = "CORELANE_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
 }

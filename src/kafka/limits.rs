@@ -138,11 +138,6 @@ impl ConnectionLimits {
         open.ips = ips;
     }
 
-    pub fn is_full(&self) -> bool {
-        let open = self.lock();
-        open.all >= open.max
-    }
-
     /// How long a connection that has come waits before it is served.
     pub fn delay(&self, now: Instant) -> Duration {
         self.lock().rate.take(now)
@@ -201,7 +196,6 @@ mod tests {
         let _second = limits.count(a).unwrap();
         assert_eq!(limits.count(a).err(), Some(Refused::TooManyOfIp));
         let _third = limits.count(b).unwrap();
-        assert!(limits.is_full());
         assert_eq!(limits.count(b).err(), Some(Refused::Full));
         drop(first);
         assert!(limits.count(a).is_ok());

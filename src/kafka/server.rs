@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 
 use super::connection::{self, Connection};
 use super::fairness;
-use super::limits::Refused;
+use super::limits::{Counted, Refused};
 use super::listeners::{self, Bound};
 use super::request::Client;
 use super::share::homes;
@@ -25,7 +25,7 @@ use crate::node::Listener;
 use crate::security::tls::{TlsConn, TlsContext};
 use crate::shard::Shard;
 
-/// When `max.connections` are open, peers wait in the backlog, and this is how often it is looked at.
+/// When `max.connections` are open, those who come wait, and this is how often a place is looked for.
 const FULL_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long a TLS handshake may take, from the first byte to the last.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -84,16 +84,15 @@ impl Server {
 
     async fn accept(self: Rc<Self>, bound: Bound) {
         loop {
-            while self.shard.connection_limits.is_full() {
-                sleep(FULL_AGAIN_AFTER).await;
-            }
             match bound.socket.accept().await {
                 Ok(conn) => {
                     let delay = self.shard.connection_limits.delay(now());
                     if !delay.is_zero() {
                         sleep(delay).await;
                     }
-                    self.serve(conn, &bound.open.listener());
+                    if let Some((conn, counted)) = self.admit(conn).await {
+                        self.serve(conn, counted, &bound.open.listener());
+                    }
                 }
                 Err(error) => {
                     // Out of descriptors, mostly: the peers wait in the backlog until one is free.
@@ -104,20 +103,29 @@ impl Server {
         }
     }
 
-    fn serve(self: &Rc<Self>, conn: net::Conn, listener: &Rc<Listener>) {
+    /// Waits until there is a place for a connection, as Kafka does; `None`: it may not stay.
+    async fn admit(self: &Rc<Self>, conn: net::Conn) -> Option<(net::Conn, Counted)> {
+        let peer = conn.peer_addr().ok()?;
+        loop {
+            match self.shard.connection_limits.count(peer.ip()) {
+                Ok(counted) => return Some((conn, counted)),
+                Err(Refused::Full) => sleep(FULL_AGAIN_AFTER).await,
+                Err(Refused::TooFastOfIp(wait)) => {
+                    tracing::debug!(%peer, "its address makes connections too fast");
+                    self.close_after(conn, wait);
+                    return None;
+                }
+                Err(Refused::TooManyOfIp) => {
+                    tracing::warn!(%peer, "its address has as many connections as it may");
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn serve(self: &Rc<Self>, conn: net::Conn, counted: Counted, listener: &Rc<Listener>) {
         let Some(guard) = self.gate.enter() else { return };
         let Ok(peer) = conn.peer_addr() else { return };
-        let counted = match self.shard.connection_limits.count(peer.ip()) {
-            Ok(counted) => counted,
-            Err(Refused::TooFastOfIp(wait)) => {
-                tracing::debug!(%peer, "its address makes connections too fast");
-                return self.close_after(conn, wait);
-            }
-            Err(refused) => {
-                tracing::warn!(%peer, ?refused, "connection refused");
-                return;
-            }
-        };
         let conn = match listener.tls {
             None => Transport::Plain(conn),
             Some(_) => Transport::Tls(Box::new(TlsConn::new(conn))),

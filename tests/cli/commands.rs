@@ -67,6 +67,38 @@ fn cluster_and_doctor_report() {
 }
 
 #[test]
+fn every_command_prints_json_where_that_is_asked_for() {
+    let (topic, group) = (unique("json"), unique("json-group"));
+    let json = |arguments: &[&str], input: &[u8]| {
+        let out = corelane_with(Broker::shared().bootstrap(), &[arguments, &["--json"]].concat(), input).ok();
+        let lines: Vec<serde_json::Value> = out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {line}")))
+            .collect();
+        assert!(!lines.is_empty(), "{arguments:?} prints nothing");
+        lines
+    };
+    json(&["topic", "create", &topic, "-p", "1"], b"");
+    json(&["produce", &topic], b"one\ntwo\n");
+    let read = json(&["consume", &topic, "-g", &group, "--from", "beginning", "-n", "2"], b"");
+    assert!(["one", "two"].iter().all(|value| read.iter().any(|record| record["value"] == *value)), "{read:?}");
+    for arguments in [
+        &["topic", "list"][..],
+        &["topic", "describe", &topic],
+        &["topic", "alter", &topic, "--set", "retention.ms=60000"],
+        &["group", "list"],
+        &["group", "describe", &group],
+        &["group", "reset", &group, "--topic", &topic, "--to", "earliest"],
+        &["group", "delete", &group],
+        &["topic", "delete", &topic],
+        &["cluster", "info"],
+        &["start", "--properties"],
+    ] {
+        json(arguments, b"");
+    }
+}
+
+#[test]
 fn nobody_there_and_wrong_usage_have_codes_of_their_own() {
     corelane("127.0.0.1:1", &["topic", "list", "--timeout", "1"]).fails(3, &["127.0.0.1:1"]);
     run(&["topic", "list", "--no-such-flag"]).fails(2, &["--no-such-flag"]);

@@ -1,5 +1,6 @@
 //! The command line: what people and scripts see, and what is refused.
 
+mod bench;
 mod check;
 mod commands;
 mod disk;

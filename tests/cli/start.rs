@@ -9,6 +9,7 @@ use corelane_tests::librdkafka::{LIMIT, create_topic, unique};
 use corelane_tests::{ports, process, scratch, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -41,6 +42,44 @@ fn settings_that_are_wrong_are_refused_with_their_place() {
     start(&[&listen[..], &["--node-id", "-3"]].concat()).fails(2, &["node-id", "at least 0"]);
     start(&[&listen[..], &["--cores", "1000"]].concat()).fails(2, &["1000", "--cores"]);
     assert!(!Path::new(&data).exists(), "nothing was made");
+}
+
+#[test]
+fn without_options_it_serves_at_kafkas_port_from_where_it_is_started() {
+    const ADDRESS: &str = "127.0.0.1:9092";
+    if !is_corelane() {
+        return;
+    }
+    if TcpListener::bind(ADDRESS).is_err() {
+        println!("not checked: something else has {ADDRESS}");
+        return;
+    }
+    let here = scratch::folder("no-options");
+    let printed = here.join("printed");
+    let mut command = process::command(broker::binary());
+    command.arg("start").current_dir(&here).stdin(Stdio::null()).stderr(Stdio::null());
+    command.stdout(fs::File::create(&printed).expect("a file"));
+    let mut child = process::spawn(command).expect("a broker");
+    let served = || Connection::open(ADDRESS).ok()?.metadata("none").ok();
+    wait::until("the broker", LIMIT, served);
+    let banner = wait::until("a banner", LIMIT, || {
+        let text = fs::read_to_string(&printed).expect("what was printed");
+        text.contains("corelane consume").then_some(text)
+    });
+    for word in [ADDRESS, "corelane-data", "corelane produce"] {
+        assert!(banner.contains(word), "no {word} in\n{banner}");
+    }
+    let without_address = |arguments: &[&str], input: &[u8]| {
+        let mut command = process::command(broker::binary());
+        command.args(arguments).env_remove("CORELANE_BOOTSTRAP");
+        corelane_tests::command::run(command, input).ok()
+    };
+    without_address(&["produce", "greetings"], b"hello\n");
+    assert_eq!(without_address(&["consume", "greetings", "--from", "beginning", "-n", "1"], b""), "hello\n");
+    assert!(here.join("corelane-data/meta.properties").exists());
+    kill_process(Pid::from_raw(child.id() as i32).expect("a pid"), Signal::TERM).expect("SIGTERM");
+    let status = wait::until("its end", LIMIT, || child.try_wait().expect("a child"));
+    assert!(status.success(), "{status:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod librdkafka_groups;
 mod librdkafka_records;
 mod librdkafka_secured;
 mod oauth;
+mod rebootstrap;
 mod sasl;
 mod share;
 mod streams;

@@ -22,6 +22,8 @@ fn kafka_cluster_and_api_versions() {
             let all = [arguments, &["--bootstrap-server", side.bootstrap()]].concat();
             side.note(&Java::shared().run(CLUSTER, &all).ok());
         }
+        let out = Java::shared().run(CLUSTER, &["unregister", "--bootstrap-server", side.bootstrap(), "--id", "9"]);
+        assert!(out.status != 0 && out.stderr.contains("BrokerIdNotRegisteredException"), "{out:?}");
         let out = side.unseen(API_VERSIONS, &[], "").ok();
         assert!(out.contains("Produce(0): ") && out.contains("DescribeQuorum(55): "), "{out}");
     });
@@ -75,6 +77,9 @@ fn kafka_metadata_quorum() {
         let leader: Vec<&str> = out.lines().nth(1).expect("a replica").split_whitespace().collect();
         side.note(&[leader[0], leader[3], leader[6]].join(" "));
         side.unseen(QUORUM, &["describe", "--replication", "--human-readable"], "").ok();
+        let another = ["--controller-id", "9", "--controller-directory-id", "AAAAAAAAAAAAAAAAAAAAdw"];
+        let out = side.unseen(QUORUM, &[&["remove-controller"], &another[..]].concat(), "");
+        assert_ne!(out.status, 0, "{out:?}");
     });
 }
 

@@ -1,19 +1,23 @@
 //! Where each core is a broker of its own: what the APIs of a cluster say of partitions that live on one node.
 
+use corelane_protocol::Uuid;
 use corelane_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsRequestReassignablePartition,
     AlterPartitionReassignmentsRequestReassignableTopic, AlterReplicaLogDirsRequest,
     AlterReplicaLogDirsRequestAlterReplicaLogDir, AlterReplicaLogDirsRequestAlterReplicaLogDirTopic,
     DescribeLogDirsRequest, DescribeQuorumRequest, DescribeQuorumRequestPartitionData, DescribeQuorumRequestTopicData,
-    ElectLeadersRequest,
+    ElectLeadersRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest,
 };
-use corelane_tests::broker::{Broker, BrokerOptions, controllable};
+use corelane_tests::broker::{Broker, BrokerOptions, controllable, is_corelane};
 use corelane_tests::connection::Connection;
 use corelane_tests::librdkafka::create_topic;
 
 const NONE: i16 = 0;
 const REPLICA_NOT_AVAILABLE: i16 = 9;
+const UNSUPPORTED_VERSION: i16 = 35;
 const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
+const INVALID_REQUEST: i16 = 42;
+const BROKER_ID_NOT_REGISTERED: i16 = 102;
 const TOPIC: &str = "spread";
 
 fn reassigned(connection: &mut Connection, partition_index: i32, replicas: &[i32]) -> i16 {
@@ -89,5 +93,31 @@ fn each_core_is_a_broker_and_a_partition_stays_on_its_core() {
             let own = leaders[partition.partition_index as usize] == broker.node_id;
             assert_eq!(partition.error_code, if own { NONE } else { REPLICA_NOT_AVAILABLE });
         }
+    }
+}
+
+#[test]
+fn the_only_node_stays_whoever_asks_it_to_go() {
+    if !is_corelane() {
+        return;
+    }
+    for (advertise, ids) in [("node", vec![1]), ("shard", vec![1000, 1001])] {
+        let broker = Broker::start(BrokerOptions { advertise: advertise.into(), ..Default::default() });
+        let mut connection = Connection::open(broker.bootstrap()).expect("a connection");
+        let mut unregistered = |broker_id: i32| {
+            let answer = connection.call(0, &UnregisterBrokerRequest { broker_id, ..Default::default() });
+            assert!(answer.error_message.is_some_and(|message| message.contains(&broker_id.to_string())));
+            answer.error_code
+        };
+        assert_eq!(unregistered(9), BROKER_ID_NOT_REGISTERED);
+        assert!(ids.iter().all(|id| unregistered(*id) == INVALID_REQUEST), "{advertise}");
+        let voter = RemoveRaftVoterRequest {
+            cluster_id: None,
+            voter_id: ids[0],
+            voter_directory_id: Uuid::from_u128(7),
+            ..Default::default()
+        };
+        assert_eq!(connection.call(0, &voter).error_code, UNSUPPORTED_VERSION);
+        create_topic(&broker, TOPIC, 2, &[]);
     }
 }

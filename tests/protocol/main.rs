@@ -6,6 +6,8 @@ mod broker_loggers;
 mod bystander;
 mod cluster;
 mod config_audit;
+mod config_effects;
+mod config_limits;
 mod configs;
 mod connection_limits;
 mod connections;

@@ -10,7 +10,7 @@ use corelane_tests::broker::{Broker, is_corelane};
 use corelane_tests::connection::{Connection, Fate};
 use std::time::{Duration, Instant};
 
-/// On a real cluster these would take the broker itself out of service, which is what they are for.
+/// These would take Apache Kafka's broker itself out of service, which is what they are for.
 const NOT_FOR_STRANGERS: [ApiKey; 5] = [
     ApiKey::UnregisterBroker,
     ApiKey::UpdateFeatures,
@@ -107,7 +107,7 @@ impl Attacker<'_> {
 
 fn each_version(broker: &Broker) -> Vec<(ApiKey, i16)> {
     let apis = advertised(broker.bootstrap());
-    let wanted = apis.into_iter().filter(|(api, _)| !NOT_FOR_STRANGERS.contains(api));
+    let wanted = apis.into_iter().filter(|(api, _)| is_corelane() || !NOT_FOR_STRANGERS.contains(api));
     wanted.flat_map(|(api, versions)| versions.map(move |v| (api, v))).collect()
 }
 

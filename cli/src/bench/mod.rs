@@ -90,13 +90,13 @@ struct Common {
     /// Delete the topic at the end
     #[arg(long)]
     delete: bool,
-    /// Process of the broker on this machine: reports its CPU, memory and disk writes; repeatable
+    /// Process of the broker on this machine: reports its CPU, memory and disk writes; repeatable [default: none]
     #[arg(long, value_name = "PID")]
     server_pid: Vec<u32>,
     /// No live progress on standard error
     #[arg(long, short)]
     quiet: bool,
-    /// Copied to the JSON result
+    /// Copied to the JSON result [default: the mode]
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
 }
@@ -109,7 +109,7 @@ struct LoadArgs {
     /// Replicas of a topic that has to be created [default: the broker's]
     #[arg(long, value_name = "N", default_value_t = -1, hide_default_value = true)]
     replication: i16,
-    /// Property of a topic that has to be created; repeatable
+    /// Property of a topic that has to be created; repeatable [default: none]
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
     /// Bytes of a message

@@ -33,7 +33,7 @@ pub struct CreateArgs {
     /// Replicas of each partition [default: the broker's default.replication.factor]
     #[arg(long, value_name = "N", default_value_t = -1, hide_default_value = true)]
     replication: i16,
-    /// Set a topic property, such as retention.ms=3600000; repeatable
+    /// Set a topic property, such as retention.ms=3600000; repeatable [default: none]
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
     /// No error if the topic exists
@@ -63,13 +63,13 @@ pub struct DescribeArgs {
 #[derive(Debug, Args)]
 pub struct AlterArgs {
     name: String,
-    /// Set a property; repeatable
+    /// Set a property; repeatable [default: none]
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
-    /// Give a property its default again; repeatable
+    /// Give a property its default again; repeatable [default: none]
     #[arg(long, short, value_name = "NAME")]
     unset: Vec<String>,
-    /// Raise the number of partitions to this
+    /// Raise the number of partitions to this [default: as it is]
     #[arg(long, short, value_name = "N")]
     partitions: Option<i32>,
 }

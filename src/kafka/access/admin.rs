@@ -19,16 +19,18 @@ use corelane_protocol::messages::list_partition_reassignments_response::{
     ListPartitionReassignmentsResponseOngoingTopicReassignment,
 };
 use corelane_protocol::messages::{
-    AlterClientQuotasRequest, AlterClientQuotasResponse, AlterConfigsRequest, AlterConfigsResponse,
-    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsRequest,
-    AlterReplicaLogDirsResponse, CreateAclsRequest, CreateAclsResponse, CreateAclsResponseAclCreationResult,
-    DeleteAclsRequest, DeleteAclsResponse, DeleteAclsResponseDeleteAclsFilterResult, DescribeAclsRequest,
-    DescribeAclsResponse, DescribeClientQuotasRequest, DescribeClientQuotasResponse, DescribeClusterRequest,
-    DescribeClusterResponse, DescribeConfigsRequest, DescribeConfigsResponse, DescribeLogDirsRequest,
-    DescribeLogDirsResponse, DescribeQuorumRequest, DescribeQuorumResponse, ElectLeadersRequest, ElectLeadersResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, ListConfigResourcesRequest,
-    ListConfigResourcesResponse, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
-    UpdateFeaturesRequest, UpdateFeaturesResponse,
+    AddRaftVoterRequest, AddRaftVoterResponse, AlterClientQuotasRequest, AlterClientQuotasResponse,
+    AlterConfigsRequest, AlterConfigsResponse, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
+    AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, CreateAclsRequest, CreateAclsResponse,
+    CreateAclsResponseAclCreationResult, DeleteAclsRequest, DeleteAclsResponse,
+    DeleteAclsResponseDeleteAclsFilterResult, DescribeAclsRequest, DescribeAclsResponse, DescribeClientQuotasRequest,
+    DescribeClientQuotasResponse, DescribeClusterRequest, DescribeClusterResponse, DescribeConfigsRequest,
+    DescribeConfigsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeQuorumRequest,
+    DescribeQuorumResponse, ElectLeadersRequest, ElectLeadersResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, ListConfigResourcesRequest, ListConfigResourcesResponse,
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, RemoveRaftVoterRequest,
+    RemoveRaftVoterResponse, UnregisterBrokerRequest, UnregisterBrokerResponse, UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
 };
 use corelane_protocol::{ErrorCode, Str};
 
@@ -202,13 +204,25 @@ impl Guarded for ListPartitionReassignmentsRequest {
     }
 }
 
-impl Guarded for UpdateFeaturesRequest {
-    fn guard(&mut self, access: &Access<'_>) -> Verdict<UpdateFeaturesResponse> {
-        Verdict::unless(access.cluster(Operation::Alter), || {
-            let (error_code, error_message) = worded(REFUSED);
-            UpdateFeaturesResponse { error_code, error_message, ..Default::default() }
-        })
-    }
+/// Requests that need ALTER on the cluster, and whose answer is one error.
+macro_rules! alters_cluster {
+    ($($request:ident => $response:ident),*) => {
+        $(impl Guarded for $request {
+            fn guard(&mut self, access: &Access<'_>) -> Verdict<$response> {
+                Verdict::unless(access.cluster(Operation::Alter), || {
+                    let (error_code, error_message) = worded(REFUSED);
+                    $response { error_code, error_message, ..Default::default() }
+                })
+            }
+        })*
+    };
+}
+
+alters_cluster! {
+    UpdateFeaturesRequest => UpdateFeaturesResponse,
+    UnregisterBrokerRequest => UnregisterBrokerResponse,
+    AddRaftVoterRequest => AddRaftVoterResponse,
+    RemoveRaftVoterRequest => RemoveRaftVoterResponse
 }
 
 impl Guarded for AlterClientQuotasRequest {

@@ -4,18 +4,19 @@ use std::any::Any;
 use std::collections::BTreeSet;
 
 use corelane_protocol::messages::{
-    AlterClientQuotasRequest, AlterClientQuotasRequestEntityData, AlterClientQuotasResponse, AlterConfigsRequest,
-    AlterConfigsResponse, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
-    AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, AlterShareGroupOffsetsRequest,
-    AlterShareGroupOffsetsResponse, AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse,
-    CreateAclsRequest, CreateAclsResponse, CreateDelegationTokenRequest, CreateDelegationTokenResponse,
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteAclsRequest,
-    DeleteAclsResponse, DeleteGroupsRequest, DeleteGroupsResponse, DeleteRecordsRequest, DeleteRecordsResponse,
-    DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    ElectLeadersRequest, ElectLeadersResponse, ExpireDelegationTokenRequest, ExpireDelegationTokenResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, OffsetDeleteRequest, OffsetDeleteResponse,
-    RenewDelegationTokenRequest, RenewDelegationTokenResponse, UpdateFeaturesRequest, UpdateFeaturesResponse,
-    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    AddRaftVoterRequest, AddRaftVoterResponse, AlterClientQuotasRequest, AlterClientQuotasRequestEntityData,
+    AlterClientQuotasResponse, AlterConfigsRequest, AlterConfigsResponse, AlterPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsResponse, AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse,
+    AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse, AlterUserScramCredentialsRequest,
+    AlterUserScramCredentialsResponse, CreateAclsRequest, CreateAclsResponse, CreateDelegationTokenRequest,
+    CreateDelegationTokenResponse, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest,
+    CreateTopicsResponse, DeleteAclsRequest, DeleteAclsResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DeleteRecordsRequest, DeleteRecordsResponse, DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse, ExpireDelegationTokenRequest,
+    ExpireDelegationTokenResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    OffsetDeleteRequest, OffsetDeleteResponse, RemoveRaftVoterRequest, RemoveRaftVoterResponse,
+    RenewDelegationTokenRequest, RenewDelegationTokenResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
+    UpdateFeaturesRequest, UpdateFeaturesResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use corelane_protocol::{ApiKey, ErrorCode};
 
@@ -130,6 +131,12 @@ administrative! {
     UpdateFeatures: UpdateFeaturesRequest =>
         |r| all(&r.feature_updates, |f| format!("{} to {}", f.feature, f.max_version_level)),
         UpdateFeaturesResponse => |a| vec![a.error_code];
+    UnregisterBroker: UnregisterBrokerRequest => |r| vec![format!("broker {}", r.broker_id)],
+        UnregisterBrokerResponse => |a| vec![a.error_code];
+    AddRaftVoter: AddRaftVoterRequest => |r| vec![format!("voter {}", r.voter_id)],
+        AddRaftVoterResponse => |a| vec![a.error_code];
+    RemoveRaftVoter: RemoveRaftVoterRequest => |r| vec![format!("voter {}", r.voter_id)],
+        RemoveRaftVoterResponse => |a| vec![a.error_code];
     WriteTxnMarkers: WriteTxnMarkersRequest => |r| all(&r.markers, |m| format!("producer {}", m.producer_id)),
         WriteTxnMarkersResponse => |a| {
             let topics = a.markers.iter().flat_map(|m| &m.topics);

@@ -2,6 +2,7 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod add_raft_voter;
 mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
@@ -60,8 +61,10 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod push_telemetry;
+mod raft_voters;
 mod read_share_group_state;
 mod read_share_group_state_summary;
+mod remove_raft_voter;
 mod renew_delegation_token;
 mod sasl_authenticate;
 mod sasl_handshake;
@@ -73,6 +76,7 @@ mod streams_group_describe;
 mod streams_group_heartbeat;
 mod sync_group;
 mod txn_offset_commit;
+mod unregister_broker;
 mod update_features;
 mod write_share_group_state;
 mod write_txn_markers;
@@ -207,6 +211,9 @@ apis! {
     DescribeShareGroupOffsets => describe_share_group_offsets,
     AlterShareGroupOffsets => alter_share_group_offsets,
     DeleteShareGroupOffsets => delete_share_group_offsets,
+    UnregisterBroker => unregister_broker,
+    AddRaftVoter => add_raft_voter,
+    RemoveRaftVoter => remove_raft_voter,
 }
 
 /// What an answer must repeat of its request.

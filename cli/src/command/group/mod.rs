@@ -29,7 +29,7 @@ pub enum GroupCommand {
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only groups of this kind; repeatable
+    /// Only groups of this kind; repeatable [default: every kind]
     #[arg(long = "type", value_name = "KIND")]
     kinds: Vec<GroupKind>,
 }

@@ -53,27 +53,33 @@ pub struct DeleteArgs {
 /// Of several of a kind each is meant.
 #[derive(Debug, Args)]
 struct Words {
-    /// For whom, such as User:alice; User:* is everybody
+    /// For whom, such as User:alice; User:* is everybody [default: any; a rule needs one]
     #[arg(long, value_name = "TYPE:NAME", value_parser = principal)]
     principal: Vec<String>,
-    /// From where: an address, * is any; on Corelane also a network such as 10.0.0.0/8
+    /// From where: an address, * is any; on Corelane also a network such as 10.0.0.0/8 [default: any]
     #[arg(long, value_name = "ADDRESS")]
     host: Vec<String>,
     /// What: Read, Write, Create, Delete, Alter, Describe, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite,
     /// CreateTokens, DescribeTokens, TwoPhaseCommit, All
+    /// [default: any; a rule needs one]
     #[arg(long, value_name = "OPERATION", value_parser = operation)]
     operation: Vec<Operation>,
     /// Forbids instead of allowing
     #[arg(long)]
     deny: bool,
+    /// Of this topic; * is every one [default: none]
     #[arg(long, value_name = "NAME")]
     topic: Vec<String>,
+    /// Of this group [default: none]
     #[arg(long, value_name = "NAME")]
     group: Vec<String>,
+    /// Of this transactional id [default: none]
     #[arg(long, value_name = "NAME")]
     transactional_id: Vec<String>,
+    /// Of this delegation token [default: none]
     #[arg(long, value_name = "NAME")]
     delegation_token: Vec<String>,
+    /// Of this user, whose tokens others make and see [default: none]
     #[arg(long, value_name = "TYPE:NAME")]
     user_principal: Vec<String>,
     /// The cluster itself

@@ -38,7 +38,7 @@ pub struct CertArgs {
     /// Folder of the authority
     #[arg(long, value_name = "FOLDER")]
     ca: PathBuf,
-    /// Host name or address of the broker; repeatable
+    /// Host name or address of the broker; repeatable [default: none, as a client has]
     #[arg(long)]
     host: Vec<String>,
     /// How long it is valid

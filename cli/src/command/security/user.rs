@@ -53,7 +53,7 @@ pub struct ListArgs {
 pub struct DeleteArgs {
     #[arg(required = true)]
     names: Vec<String>,
-    /// Take away this mechanism only; repeatable
+    /// Take away this mechanism only; repeatable [default: every one]
     #[arg(long, value_name = "MECHANISM", value_parser = mechanism)]
     mechanism: Vec<Hash>,
     /// No error for a user who does not exist
