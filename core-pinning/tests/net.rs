@@ -58,7 +58,7 @@ fn with_server<T: Send + 'static>(
     let server = thread::spawn(move || {
         run_local(async || {
             net::configure(options).unwrap();
-            let l = net::listen(local(), false, 128).unwrap();
+            let l = net::listen(local(), net::ListenOptions::default()).unwrap();
             tx.send(l.local_addr().unwrap()).unwrap();
             spawn(Queue::Serve, "accept", async move {
                 loop {
@@ -185,7 +185,7 @@ fn tasks_that_do_not_read_stop_their_peers_only() {
                 ..Default::default()
             })
             .unwrap();
-            let l = net::listen(local(), false, 128).unwrap();
+            let l = net::listen(local(), net::ListenOptions::default()).unwrap();
             addr_tx.send(l.local_addr().unwrap()).unwrap();
             let mut slow = vec![];
             for _ in 0..SLOW {
@@ -242,7 +242,7 @@ fn beside_tasks_that_wait(options: NetOptions, keepers: usize, bytes: usize) -> 
     let server = thread::spawn(move || {
         run_local(async || {
             net::configure(options).unwrap();
-            let l = net::listen(local(), false, 128).unwrap();
+            let l = net::listen(local(), net::ListenOptions::default()).unwrap();
             addr_tx.send(l.local_addr().unwrap()).unwrap();
             for _ in 0..keepers {
                 let c = l.accept().await.unwrap();
@@ -323,7 +323,7 @@ fn who_has_queued_little_stays_where_others_have_queued_all_there_is_room_for() 
     let server = thread::spawn(move || {
         run_local(async || {
             net::configure(options).unwrap();
-            let l = net::listen(local(), false, 128).unwrap();
+            let l = net::listen(local(), net::ListenOptions::default()).unwrap();
             addr_tx.send(l.local_addr().unwrap()).unwrap();
             let modest = l.accept().await.unwrap();
             spawn_here("greedy", async move {
@@ -390,7 +390,7 @@ fn connections_come_and_go() {
 #[test]
 fn both_ends_on_one_shard() {
     run_local(async || {
-        let l = net::listen(local(), false, 16).unwrap();
+        let l = net::listen(local(), net::ListenOptions::default()).unwrap();
         let a = l.local_addr().unwrap();
         spawn_here("accept", async move { echo(l.accept().await.unwrap()).await }).detach();
         let c = net::connect(a).await.unwrap();
@@ -444,7 +444,7 @@ fn shards_share_a_port() {
         let (tx, taken) = (tx.clone(), t.clone());
         async move {
             let a = if cx.id == ShardId(0) { local() } else { cx.inbox.recv().await };
-            let l = net::listen(a, true, 64).unwrap();
+            let l = net::listen(a, net::ListenOptions { reuse_port: true, ..Default::default() }).unwrap();
             tx.send(l.local_addr().unwrap()).unwrap();
             let id = cx.id;
             spawn(Queue::Serve, "accept", async move {
@@ -496,7 +496,7 @@ fn no_wake_up_is_lost() {
         let (tx, path, slept) = (tx.clone(), path.clone(), slept.clone());
         async move {
             use std::{cell::RefCell, collections::HashMap, rc::Rc};
-            let l = net::listen(local(), false, 128).unwrap();
+            let l = net::listen(local(), net::ListenOptions::default()).unwrap();
             tx.send(l.local_addr().unwrap()).unwrap();
             let o = OpenOptions::read_write().create(true).direct(true).dsync(true);
             let file = File::open(&path.join(cx.id.to_string()), o).await.unwrap();
@@ -608,7 +608,7 @@ fn no_wake_up_is_lost() {
 #[test]
 fn an_idle_shard_sleeps() {
     run_local(async || {
-        let l = net::listen(local(), false, 128).unwrap();
+        let l = net::listen(local(), net::ListenOptions::default()).unwrap();
         let a = l.local_addr().unwrap();
         let clients: Vec<_> = thread::spawn(move || (0..50).map(|_| client(a)).collect()).join().unwrap();
         let mut conns = vec![];
