@@ -20,6 +20,16 @@ use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
 
+/// In plain text at the first port, with tokens four further on; `keys`: a file with those that sign them.
+fn options(keys: &str) -> BrokerOptions {
+    BrokerOptions {
+        set: properties(&format!("file://{keys}")),
+        advertise: "node".into(),
+        listen: Some(|port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 4)),
+        ..BrokerOptions::default()
+    }
+}
+
 #[test]
 fn who_shows_a_token_comes_in() {
     if !is_corelane() {
@@ -32,12 +42,7 @@ fn who_shows_a_token_comes_in() {
         path.display().to_string()
     };
     let issuer = Issuer::new("ours");
-    let options = BrokerOptions {
-        set: properties(&format!("file://{}", file("jwks", &jwks(&[&issuer])))),
-        advertise: "node".into(),
-        listen: Some(|port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 4)),
-        ..BrokerOptions::default()
-    };
+    let options = options(&file("jwks", &jwks(&[&issuer])));
     let users = "org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"secret\";";
     let options = options
         .set("listener.name.sasl_plaintext.sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,OAUTHBEARER")
@@ -95,13 +100,7 @@ fn tokens_come_from_a_provider() {
     let provider = Provider::start("ours", Some(authority.server("broker")));
     let keys = folder.join("jwks");
     fs::write(&keys, provider.jwks()).expect("a file");
-    let options = BrokerOptions {
-        set: properties(&format!("file://{}", keys.display())),
-        advertise: "node".into(),
-        listen: Some(|port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 4)),
-        ..BrokerOptions::default()
-    };
-    let broker = Broker::start(options);
+    let broker = Broker::start(options(&keys.display().to_string()));
     let bootstrap = format!("127.0.0.1:{}", broker.port() + 4);
     let trust = format!(" ssl.truststore.type=\"PEM\" ssl.truststore.location=\"{}\"", authority.pem("ca").display());
     let run = |options: &str, more: &str, arguments: &[&str]| -> Output {
@@ -175,13 +174,7 @@ fn tokens_come_for_an_assertion_that_the_client_has_signed() {
         path.display().to_string()
     };
     let provider = Provider::start("ours", None);
-    let options = BrokerOptions {
-        set: properties(&format!("file://{}", file("jwks", &provider.jwks()))),
-        advertise: "node".into(),
-        listen: Some(|port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 4)),
-        ..BrokerOptions::default()
-    };
-    let broker = Broker::start(options);
+    let broker = Broker::start(options(&file("jwks", &provider.jwks())));
     let bootstrap = format!("127.0.0.1:{}", broker.port() + 4);
     let run = |more: &str| -> Output {
         let text = format!(
