@@ -57,6 +57,9 @@ pub struct BrokerConfig {
     pub request_max_bytes: i32,
     pub describe_partitions_max: i32,
     pub listen_backlog: i32,
+    /// Of each connection in the kernel; `None`: as large as the kernel likes.
+    pub socket_receive_bytes: Option<u32>,
+    pub socket_send_bytes: Option<u32>,
     pub connections_max_idle_ms: i64,
     pub connections_max: i32,
     pub connections_max_per_ip: i32,
@@ -258,6 +261,8 @@ impl BrokerConfig {
             request_max_bytes: r.int("socket.request.max.bytes")?,
             describe_partitions_max: r.int("max.request.partition.size.limit")?,
             listen_backlog: r.int("socket.listen.backlog.size")?,
+            socket_receive_bytes: r.socket_buffer("socket.receive.buffer.bytes")?,
+            socket_send_bytes: r.socket_buffer("socket.send.buffer.bytes")?,
             connections_max_idle_ms: r.need("connections.max.idle.ms")?,
             connections_max: r.int("max.connections")?,
             connections_max_per_ip: r.int("max.connections.per.ip")?,
@@ -433,6 +438,15 @@ impl Reader<'_> {
     }
 
     /// Kafka also takes names of classes, which there are none of here.
+    /// Kafka's definition allows any number, and its sockets none below 1, but -1.
+    fn socket_buffer(&self, name: &str) -> Result<Option<u32>, Wrong> {
+        match self.int(name)? {
+            -1 => Ok(None),
+            bytes if bytes > 0 => Ok(Some(bytes.unsigned_abs())),
+            bytes => Err(wrong(name, format!("{bytes} is neither a size nor -1"))),
+        }
+    }
+
     fn assignors(&self, name: &str) -> Result<Vec<String>, Wrong> {
         let names = self.value(name)?.map(|value| value.items().to_vec()).unwrap_or_default();
         match names.iter().find(|name| !["uniform", "range"].contains(&name.as_str())) {

@@ -288,6 +288,14 @@ fn distinct_ports(all: &[(String, HostPort)]) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// The listener at this address, with these properties.
+#[cfg(test)]
+pub(crate) fn one(address: &str, set: &[(&str, &str)]) -> Result<Listener, Wrong> {
+    let all = [&[("listeners", address)], set].concat();
+    let fixed = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Ok(listeners(&BrokerProperties { fixed, ..Default::default() })?.remove(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

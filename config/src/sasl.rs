@@ -142,7 +142,7 @@ pub(crate) fn of_mechanism(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listeners::listeners;
+    use crate::listeners::one;
     use crate::oauth::{JwksSettings, Location};
     use crate::stores::Store;
 
@@ -151,10 +151,7 @@ mod tests {
         "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"x\" user_a=\"b\" user_c=\"d\";";
 
     fn load(set: &[(&str, &str)]) -> Result<SaslSettings, (String, String)> {
-        let all = [&[("listeners", "SASL_PLAINTEXT://127.0.0.1:1")], set].concat();
-        let fixed = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut listeners = listeners(&BrokerProperties { fixed, ..Default::default() })?;
-        Ok(listeners.remove(0).sasl.unwrap())
+        Ok(one("SASL_PLAINTEXT://127.0.0.1:1", set)?.sasl.unwrap())
     }
 
     #[test]

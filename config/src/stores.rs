@@ -13,6 +13,7 @@ mod tests;
 
 use crate::tls::Password;
 use java::{Fault, JavaStore};
+pub use pem::private_key;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::path::{Path, PathBuf};
 

@@ -152,13 +152,10 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listeners::listeners;
+    use crate::listeners::one;
 
     fn load(set: &[(&str, &str)]) -> Result<TlsSettings, (String, String)> {
-        let all = [&[("listeners", "SSL://127.0.0.1:1")], set].concat();
-        let fixed = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut listeners = listeners(&BrokerProperties { fixed, ..Default::default() })?;
-        Ok(listeners.remove(0).tls.unwrap())
+        Ok(one("SSL://127.0.0.1:1", set)?.tls.unwrap())
     }
 
     #[test]

@@ -54,6 +54,7 @@ fn nothing_given_serves_on_the_local_port_from_the_local_folder() {
     assert!(c.memory_bytes >= 64 << 20);
     assert!(c.auto_create_topics && c.delete_topics);
     assert_eq!(c.default_partitions, 1);
+    assert_eq!((c.listen_backlog, c.socket_receive_bytes, c.socket_send_bytes), (50, Some(102_400), Some(102_400)));
     assert_eq!(c.fetch_max_bytes, 57_671_680);
     assert_eq!(c.offsets.topic_partitions, 50);
     assert_eq!(c.offsets.retention_ms, 7 * 24 * 3_600_000);
@@ -172,6 +173,12 @@ fn refusals_name_their_place_and_what_is_allowed() {
         &["group.min.session.timeout.ms=9999999"],
         "--set group.min.session.timeout.ms: must not be above",
     );
+    for buffer in ["socket.receive.buffer.bytes", "socket.send.buffer.bytes"] {
+        for bytes in [0, -2] {
+            let want = format!("--set {buffer}: {bytes} is neither a size nor -1");
+            refused("", &[], &[], &[&format!("{buffer}={bytes}")], &want);
+        }
+    }
     refused("", &[], &[("--advertise", "shard"), ("--node-id", "2147483")], &[], "--node-id: must be at most 2147482");
     refused(
         "",

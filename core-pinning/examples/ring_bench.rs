@@ -177,7 +177,9 @@ async fn measured(cx: ShardContext<Message>, directory: PathBuf, for_: Duration)
     }
     for (connections, window, bytes) in [(1, 1, 64), (64, 1, 64), (64, 16, 64), (64, 1, 65536), (4, 4, 1 << 20)] {
         for beside in [0, 1] {
-            let l = net::listen("127.0.0.1:0".parse().unwrap(), false, 1024).unwrap();
+            let l =
+                net::listen("127.0.0.1:0".parse().unwrap(), net::ListenOptions { backlog: 1024, ..Default::default() })
+                    .unwrap();
             let to = l.local_addr().unwrap();
             let server = spawn(Queue::Serve, "accept", async move {
                 loop {

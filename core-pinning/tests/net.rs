@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use core_pinning::{
     AlignedBuf, File, OpenOptions, Queue, ShardId, ShardPool, ShardPoolOptions,
-    net::{self, Conn, NetOptions},
+    net::{self, Conn, ListenOptions, Listener, NetOptions},
     reactor_stats, run_local, spawn, spawn_here, time, yield_now,
 };
 use std::{
@@ -47,6 +47,29 @@ async fn echo(c: Conn) {
     }
 }
 
+/// A listener on a shard of its own, which does this `work`: its address, and what comes of that.
+fn serve<T: Send + 'static>(
+    options: NetOptions,
+    work: impl AsyncFnOnce(Listener) -> T + Send + 'static,
+) -> (SocketAddr, thread::JoinHandle<T>) {
+    let (tx, rx) = mpsc::channel();
+    let server = thread::spawn(move || {
+        run_local(async || {
+            net::configure(options).unwrap();
+            let l = net::listen(local(), ListenOptions::default()).unwrap();
+            tx.send(l.local_addr().unwrap()).unwrap();
+            work(l).await
+        })
+    });
+    (rx.recv().unwrap(), server)
+}
+
+async fn until(done: &AtomicBool) {
+    while !done.load(Ordering::Acquire) {
+        time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Runs `client` against an echo server; returns what `look` sees on the server at the end.
 fn with_server<T: Send + 'static>(
     options: NetOptions,
@@ -54,30 +77,22 @@ fn with_server<T: Send + 'static>(
     look: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     let done = Arc::new(AtomicBool::new(false));
-    let (d, (tx, rx)) = (done.clone(), mpsc::channel());
-    let server = thread::spawn(move || {
-        run_local(async || {
-            net::configure(options).unwrap();
-            let l = net::listen(local(), false, 128).unwrap();
-            tx.send(l.local_addr().unwrap()).unwrap();
-            spawn(Queue::Serve, "accept", async move {
-                loop {
-                    spawn_here("echo", echo(l.accept().await.unwrap())).detach();
-                }
-            })
-            .detach();
-            while !d.load(Ordering::Acquire) {
-                time::sleep(Duration::from_millis(20)).await
+    let d = done.clone();
+    let (addr, server) = serve(options, async move |l| {
+        spawn(Queue::Serve, "accept", async move {
+            loop {
+                spawn_here("echo", echo(l.accept().await.unwrap())).detach();
             }
-            // The clients are gone, of which this shard hears in its own time.
-            let by = time::now() + PATIENCE;
-            while net::stats().connections > 0 && time::now() < by {
-                time::sleep(Duration::from_millis(5)).await
-            }
-            look()
         })
+        .detach();
+        until(&d).await;
+        // The clients are gone, of which this shard hears in its own time.
+        let by = time::now() + PATIENCE;
+        while net::stats().connections > 0 && time::now() < by {
+            time::sleep(Duration::from_millis(5)).await
+        }
+        look()
     });
-    let addr = rx.recv().unwrap();
     let r = thread::spawn(move || client(addr)).join();
     done.store(true, Ordering::Release);
     let t = server.join().unwrap();
@@ -171,48 +186,35 @@ fn small_receive_memory_is_shared_and_comes_back() {
 /// Connections whose tasks do not read fill what they may, and then neither they nor others take more.
 #[test]
 fn tasks_that_do_not_read_stop_their_peers_only() {
-    let (addr_tx, addr_rx) = mpsc::channel();
     let (tx, rx) = mpsc::channel();
     const SLOW: usize = 20;
     let quick_done = Arc::new(AtomicBool::new(false));
     let quick_is_done = quick_done.clone();
-    let server = thread::spawn(move || {
-        run_local(async || {
-            net::configure(NetOptions {
-                receive_buffers: 4,
-                receive_buffer_bytes: 64 << 10,
-                rx_limit: 64 << 10,
-                ..Default::default()
-            })
-            .unwrap();
-            let l = net::listen(local(), false, 128).unwrap();
-            addr_tx.send(l.local_addr().unwrap()).unwrap();
-            let mut slow = vec![];
-            for _ in 0..SLOW {
-                slow.push(l.accept().await.unwrap());
+    let options =
+        NetOptions { receive_buffers: 4, receive_buffer_bytes: 64 << 10, rx_limit: 64 << 10, ..Default::default() };
+    let (a, server) = serve(options, async move |l| {
+        let mut slow = vec![];
+        for _ in 0..SLOW {
+            slow.push(l.accept().await.unwrap());
+        }
+        let quick = l.accept().await.unwrap();
+        time::sleep(Duration::from_millis(300)).await; // the slow ones have filled what they may
+        spawn_here("echo", echo(quick)).detach();
+        tx.send(()).unwrap();
+        until(&quick_is_done).await;
+        let mut total = 0;
+        for c in slow {
+            let mut n = 0;
+            while let Some(b) = c.recv().await.unwrap() {
+                assert!(b.iter().all(|&x| x == 1));
+                n += b.len();
             }
-            let quick = l.accept().await.unwrap();
-            time::sleep(Duration::from_millis(300)).await; // the slow ones have filled what they may
-            spawn_here("echo", echo(quick)).detach();
-            tx.send(()).unwrap();
-            while !quick_is_done.load(Ordering::Acquire) {
-                time::sleep(Duration::from_millis(10)).await;
-            }
-            let mut total = 0;
-            for c in slow {
-                let mut n = 0;
-                while let Some(b) = c.recv().await.unwrap() {
-                    assert!(b.iter().all(|&x| x == 1));
-                    n += b.len();
-                }
-                total += n;
-            }
-            let s = net::stats();
-            assert_eq!(s.receive_buffers, s.receive_buffers_free);
-            total
-        })
+            total += n;
+        }
+        let s = net::stats();
+        assert_eq!(s.receive_buffers, s.receive_buffers_free);
+        total
     });
-    let a = addr_rx.recv().unwrap();
     let slow: Vec<_> = (0..SLOW)
         .map(|_| {
             let mut s = client(a);
@@ -236,33 +238,24 @@ fn tasks_that_do_not_read_stop_their_peers_only() {
 /// A server whose tasks take a piece of what comes and never read on, for all connections but the last, which is served. Each puts
 /// back all of its piece but a byte. Answers with the statistics while they wait.
 fn beside_tasks_that_wait(options: NetOptions, keepers: usize, bytes: usize) -> net::NetStats {
-    let (addr_tx, addr_rx) = mpsc::channel();
     let done = Arc::new(AtomicBool::new(false));
     let is_done = done.clone();
-    let server = thread::spawn(move || {
-        run_local(async || {
-            net::configure(options).unwrap();
-            let l = net::listen(local(), false, 128).unwrap();
-            addr_tx.send(l.local_addr().unwrap()).unwrap();
-            for _ in 0..keepers {
-                let c = l.accept().await.unwrap();
-                spawn_here("keeper", async move {
-                    // one that has sent too much may have been let go before
-                    let Ok(Some(mut piece)) = c.recv().await else { return };
-                    piece.skip(1);
-                    c.put_back(piece);
-                    std::future::pending::<()>().await;
-                })
-                .detach();
-            }
-            spawn_here("echo", echo(l.accept().await.unwrap())).detach();
-            while !is_done.load(Ordering::Acquire) {
-                time::sleep(Duration::from_millis(10)).await;
-            }
-            net::stats()
-        })
+    let (a, server) = serve(options, async move |l| {
+        for _ in 0..keepers {
+            let c = l.accept().await.unwrap();
+            spawn_here("keeper", async move {
+                // one that has sent too much may have been let go before
+                let Ok(Some(mut piece)) = c.recv().await else { return };
+                piece.skip(1);
+                c.put_back(piece);
+                std::future::pending::<()>().await;
+            })
+            .detach();
+        }
+        spawn_here("echo", echo(l.accept().await.unwrap())).detach();
+        until(&is_done).await;
+        net::stats()
     });
-    let a = addr_rx.recv().unwrap();
     let kept: Vec<TcpStream> = (0..keepers)
         .map(|_| {
             let mut s = client(a);
@@ -317,37 +310,28 @@ fn who_has_queued_little_stays_where_others_have_queued_all_there_is_room_for() 
         aside_bytes: 256 << 10,
         ..Default::default()
     };
-    let (addr_tx, addr_rx) = mpsc::channel();
     let go_on = Arc::new(AtomicBool::new(false));
     let reads = go_on.clone();
-    let server = thread::spawn(move || {
-        run_local(async || {
-            net::configure(options).unwrap();
-            let l = net::listen(local(), false, 128).unwrap();
-            addr_tx.send(l.local_addr().unwrap()).unwrap();
-            let modest = l.accept().await.unwrap();
-            spawn_here("greedy", async move {
-                loop {
-                    let c = l.accept().await.unwrap();
-                    spawn_here("keeper", async move {
-                        std::future::pending::<()>().await;
-                        drop(c);
-                    })
-                    .detach();
-                }
-            })
-            .detach();
-            while !reads.load(Ordering::Acquire) {
-                time::sleep(Duration::from_millis(10)).await;
+    let (a, server) = serve(options, async move |l| {
+        let modest = l.accept().await.unwrap();
+        spawn_here("greedy", async move {
+            loop {
+                let c = l.accept().await.unwrap();
+                spawn_here("keeper", async move {
+                    std::future::pending::<()>().await;
+                    drop(c);
+                })
+                .detach();
             }
-            let mut come = 0;
-            while come < 2 * LITTLE {
-                come += modest.recv().await.expect("it stays").expect("all of it comes").len();
-            }
-            assert!(net::stats().aside_bytes > 64 << 10, "{:?}", net::stats());
         })
+        .detach();
+        until(&reads).await;
+        let mut come = 0;
+        while come < 2 * LITTLE {
+            come += modest.recv().await.expect("it stays").expect("all of it comes").len();
+        }
+        assert!(net::stats().aside_bytes > 64 << 10, "{:?}", net::stats());
     });
-    let a = addr_rx.recv().unwrap();
     let mut modest = client(a);
     let greedy = |count| -> Vec<TcpStream> {
         let mut all: Vec<TcpStream> = (0..count).map(|_| client(a)).collect();
@@ -390,7 +374,7 @@ fn connections_come_and_go() {
 #[test]
 fn both_ends_on_one_shard() {
     run_local(async || {
-        let l = net::listen(local(), false, 16).unwrap();
+        let l = net::listen(local(), ListenOptions::default()).unwrap();
         let a = l.local_addr().unwrap();
         spawn_here("accept", async move { echo(l.accept().await.unwrap()).await }).detach();
         let c = net::connect(a).await.unwrap();
@@ -444,7 +428,7 @@ fn shards_share_a_port() {
         let (tx, taken) = (tx.clone(), t.clone());
         async move {
             let a = if cx.id == ShardId(0) { local() } else { cx.inbox.recv().await };
-            let l = net::listen(a, true, 64).unwrap();
+            let l = net::listen(a, ListenOptions { reuse_port: true, ..Default::default() }).unwrap();
             tx.send(l.local_addr().unwrap()).unwrap();
             let id = cx.id;
             spawn(Queue::Serve, "accept", async move {
@@ -496,7 +480,7 @@ fn no_wake_up_is_lost() {
         let (tx, path, slept) = (tx.clone(), path.clone(), slept.clone());
         async move {
             use std::{cell::RefCell, collections::HashMap, rc::Rc};
-            let l = net::listen(local(), false, 128).unwrap();
+            let l = net::listen(local(), ListenOptions::default()).unwrap();
             tx.send(l.local_addr().unwrap()).unwrap();
             let o = OpenOptions::read_write().create(true).direct(true).dsync(true);
             let file = File::open(&path.join(cx.id.to_string()), o).await.unwrap();
@@ -608,7 +592,7 @@ fn no_wake_up_is_lost() {
 #[test]
 fn an_idle_shard_sleeps() {
     run_local(async || {
-        let l = net::listen(local(), false, 128).unwrap();
+        let l = net::listen(local(), ListenOptions::default()).unwrap();
         let a = l.local_addr().unwrap();
         let clients: Vec<_> = thread::spawn(move || (0..50).map(|_| client(a)).collect()).join().unwrap();
         let mut conns = vec![];

@@ -7,7 +7,7 @@ use std::{net::TcpStream, thread, time::Duration};
 #[test]
 fn too_many_open_files_does_not_spin() {
     run_local(async || {
-        let l = net::listen("127.0.0.1:0".parse().unwrap(), false, 16).unwrap();
+        let l = net::listen("127.0.0.1:0".parse().unwrap(), net::ListenOptions::default()).unwrap();
         let a = l.local_addr().unwrap();
         let waiting =
             thread::spawn(move || (TcpStream::connect(a).unwrap(), TcpStream::connect(a).unwrap())).join().unwrap();

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use core_pinning::net::ListenOptions;
 use core_pinning::sync::Signal;
 use core_pinning::task::Task;
 use core_pinning::time::sleep;
@@ -81,10 +82,15 @@ async fn stop_accepting(open: &Open) {
 
 /// Binds this shard's address of a listener; nothing is accepted yet.
 pub fn bind(shard: &Shard, listener: Listener, tls: Option<TlsSettings>) -> Result<Bound, String> {
-    let shared = shard.node.advertise == Advertise::Node;
-    let backlog = shard.config.broker().listen_backlog.max(1) as u32;
+    let config = shard.config.broker();
+    let options = ListenOptions {
+        reuse_port: shard.node.advertise == Advertise::Node,
+        backlog: config.listen_backlog.max(1) as u32,
+        receive_bytes: config.socket_receive_bytes,
+        send_bytes: config.socket_send_bytes,
+    };
     let address = shard.node.listen_address(&listener, shard.id);
-    let socket = net::listen(address, shared, backlog).map_err(|e| format!("cannot listen on {address}: {e}"))?;
+    let socket = net::listen(address, options).map_err(|e| format!("cannot listen on {address}: {e}"))?;
     let open = Open { listener: RefCell::new(Rc::new(listener)), tls: RefCell::new(tls), accepting: Cell::new(None) };
     Ok(Bound { open: Rc::new(open), socket })
 }

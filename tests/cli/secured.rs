@@ -254,3 +254,45 @@ fn a_client_keeps_itself_known_and_reads_kafkas_properties() {
     let out = corelane_with(&bootstrap, &["topic", "list", "--tls-ca", &ca], b"");
     out.fails(1, &["no TLS", "invalid peer certificate"]);
 }
+
+/// Sessions that end before, or just after, a client may show again who he is, which is a second after he did so last.
+#[test]
+fn a_client_of_short_sessions_does_not_show_himself_too_often() {
+    if !is_corelane() {
+        return;
+    }
+    let folder = scratch::folder("short-sessions");
+    let users = folder.join("users");
+    fs::write(&users, "root=root-secret\n").expect("a file");
+    let options = BrokerOptions {
+        advertise: "node".into(),
+        listen: Some(|port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 8)),
+        ..BrokerOptions::default()
+    };
+    let plain = "org.apache.kafka.common.security.plain.PlainLoginModule required user_root=\"root-secret\";";
+    let options = options
+        .set("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256")
+        .set("listener.name.sasl_plaintext.plain.sasl.jaas.config", plain)
+        .set("scram.users.file", users.display())
+        .set("connections.max.reauth.ms", 1100)
+        .set("listener.name.sasl_plaintext.scram-sha-256.connections.max.reauth.ms", 500);
+    let broker = Broker::start(options);
+    let bootstrap = format!("127.0.0.1:{}", broker.port() + 8);
+    let password = folder.join("password");
+    fs::write(&password, "root-secret\n").expect("a file");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("a file");
+    let password = password.display().to_string();
+    for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
+        let who = ["--user", "root", "--password-file", &password, "--sasl-mechanism", mechanism];
+        let run = ["--rate", "50", "--seconds", "3", "--warmup", "0", "--size", "100", "--partitions", "1"];
+        let whole = [&["bench", "produce", "--json", "--quiet", "--topic", "short"], &run[..], &who].concat();
+        // Who is held up between two requests finds his session over, which is nobody's fault.
+        let mut said = String::new();
+        let through = wait::within(Duration::from_secs(60), || {
+            let out = corelane_with(&bootstrap, &whole, b"");
+            said = format!("{}{}", out.stdout, out.stderr);
+            (out.code == Some(0)).then(|| out.json()).filter(|out| out["errors"] == 0 && out["unsent"] == 0)
+        });
+        assert!(through.is_some(), "{mechanism}: {said}");
+    }
+}

@@ -199,7 +199,7 @@ fn answers_are_those_of_apache_kafka() {
     let users = sasl::settings();
     let users: Vec<(&str, &str)> = users.iter().map(|(k, v)| (*k, v.as_str())).collect();
     let common = [SETTINGS.as_slice(), &users].concat();
-    let kafka = Kafka::start_with_sasl(&[common.as_slice(), &own].concat(), Some(&java::plugins()));
+    let kafka = Kafka::start_with_sasl(&[common.as_slice(), &own].concat(), Some(&java::plugins()), "");
     let options = common.iter().fold(BrokerOptions::default(), |o, (k, v)| o.set(k, v));
     let listen = |port| format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{}", port + 1);
     let corelane = Broker::start(BrokerOptions { advertise: "node".into(), listen: Some(listen), ..options });

@@ -9,7 +9,7 @@ use corelane_tests::kafka::Kafka;
 use corelane_tests::librdkafka::create_topic;
 use corelane_tests::oauth::{AUDIENCE, ISSUER, Provider, claims, now_s, properties};
 use corelane_tests::sasl::{handshake, token};
-use corelane_tests::{ports, scratch, wait};
+use corelane_tests::{scratch, wait};
 use std::fs;
 use std::time::Duration;
 
@@ -224,64 +224,70 @@ fn answers(address: &str, messages: &[Vec<u8>]) -> Vec<String> {
     all
 }
 
-/// The long form only: a broker of Apache Kafka takes its time to start.
+/// What Apache Kafka answers is written down here. The long form asks it: it takes its time to start.
 #[test]
 fn both_brokers_answer_the_same_bytes() {
-    if !is_corelane() || std::env::var_os("CORELANE_LONG").is_none() {
+    if !is_corelane() {
         return;
     }
     let issuer = Issuer::new("ours");
     let path = scratch::folder("oauth-beside").join("jwks.json");
     fs::write(&path, jwks(&[&issuer])).expect("a file");
     let url = format!("file://{}", path.display());
-    let port = ports::free(4);
-    let (sasl, controller) = (port + 2, port + 1);
-    let listeners =
-        format!("PLAINTEXT://localhost:{port},SASL_PLAINTEXT://localhost:{sasl},CONTROLLER://localhost:{controller}");
-    let map = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT";
-    let package = "org.apache.kafka.common.security.oauthbearer";
-    let of_mechanism = "listener.name.sasl_plaintext.oauthbearer.sasl";
-    let (jaas_name, handler_name) =
-        (format!("{of_mechanism}.jaas.config"), format!("{of_mechanism}.server.callback.handler.class"));
-    // A space would end the property.
-    let jaas = format!("{package}.OAuthBearerLoginModule\\u0020required;");
-    let handler = format!("{package}.OAuthBearerValidatorCallbackHandler");
-    let ours = properties(&url);
-    let mut more: Vec<(&str, &str)> = ours.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    more.extend([
-        ("listeners", listeners.as_str()),
-        ("advertised.listeners", &listeners),
-        ("listener.security.protocol.map", map),
-        (&jaas_name, &jaas),
-        (&handler_name, &handler),
-    ]);
-    let kafka = Kafka::start_at(port, &more, &format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={url}"));
+    let kafka = std::env::var_os("CORELANE_LONG").map(|_| kafka(&url));
     let corelane = serve(&url);
-    kafka.wait_ready();
     let right = first_message(&issuer.token(&claims("alice", 3600)));
     let wrong = first_message(&Issuer::new("ours").token(&claims("alice", 3600)));
+    let other = first_message(&issuer.token(&claims("alice", 60).replace(AUDIENCE, "other")));
     let named = |name: &str| {
         format!("n,a={name},\u{1}auth=Bearer {}\u{1}\u{1}", issuer.token(&claims("alice", 3600))).into_bytes()
     };
-    for messages in [
-        vec![right.clone()],
-        vec![wrong.clone(), vec![1]],
-        vec![first_message(&issuer.token(&claims("alice", 60).replace(AUDIENCE, "other"))), vec![1]],
-        vec![first_message("a.b"), vec![1]],
-        vec![wrong, b"n".to_vec()],
-        vec![named("alice")],
-        vec![named("bob")],
-        vec![b"".to_vec()],
-        vec![vec![1]],
-        vec![b"n,,\x01auth=Bearer x\x01".to_vec()],
-        vec![b"n,,\x01other=Bearer x\x01\x01".to_vec()],
-        vec![b"n,,\x01auth=Bearer x,y\x01\x01".to_vec()],
-        vec![b"n,,\x01auth=Bearer x\x01bad1=x\x01\x01".to_vec()],
-    ] {
-        let of_kafka = answers(&format!("127.0.0.1:{sasl}"), &messages);
-        let here = answers(&format!("127.0.0.1:{}", corelane.port() + 4), &messages);
-        assert_eq!(here, of_kafka, "{:?}", messages.iter().map(|m| String::from_utf8_lossy(m)).collect::<Vec<_>>());
+    let text = |text: &str| text.as_bytes().to_vec();
+    const IN: &str = r#"0 Some("") "" true"#;
+    const DENIED: &str = r#"0 Some("") "{\"status\":\"invalid_token\"}" false"#;
+    const OUT: &str = r#"58 Some("{\"status\":\"invalid_token\"}") "" false"#;
+    const BROKEN: &str = r#"58 Some("Authentication failed during authentication due to invalid credentials with SASL mechanism OAUTHBEARER") "" false"#;
+    const OTHER: &str = r#"58 Some("Authentication failed: Client requested an authorization id (bob) that is different from the token's principal name (alice)") "" false"#;
+    let cases: [(Vec<Vec<u8>>, &[&str]); 13] = [
+        (vec![right], &[IN]),
+        (vec![wrong.clone(), vec![1]], &[DENIED, OUT]),
+        (vec![other, vec![1]], &[DENIED, OUT]),
+        (vec![first_message("a.b"), vec![1]], &[DENIED, OUT]),
+        (vec![wrong, text("n")], &[DENIED, BROKEN]),
+        (vec![named("alice")], &[IN]),
+        (vec![named("bob")], &[OTHER]),
+        (vec![text("")], &[BROKEN]),
+        (vec![vec![1]], &[BROKEN]),
+        (vec![text("n,,\x01auth=Bearer x\x01")], &[BROKEN]),
+        (vec![text("n,,\x01other=Bearer x\x01\x01")], &[BROKEN]),
+        (vec![text("n,,\x01auth=Bearer x,y\x01\x01")], &[BROKEN]),
+        (vec![text("n,,\x01auth=Bearer x\x01bad1=x\x01\x01")], &[BROKEN]),
+    ];
+    let mut brokers = vec![("Corelane", format!("127.0.0.1:{}", corelane.port() + 4))];
+    if let Some(kafka) = &kafka {
+        kafka.wait_ready();
+        brokers.push(("Apache Kafka", kafka.sasl.clone()));
     }
+    for (broker, address) in brokers {
+        for (messages, expected) in &cases {
+            let said: Vec<_> = messages.iter().map(|m| String::from_utf8_lossy(m)).collect();
+            assert_eq!(answers(&address, messages), *expected, "{broker}: {said:?}");
+        }
+    }
+}
+
+/// Apache Kafka with the listener of [`serve`].
+fn kafka(jwks_url: &str) -> Kafka {
+    let package = "org.apache.kafka.common.security.oauthbearer";
+    let of_mechanism = "listener.name.sasl_plaintext.oauthbearer.sasl";
+    let (jaas, handler) =
+        (format!("{of_mechanism}.jaas.config"), format!("{of_mechanism}.server.callback.handler.class"));
+    let module = format!("{package}.OAuthBearerLoginModule required;");
+    let class = format!("{package}.OAuthBearerValidatorCallbackHandler");
+    let ours = properties(jwks_url);
+    let mut more: Vec<(&str, &str)> = ours.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    more.extend([(jaas.as_str(), module.as_str()), (&handler, &class)]);
+    Kafka::start_with_sasl(&more, None, &format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={jwks_url}"))
 }
 
 fn expected(audience: &[&str], issuer: Option<&str>) -> Expected {

@@ -53,7 +53,7 @@ struct Pair {
 fn pair() -> &'static Pair {
     static PAIR: OnceLock<Pair> = OnceLock::new();
     PAIR.get_or_init(|| {
-        let kafka = Kafka::start_with_sasl(&SETTINGS, None);
+        let kafka = Kafka::start_with_sasl(&SETTINGS, None, "");
         let options = SETTINGS.iter().fold(BrokerOptions::default(), |o, (k, v)| o.set(k, v));
         let corelane = Broker::start(BrokerOptions {
             advertise: "node".into(),

@@ -39,6 +39,7 @@ mod share_groups;
 mod share_member;
 mod share_sessions;
 mod share_state;
+mod socket_buffers;
 mod tls;
 mod transactions;
 mod unread;

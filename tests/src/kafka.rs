@@ -22,16 +22,11 @@ pub struct Kafka {
 impl Kafka {
     /// Starts without waiting. `more`: properties after those that every test broker has.
     pub fn start(more: &[(&str, &str)]) -> Kafka {
-        Kafka::start_at(ports::free(2), more, "")
+        Kafka::launch(ports::free(2), more, None, "")
     }
 
-    /// The same at this port and the next one, with further options of its JVM.
-    pub fn start_at(port: u16, more: &[(&str, &str)], jvm: &str) -> Kafka {
-        Kafka::launch(port, more, None, jvm)
-    }
-
-    /// The same with a listener for SASL, and with the classes of its plugins.
-    pub fn start_with_sasl(more: &[(&str, &str)], plugins: Option<&Path>) -> Kafka {
+    /// The same with a listener for SASL, with the classes of its plugins, and with further options of its JVM.
+    pub fn start_with_sasl(more: &[(&str, &str)], plugins: Option<&Path>, jvm: &str) -> Kafka {
         let port = ports::free(3);
         let (controller, sasl) = (port + 1, port + 2);
         let listeners = format!(
@@ -45,7 +40,7 @@ impl Kafka {
                 "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
             ),
         ];
-        Kafka::launch(port, &[&own, more].concat(), plugins, "")
+        Kafka::launch(port, &[&own, more].concat(), plugins, jvm)
     }
 
     fn launch(port: u16, more: &[(&str, &str)], plugins: Option<&Path>, jvm: &str) -> Kafka {

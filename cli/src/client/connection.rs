@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The longest answer that is believed.
@@ -38,6 +39,18 @@ pub struct Dial {
     pub security: Security,
 }
 
+/// How long a broker knows who this is.
+#[derive(Clone, Copy)]
+struct Known {
+    /// When to show it again: a request may be on its way when time is up.
+    until: Instant,
+    /// When that is not too soon. It may be later; whose time is up may still show who he is.
+    again_from: Instant,
+}
+
+/// Brokers refuse who shows himself again twice within a second (KIP-368); some more for clocks that do not run alike.
+const AGAIN_AFTER: Duration = Duration::from_millis(1050);
+
 /// A negotiated connection.
 pub struct Connection {
     wire: Arc<Wire>,
@@ -47,8 +60,7 @@ pub struct Connection {
     versions: HashMap<i16, (i16, i16)>,
     correlation: i32,
     answers: u64,
-    /// When to show again who this is.
-    again: Option<Instant>,
+    known: Option<Known>,
     /// Answers, where somebody else reads them from the wire.
     read: Option<Receiver<Bytes>>,
 }
@@ -91,7 +103,7 @@ impl Connection {
             versions: HashMap::new(),
             correlation: 0,
             answers: 0,
-            again: None,
+            known: None,
             read: None,
         };
         connection.negotiate()?;
@@ -111,19 +123,24 @@ impl Connection {
 
     /// It is time to show again who this is.
     pub fn has_to_login(&self) -> bool {
-        self.again.is_some_and(|again| again <= Instant::now())
+        self.known.is_some_and(|known| known.until <= Instant::now())
     }
 
     /// Shows again who this is, if it is time. Nothing may be on its way.
     pub fn stay_known(&mut self) -> Result<(), ClientError> {
-        if self.has_to_login() { self.authenticate() } else { Ok(()) }
+        let Some(known) = self.known.filter(|_| self.has_to_login()) else { return Ok(()) };
+        thread::sleep(known.again_from.saturating_duration_since(Instant::now()));
+        self.authenticate()
     }
 
     fn authenticate(&mut self) -> Result<(), ClientError> {
-        self.again = None;
+        self.known = None;
         let Some(login) = self.dial.security.login.clone() else { return Ok(()) };
-        // A request may be on its way when time is up.
-        self.again = authenticate(self, &login)?.and_then(|lifetime| Instant::now().checked_add(lifetime / 10 * 9));
+        let lifetime = authenticate(self, &login)?;
+        let now = Instant::now();
+        self.known = lifetime.and_then(|lifetime| {
+            Some(Known { until: now.checked_add(lifetime / 10 * 9)?, again_from: now + AGAIN_AFTER })
+        });
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 pub mod acls;
 mod admin;
+mod assertion;
 mod connection;
 mod error;
 pub mod fetch;

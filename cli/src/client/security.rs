@@ -1,5 +1,6 @@
 //! How a client shows who it is, and whom it trusts: Kafka's client properties, and flags that stand for some of them.
 
+use super::assertion;
 use super::tokens::{self, TokenSource};
 use corelane_config::jaas::Jaas;
 use corelane_config::{Password, Store, stores};
@@ -121,7 +122,7 @@ impl Security {
 }
 
 fn is_honoured(name: &str) -> bool {
-    HONOURED.contains(&name) || tokens::PROPERTIES.contains(&name)
+    HONOURED.contains(&name) || tokens::PROPERTIES.contains(&name) || assertion::PROPERTIES.contains(&name)
 }
 
 fn login(properties: &Properties, flags: &Flags) -> Result<Login, String> {

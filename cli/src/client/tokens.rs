@@ -1,6 +1,8 @@
 //! Where a client gets its tokens of OAUTHBEARER: out of a file, or from a provider, who gives them to those who show an id and a
-//! secret (KIP-768). Properties, their meaning and what is tried again are those of Kafka's `DefaultJwtRetriever`.
+//! secret (KIP-768), or an assertion (KIP-1139, KIP-1258). Properties, their meaning and what is tried again are those of Kafka's
+//! `DefaultJwtRetriever`, `ClientCredentialsJwtRetriever` and `JwtBearerJwtRetriever`.
 
+use super::assertion::Assertion;
 use super::error::ClientError;
 use super::security::{Properties, wrong};
 use base64::Engine;
@@ -22,12 +24,15 @@ const CLIENT_SECRET: &str = "sasl.oauthbearer.client.credentials.client.secret";
 const SCOPE: &str = "sasl.oauthbearer.scope";
 const ENCODED: &str = "sasl.oauthbearer.header.urlencode";
 const HANDLER: &str = "sasl.login.callback.handler.class";
+/// The one of the grant of assertions.
+const JWT_BEARER: &str = "JwtBearerJwtRetriever";
 const RETRIEVER: &str = "sasl.oauthbearer.jwt.retriever.class";
 const CONNECT_TIMEOUT: &str = "sasl.login.connect.timeout.ms";
 const READ_TIMEOUT: &str = "sasl.login.read.timeout.ms";
 const BACKOFF: &str = "sasl.login.retry.backoff.ms";
 const BACKOFF_MAX: &str = "sasl.login.retry.backoff.max.ms";
 
+/// Beside those of assertions.
 pub const PROPERTIES: [&str; 11] = [
     URL,
     CLIENT_ID,
@@ -83,12 +88,10 @@ impl TokenSource {
         let location = Location::parse(url).map_err(|why| wrong(URL, why))?;
         let classes: &[&str] = match &location {
             Location::File(_) => &["DefaultJwtRetriever", "FileJwtRetriever"],
-            Location::Http(_) => &["DefaultJwtRetriever", "ClientCredentialsJwtRetriever"],
+            Location::Http(_) => &["DefaultJwtRetriever", "ClientCredentialsJwtRetriever", JWT_BEARER],
         };
         for (name, known) in [(HANDLER, &["OAuthBearerLoginCallbackHandler"][..]), (RETRIEVER, classes)] {
-            let other =
-                properties.get(name).filter(|class| !known.contains(&class.rsplit('.').next().unwrap_or(class)));
-            if let Some(other) = other {
+            if let Some(other) = properties.get(name).filter(|class| !known.contains(&simple(class))) {
                 return Err(wrong(
                     name,
                     format!("{other} is not there for this client (allowed: {})", known.join(", ")),
@@ -97,7 +100,13 @@ impl TokenSource {
         }
         match location {
             Location::File(path) => Ok(TokenSource::File(path)),
-            Location::Http(url) => Ok(TokenSource::Provider(Arc::new(Provider::new(url, properties, options)?))),
+            Location::Http(url) => {
+                let grant = match properties.get(RETRIEVER).is_some_and(|class| simple(class) == JWT_BEARER) {
+                    true => Grant::jwt_bearer(properties)?,
+                    false => Grant::client_credentials(properties, options)?,
+                };
+                Ok(TokenSource::Provider(Arc::new(Provider::new(url, grant, properties, options)?)))
+            }
         }
     }
 
@@ -108,6 +117,11 @@ impl TokenSource {
             TokenSource::Provider(provider) => provider.token(),
         }
     }
+}
+
+/// A class's name without that of its package.
+fn simple(class: &str) -> &str {
+    class.rsplit('.').next().unwrap_or(class)
 }
 
 /// The token in a file, which is one line.
@@ -127,12 +141,74 @@ fn plain(text: &str) -> Option<String> {
 pub struct Provider {
     url: String,
     agent: Agent,
-    /// Who asks, as HTTP says it.
-    authorization: Password,
-    body: String,
+    grant: Grant,
     backoff: Duration,
     backoff_max: Duration,
     held: Mutex<Option<Held>>,
+}
+
+/// For what a provider gives tokens.
+#[derive(Debug)]
+enum Grant {
+    /// Who asks, as HTTP says it, and the form.
+    Secret { authorization: Password, form: String },
+    /// The form before it and behind.
+    Assertion { before: &'static str, assertion: Assertion, behind: String },
+}
+
+impl Grant {
+    fn jwt_bearer(properties: &Properties) -> Result<Grant, String> {
+        let scope = properties.get(SCOPE).map(|text| text.trim()).filter(|text| !text.is_empty());
+        Ok(Grant::Assertion {
+            before: "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=",
+            assertion: Assertion::new(properties)?,
+            behind: field("scope", scope),
+        })
+    }
+
+    fn client_credentials(properties: &Properties, options: &BTreeMap<String, String>) -> Result<Grant, String> {
+        let text = |name: &str, option: &str| {
+            let text = properties.get(name).or_else(|| options.get(option)).map(|text| text.trim());
+            text.filter(|text| !text.is_empty())
+        };
+        let needed = |name: &'static str, option: &str| {
+            text(name, option).ok_or_else(|| wrong(name, "needed for tokens from a URL"))
+        };
+        let encoded = match properties.get(ENCODED).map(|text| text.trim().to_ascii_lowercase()).as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(wrong(ENCODED, "neither true nor false")),
+        };
+        let scope = text(SCOPE, "scope");
+        if Assertion::is_asked_for(properties) {
+            return Ok(Grant::Assertion {
+                before: "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=",
+                assertion: Assertion::new(properties)?,
+                behind: format!(
+                    "&grant_type=client_credentials{}{}",
+                    field("client_id", text(CLIENT_ID, "clientId")),
+                    field("scope", scope)
+                ),
+            });
+        }
+        let form = |text: &str| if encoded { form_encoded(text) } else { text.to_owned() };
+        let (id, secret) = (form(needed(CLIENT_ID, "clientId")?), form(needed(CLIENT_SECRET, "clientSecret")?));
+        let scope = scope.map(|scope| format!("&scope={}", form(scope))).unwrap_or_default();
+        Ok(Grant::Secret {
+            authorization: Password::new(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))),
+            form: format!("grant_type=client_credentials{scope}"),
+        })
+    }
+
+    /// The header of who asks, and the form.
+    fn request(&self) -> Result<(Option<&str>, String), String> {
+        match self {
+            Grant::Secret { authorization, form } => Ok((Some(authorization.reveal()), form.clone())),
+            Grant::Assertion { before, assertion, behind } => {
+                Ok((None, format!("{before}{}{behind}", form_encoded(&assertion.text()?))))
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -149,22 +225,12 @@ struct Refusal {
 }
 
 impl Provider {
-    fn new(url: String, properties: &Properties, options: &BTreeMap<String, String>) -> Result<Provider, String> {
-        let text = |name: &str, option: &str| {
-            let text = properties.get(name).or_else(|| options.get(option)).map(|text| text.trim());
-            text.filter(|text| !text.is_empty())
-        };
-        let needed = |name: &'static str, option: &str| {
-            text(name, option).ok_or_else(|| wrong(name, "needed for tokens from a URL"))
-        };
-        let encoded = match properties.get(ENCODED).map(|text| text.trim().to_ascii_lowercase()).as_deref() {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => return Err(wrong(ENCODED, "neither true nor false")),
-        };
-        let form = |text: &str| if encoded { form_encoded(text) } else { text.to_owned() };
-        let (id, secret) = (form(needed(CLIENT_ID, "clientId")?), form(needed(CLIENT_SECRET, "clientSecret")?));
-        let scope = text(SCOPE, "scope").map(|scope| format!("&scope={}", form(scope)));
+    fn new(
+        url: String,
+        grant: Grant,
+        properties: &Properties,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Provider, String> {
         let ms = |name: &'static str| {
             let ms = properties
                 .get(name)
@@ -181,8 +247,7 @@ impl Provider {
         Ok(Provider {
             agent: client.build().into(),
             url,
-            authorization: Password::new(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))),
-            body: format!("grant_type=client_credentials{}", scope.unwrap_or_default()),
+            grant,
             backoff,
             backoff_max: backoff_max.unwrap_or(Duration::from_secs(10)),
             held: Mutex::default(),
@@ -221,9 +286,10 @@ impl Provider {
     }
 
     fn ask(&self) -> Result<String, Refusal> {
+        let (authorization, form) = self.grant.request().map_err(|why| Refusal { is_final: false, why })?;
         let (end, mut pause) = (Instant::now() + self.backoff_max, self.backoff);
         loop {
-            let refusal = match self.ask_once() {
+            let refusal = match self.ask_once(authorization, &form) {
                 Ok(token) => return Ok(token),
                 Err(refusal) => refusal,
             };
@@ -236,13 +302,16 @@ impl Provider {
         }
     }
 
-    fn ask_once(&self) -> Result<String, Refusal> {
+    fn ask_once(&self, authorization: Option<&str>, form: &str) -> Result<String, Refusal> {
         let passing = |e: ureq::Error| Refusal { is_final: false, why: e.to_string() };
         let request =
             self.agent.post(&self.url).header("accept", "application/json").header("cache-control", "no-cache");
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let request = request.header("authorization", self.authorization.reveal());
-        let mut answer = request.send(&self.body).map_err(passing)?;
+        let request = match authorization {
+            Some(who) => request.header("authorization", who),
+            None => request,
+        };
+        let mut answer = request.send(form).map_err(passing)?;
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec().map_err(passing)?;
         let json = serde_json::from_slice::<Value>(&body).unwrap_or_default();
@@ -267,6 +336,11 @@ fn lifetime(token: &str) -> Option<Duration> {
     let end = serde_json::from_slice::<Value>(&claims).ok()?.get("exp")?.as_f64()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
     Duration::try_from_secs_f64(end - now).ok()
+}
+
+/// One more field of a form, if there is something in it.
+fn field(name: &str, text: Option<&str>) -> String {
+    text.map(|text| format!("&{name}={}", form_encoded(text))).unwrap_or_default()
 }
 
 /// As a field of a form (Java's `URLEncoder`).
@@ -298,23 +372,47 @@ mod tests {
     }
 
     /// Who asks, and for what.
-    fn asks(provider: &Provider) -> (String, &str) {
-        let basic = provider.authorization.reveal().strip_prefix("Basic ").unwrap();
-        (String::from_utf8(STANDARD.decode(basic).unwrap()).unwrap(), &provider.body)
+    fn asks(provider: &Provider) -> (String, String) {
+        let (who, form) = provider.grant.request().unwrap();
+        let basic = who.unwrap().strip_prefix("Basic ").unwrap();
+        (String::from_utf8(STANDARD.decode(basic).unwrap()).unwrap(), form)
     }
 
     #[test]
     fn properties_go_before_options_and_are_encoded_where_that_is_asked_for() {
         let old = [("clientId", "old"), ("clientSecret", "old-secret"), ("scope", "old scope")];
         let body = |scope: &str| format!("grant_type=client_credentials&scope={scope}");
-        assert_eq!(asks(&provider(&[], &old)), ("old:old-secret".to_owned(), body("old scope").as_str()));
+        assert_eq!(asks(&provider(&[], &old)), ("old:old-secret".to_owned(), body("old scope")));
         let new = [(CLIENT_ID, " me "), (CLIENT_SECRET, "top:secret%é"), (SCOPE, "a b*")];
         let found = provider(&new, &old);
-        assert_eq!(asks(&found), ("me:top:secret%é".to_owned(), body("a b*").as_str()));
-        assert!(!format!("{found:?}").contains(found.authorization.reveal()));
+        assert_eq!(asks(&found), ("me:top:secret%é".to_owned(), body("a b*")));
+        assert!(!format!("{found:?}").contains(found.grant.request().unwrap().0.unwrap()));
         let encoded = provider(&[&new[..], &[(ENCODED, "true")]].concat(), &[]);
-        assert_eq!(asks(&encoded), ("me:top%3Asecret%25%C3%A9".to_owned(), body("a+b*").as_str()));
-        assert_eq!(provider(&new[..2], &[]).body, "grant_type=client_credentials");
+        assert_eq!(asks(&encoded), ("me:top%3Asecret%25%C3%A9".to_owned(), body("a+b*")));
+        assert_eq!(asks(&provider(&new[..2], &[])).1, "grant_type=client_credentials");
+    }
+
+    #[test]
+    fn an_assertion_is_a_grant_of_its_own_or_stands_for_a_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "e30.e30.x").unwrap();
+        let ready = ("sasl.oauthbearer.assertion.file", file.path().to_str().unwrap());
+        let form = |set: &[(&str, &str)], options: &[(&str, &str)]| {
+            let found = provider(&[&[ready], set].concat(), options);
+            let (who, form) = found.grant.request().unwrap();
+            assert_eq!(who, None);
+            form
+        };
+        let bearer = (RETRIEVER, "org.apache.kafka.common.security.oauthbearer.JwtBearerJwtRetriever");
+        let grant = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=e30.e30.x";
+        // The login module's options are of the other.
+        assert_eq!(form(&[bearer], &[("scope", "old")]), grant);
+        assert_eq!(form(&[bearer, (SCOPE, " a b ")], &[]), format!("{grant}&scope=a+b"));
+        let of_client = "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
+                         &client_assertion=e30.e30.x&grant_type=client_credentials";
+        assert_eq!(form(&[], &[]), of_client);
+        let all = form(&[(CLIENT_ID, "m:e")], &[("scope", "old")]);
+        assert_eq!(all, format!("{of_client}&client_id=m%3Ae&scope=old"));
     }
 
     #[test]
@@ -330,11 +428,15 @@ mod tests {
             (vec![(URL, "http://me:top-secret@issuer/token")], "sasl.oauthbearer.token.endpoint.url: has a password"),
             (who[..1].to_vec(), "sasl.oauthbearer.client.credentials.client.id: needed"),
             (who[..2].to_vec(), "sasl.oauthbearer.client.credentials.client.secret: needed"),
+            (
+                [&file[..], &[retriever("a.JwtBearerJwtRetriever")]].concat(),
+                "sasl.oauthbearer.jwt.retriever.class: a.Jwt",
+            ),
             ([&file[..], &[(HANDLER, "a.B")]].concat(), "sasl.login.callback.handler.class: a.B is not"),
             ([&who[..], &[retriever("a.FileJwtRetriever")]].concat(), "sasl.oauthbearer.jwt.retriever.class: a.File"),
             (
                 [&who[..], &[retriever("a.JwtBearerJwtRetriever")]].concat(),
-                "sasl.oauthbearer.jwt.retriever.class: a.Jwt",
+                "sasl.oauthbearer.assertion.private.key.file: needed",
             ),
             ([&who[..], &[(BACKOFF, "soon")]].concat(), "sasl.login.retry.backoff.ms: no number"),
             ([&who[..], &[(ENCODED, "yes")]].concat(), "sasl.oauthbearer.header.urlencode: neither"),

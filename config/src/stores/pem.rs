@@ -7,21 +7,23 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub fn identity(pem: &[u8], password: Option<&Password>) -> Result<Identity, String> {
-    let chain = certificates(pem)?;
+    Ok(Identity { chain: certificates(pem)?, key: private_key(pem, password, "ssl.key.password")? })
+}
+
+/// The private key in PEM text; `property` is where the password is from. Errors tell nothing of what is in it.
+pub fn private_key(pem: &[u8], password: Option<&Password>, property: &str) -> Result<PrivateKeyDer<'static>, String> {
     let encrypted = encrypted_key(pem)?;
-    let key = match (encrypted, password) {
+    match (encrypted, password) {
         (Some(der), Some(password)) => {
             let info = EncryptedPrivateKeyInfoRef::try_from(der.as_slice());
             let info = info.map_err(|_| "the encrypted private key is not in PKCS #8 form".to_owned())?;
             let plain = info.decrypt(password.reveal());
-            let plain =
-                plain.map_err(|_| "the private key cannot be decrypted: is ssl.key.password right?".to_owned())?;
-            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(plain.as_bytes().to_vec()))
+            let plain = plain.map_err(|_| format!("the private key cannot be decrypted: is {property} right?"))?;
+            Ok(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(plain.as_bytes().to_vec())))
         }
-        (Some(_), None) => return Err("the private key is encrypted: ssl.key.password is needed".to_owned()),
-        (None, _) => PrivateKeyDer::from_pem_slice(pem).map_err(|_| "there is no private key in it".to_owned())?,
-    };
-    Ok(Identity { chain, key })
+        (Some(_), None) => Err(format!("the private key is encrypted: {property} is needed")),
+        (None, _) => PrivateKeyDer::from_pem_slice(pem).map_err(|_| "there is no private key in it".to_owned()),
+    }
 }
 
 /// The certificates in PEM text, at least one.

@@ -1,11 +1,12 @@
 //! Socket addresses as the kernel has them, and making sockets.
 #![allow(unsafe_code)]
 
+use super::ListenOptions;
 use std::{
     io,
     mem::ManuallyDrop,
     net::{SocketAddr, TcpStream},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 pub(super) fn to_kernel(a: SocketAddr) -> (libc::sockaddr_storage, u32) {
@@ -57,24 +58,29 @@ pub(super) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) 
 }
 
 /// Binds and listens.
-pub(super) fn listen(a: SocketAddr, reuse_port: bool, backlog: u32) -> io::Result<OwnedFd> {
-    use std::os::fd::AsFd;
+pub(super) fn listen(a: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
     let s = socket(a)?;
     set_option(s.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    if reuse_port {
+    if options.reuse_port {
         set_option(s.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
     // accepted sockets inherit it: no system call per connection
     set_option(s.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     // What is accepted has the same: a peer that vanished is found out some day, as in Kafka.
     set_option(s.as_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    // Before `listen`: what a peer may send at once is told it with the first packet.
+    for (name, bytes) in [(libc::SO_RCVBUF, options.receive_bytes), (libc::SO_SNDBUF, options.send_bytes)] {
+        if let Some(bytes) = bytes {
+            set_option(s.as_fd(), libc::SOL_SOCKET, name, i32::try_from(bytes).unwrap_or(i32::MAX))?;
+        }
+    }
     let (storage, len) = to_kernel(a);
     // SAFETY: the address is live and `len` bytes long.
     if unsafe { libc::bind(s.as_raw_fd(), (&raw const storage).cast(), len) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a plain listen.
-    if unsafe { libc::listen(s.as_raw_fd(), i32::try_from(backlog).unwrap_or(i32::MAX)) } != 0 {
+    if unsafe { libc::listen(s.as_raw_fd(), i32::try_from(options.backlog).unwrap_or(i32::MAX)) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(s)
@@ -90,4 +96,42 @@ pub(super) fn as_std<T>(fd: &OwnedFd, f: impl FnOnce(&TcpStream) -> io::Result<T
 pub(super) fn shut_down(fd: &OwnedFd) {
     // SAFETY: a plain shutdown of an open socket.
     unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn option(socket: &TcpStream, name: i32) -> i32 {
+        let (mut value, mut len) = (0, 4);
+        // SAFETY: a plain getsockopt of an int.
+        let r = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                name,
+                (&raw mut value).cast::<libc::c_void>(),
+                &raw mut len,
+            )
+        };
+        assert_eq!(r, 0, "{}", io::Error::last_os_error());
+        value
+    }
+
+    #[test]
+    fn what_is_accepted_has_the_buffers_that_are_asked_for() {
+        let buffers = |options| {
+            let listener = TcpListener::from(listen("127.0.0.1:0".parse().unwrap(), options).unwrap());
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (socket, _) = listener.accept().unwrap();
+            [libc::SO_RCVBUF, libc::SO_SNDBUF].map(|name| option(&socket, name))
+        };
+        let both = ListenOptions { receive_bytes: Some(20_000), send_bytes: Some(30_000), ..Default::default() };
+        // The kernel doubles them (socket(7)).
+        assert_eq!(buffers(both), [40_000, 60_000]);
+        let tuned = buffers(ListenOptions::default());
+        assert_eq!(buffers(ListenOptions { send_bytes: None, ..both }), [40_000, tuned[1]]);
+        assert_eq!(buffers(ListenOptions { receive_bytes: None, ..both }), [tuned[0], 60_000]);
+    }
 }

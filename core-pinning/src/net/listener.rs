@@ -1,6 +1,6 @@
 //! Accepting: one multishot request per listener.
 
-use super::{Conn, NetState, address};
+use super::{Conn, ListenOptions, NetState, address};
 use crate::{
     reactor::{Kind, Reactor, tag},
     time,
@@ -42,11 +42,10 @@ pub struct Listener {
     i: u32,
 }
 
-/// Listens on `address`. With `reuse_port` every shard can listen on the same one, and the kernel spreads connections.
-/// Connections have TCP_NODELAY.
-pub fn listen(address: SocketAddr, reuse_port: bool, backlog: u32) -> io::Result<Listener> {
+/// Listens on `address`. Connections have TCP_NODELAY.
+pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<Listener> {
     let reactor = super::reactor()?;
-    let fd = address::listen(address, reuse_port, backlog)?;
+    let fd = address::listen(address, options)?;
     let acceptor = Acceptor { fd, armed: false, owned: true, queue: VecDeque::new(), waker: None, back_off: false };
     let i = reactor.net.borrow_mut().acceptors.insert(acceptor);
     Ok(Listener { reactor, i })

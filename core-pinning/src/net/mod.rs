@@ -15,7 +15,7 @@ mod send;
 pub(crate) use area::Area;
 pub use conn::{Conn, connect};
 pub use listener::{Listener, listen};
-pub use options::{NetOptions, NetStats};
+pub use options::{ListenOptions, NetOptions, NetStats};
 pub use recv::RecvBuf;
 
 use crate::{

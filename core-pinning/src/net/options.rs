@@ -28,6 +28,25 @@ impl Default for NetOptions {
     }
 }
 
+/// How a listener accepts, and what its connections begin with.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenOptions {
+    /// Every shard can listen on the same address, and the kernel spreads connections.
+    pub reuse_port: bool,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    /// Bytes that the kernel holds of what a connection has received and nobody has read, and of what it has to send; `None`: as many
+    /// as the kernel likes. It counts its own part as well, so it doubles both, and it takes no more than its own limits.
+    pub receive_bytes: Option<u32>,
+    pub send_bytes: Option<u32>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        ListenOptions { reuse_port: false, backlog: 128, receive_bytes: None, send_bytes: None }
+    }
+}
+
 /// What a shard's sockets hold now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetStats {

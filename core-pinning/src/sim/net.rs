@@ -17,7 +17,7 @@ use std::{
 
 #[path = "../net/options.rs"]
 mod options;
-pub use options::{NetOptions, NetStats};
+pub use options::{ListenOptions, NetOptions, NetStats};
 
 /// Bytes on their way or received and not read, per direction.
 const WINDOW: usize = 256 << 10;
@@ -261,17 +261,17 @@ pub struct Listener {
     place: usize,
 }
 
-pub fn listen(mut address: SocketAddr, reuse_port: bool, backlog: u32) -> io::Result<Listener> {
+pub fn listen(mut address: SocketAddr, options: ListenOptions) -> io::Result<Listener> {
     let world = world();
     let mut net = world.net();
     if address.port() == 0 {
         address.set_port(net.port());
     }
     let listeners = net.listening.entry(address).or_default();
-    if !listeners.is_empty() && !reuse_port {
+    if !listeners.is_empty() && !options.reuse_port {
         return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
     }
-    listeners.push(Listening { backlog: backlog.max(1) as usize, ..Listening::default() });
+    listeners.push(Listening { backlog: options.backlog.max(1) as usize, ..Listening::default() });
     let place = listeners.len() - 1;
     drop(net);
     Ok(Listener { world, address, place })

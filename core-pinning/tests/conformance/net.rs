@@ -3,13 +3,13 @@
 use super::{on_shard, pattern};
 use bytes::Bytes;
 use core_pinning::{
-    net::{Conn, Listener, connect, listen},
+    net::{Conn, ListenOptions, Listener, connect, listen},
     spawn_here, yield_now,
 };
 use std::{io, net::SocketAddr};
 
 fn here() -> Listener {
-    listen(SocketAddr::from(([127, 0, 0, 1], 0)), false, 16).unwrap()
+    listen(SocketAddr::from(([127, 0, 0, 1], 0)), ListenOptions::default()).unwrap()
 }
 
 async fn pair() -> (Conn, Conn) {
@@ -119,7 +119,7 @@ fn nobody_there_refuses_and_an_address_is_taken_once() {
     on_shard(async |_| {
         let listener = here();
         let address = listener.local_addr().unwrap();
-        assert_eq!(listen(address, false, 16).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(listen(address, ListenOptions::default()).err().unwrap().kind(), io::ErrorKind::AddrInUse);
         drop(listener);
         assert_eq!(connect(address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     });
