@@ -437,7 +437,6 @@ impl Reader<'_> {
         i32::try_from(self.need(name)?).map_err(|_| wrong(name, "Not a number of type INT"))
     }
 
-    /// Kafka also takes names of classes, which there are none of here.
     /// Kafka's definition allows any number, and its sockets none below 1, but -1.
     fn socket_buffer(&self, name: &str) -> Result<Option<u32>, Wrong> {
         match self.int(name)? {
@@ -447,6 +446,7 @@ impl Reader<'_> {
         }
     }
 
+    /// Kafka also takes names of classes, which there are none of here.
     fn assignors(&self, name: &str) -> Result<Vec<String>, Wrong> {
         let names = self.value(name)?.map(|value| value.items().to_vec()).unwrap_or_default();
         match names.iter().find(|name| !["uniform", "range"].contains(&name.as_str())) {
