@@ -54,7 +54,7 @@ fn nothing_given_serves_on_the_local_port_from_the_local_folder() {
     assert!(c.memory_bytes >= 64 << 20);
     assert!(c.auto_create_topics && c.delete_topics);
     assert_eq!(c.default_partitions, 1);
-    assert_eq!((c.listen_backlog, c.socket_receive_bytes, c.socket_send_bytes), (50, Some(102_400), Some(102_400)));
+    assert_eq!((c.listen_backlog, c.socket_receive_bytes, c.socket_send_bytes), (50, None, None));
     assert_eq!(c.fetch_max_bytes, 57_671_680);
     assert_eq!(c.offsets.topic_partitions, 50);
     assert_eq!(c.offsets.retention_ms, 7 * 24 * 3_600_000);
