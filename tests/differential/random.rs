@@ -101,6 +101,17 @@ impl Generator {
                 "Produce 12 {{acks=-1, timeout_ms=5000, topic_data=[{{name=\"r{seed}-{topic}\", partition_data=[{{index=0, records=batch{{count=7}}}}, {{index=1, records=batch{{count=2}}}}]}}]}}"
             ));
         }
+        // With the last user of a mechanism Kafka may lose another (accepted.txt): these stay.
+        let kept = |mechanism| {
+            format!(
+                r#"{{name="scram-kept", mechanism={mechanism}, iterations=4096, salt=x"00", salted_password=x"00"}}"#
+            )
+        };
+        for mechanism in [1, 2] {
+            series
+                .out
+                .line(format!("AlterUserScramCredentials last {{deletions=[], upsertions=[{}]}}", kept(mechanism)));
+        }
         for group in ["group0", "group1"] {
             series.out.line(at_once(&format!("r{seed}-{group}")));
         }
