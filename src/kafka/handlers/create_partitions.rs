@@ -1,8 +1,8 @@
 //! CreatePartitions: more partitions for topics that are there.
 
-use corelane_protocol::ErrorCode;
 use corelane_protocol::messages::create_partitions_response::CreatePartitionsResponseCreatePartitionsTopicResult;
 use corelane_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use corelane_protocol::{ErrorCode, Str};
 
 use crate::controller::Refused;
 use crate::controller::requests::{CreatePartitions, ask};
@@ -12,19 +12,25 @@ use crate::kafka::request::RequestContext;
 /// First version that is refused where a quota is used up (KIP-599).
 const STRICT_FROM: i16 = 3;
 
+type TopicResult = CreatePartitionsResponseCreatePartitionsTopicResult;
+
 pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let names: Vec<Str> = request.topics.iter().map(|t| t.name.clone()).collect();
+    let is_twice = |name: &Str| names.iter().filter(|other| *other == name).count() > 1;
+    // What is named twice does not get to Kafka's controller. If anything does, the request is late as a whole.
+    if request.timeout_ms <= 0 && !names.iter().all(is_twice) {
+        let results = names.into_iter().map(|name| result(name, Err(super::out_of_time()))).collect();
+        return CreatePartitionsResponse { results, ..Default::default() };
+    }
     let mutator = context.mutator(STRICT_FROM);
     let mut refused = false;
     let mut results = Vec::with_capacity(request.topics.len());
-    let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
     for (place, topic) in request.topics.into_iter().enumerate() {
-        let twice = names.iter().filter(|name| **name == topic.name).count() > 1;
         if names.iter().take(place).any(|name| *name == topic.name) {
             continue;
         }
-        let result = match twice {
+        let done = match is_twice(&topic.name) {
             true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
-            false if request.timeout_ms <= 0 => Err(super::out_of_time()),
             false => {
                 let assignments = topic.assignments.map(|a| a.into_iter().map(|a| a.broker_ids).collect());
                 let call = CreatePartitions {
@@ -37,15 +43,14 @@ pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -
                 ask(&context.shard, call).await
             }
         };
-        refused |= exceeded(result.as_ref().err());
-        let (error_code, error_message) = super::outcome_unless_throttled(result);
-        results.push(CreatePartitionsResponseCreatePartitionsTopicResult {
-            name: topic.name,
-            error_code,
-            error_message,
-            ..Default::default()
-        });
+        refused |= exceeded(done.as_ref().err());
+        results.push(result(topic.name, done));
     }
     let throttle_time_ms = mutator_waits(&context.shard, mutator, refused).await;
     CreatePartitionsResponse { results, throttle_time_ms, ..Default::default() }
+}
+
+fn result(name: Str, done: Result<(), Refused>) -> TopicResult {
+    let (error_code, error_message) = super::outcome_unless_throttled(done);
+    TopicResult { name, error_code, error_message, ..Default::default() }
 }
