@@ -1,5 +1,6 @@
 //! What topic a request means.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corelane_acl::Operation;
@@ -8,6 +9,17 @@ use corelane_storage::model::TopicId;
 
 use super::request::RequestContext;
 use crate::controller::image::{ClusterImage, TopicImage};
+
+/// What stands more than once in a request.
+pub fn named_twice<'n, T: Ord + Clone + 'n>(names: impl IntoIterator<Item = &'n T>) -> BTreeSet<T> {
+    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    for name in names {
+        if !seen.insert(name) {
+            twice.insert(name.clone());
+        }
+    }
+    twice
+}
 
 /// By id where the request's version carries ids (KIP-516), else by name.
 pub fn find_topic<'a>(

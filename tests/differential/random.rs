@@ -264,6 +264,7 @@ fn bounded(api: ApiKey, body: Expr) -> Expr {
             }
             (_, "producer_id" | "v3_and_below_producer_id") => unknown_producer(value),
             (ApiKey::AddPartitionsToTxn, "transactions") | (ApiKey::WriteTxnMarkers, "markers") => {
+                let value = if api == ApiKey::WriteTxnMarkers { given(value, "coordinator_epoch", 3) } else { value };
                 each_field(value, &|name, value| match name {
                     // (an id below zero is refused here, and written there)
                     "producer_id" if api == ApiKey::WriteTxnMarkers => unknown_producer(at_least(0, value)),
@@ -479,22 +480,29 @@ fn the_first(member: Expr) -> Expr {
     }
 }
 
-/// Of the partitions' leader epochs none that stands `below` this, and may be one.
-fn led_by_none(value: Expr, below: i64) -> Expr {
-    let none = || Expr::Literal(Tree::Int(-1));
-    // a missing one is the number 0
-    let named = |element: Expr| match element {
-        Expr::Struct(mut fields) if !fields.iter().any(|(name, _)| name == "leader_epoch") => {
-            fields.push(("leader_epoch".to_owned(), none()));
+/// The field in each element of a list: a missing one is the number 0.
+fn given(list: Expr, field: &str, number: i64) -> Expr {
+    let with = |element: Expr| match element {
+        Expr::Struct(mut fields) if !fields.iter().any(|(name, _)| name == field) => {
+            fields.push((field.to_owned(), Expr::Literal(Tree::Int(number))));
             Expr::Struct(fields)
         }
         other => other,
     };
+    match list {
+        Expr::List(list) => Expr::List(list.into_iter().map(with).collect()),
+        other => other,
+    }
+}
+
+/// Of the partitions' leader epochs none that stands `below` this, and may be one.
+fn led_by_none(value: Expr, below: i64) -> Expr {
+    let none = || Expr::Literal(Tree::Int(-1));
     each_field(value, &|name, value| match (name, value) {
         ("leader_epoch" | "current_leader_epoch", Expr::Literal(Tree::Int(epoch))) if (0..below).contains(&epoch) => {
             none()
         }
-        ("partitions", Expr::List(list)) => Expr::List(list.into_iter().map(named).collect()),
+        ("partitions", list) => given(list, "leader_epoch", -1),
         (_, value) => value,
     })
 }

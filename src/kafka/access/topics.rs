@@ -1,7 +1,5 @@
 //! Topics, by what is done with them. Creation and deletion are here, the rest of administration is next door.
 
-use std::collections::BTreeSet;
-
 use corelane_acl::{CLUSTER_NAME, Operation, ResourceType};
 use corelane_protocol::messages::create_partitions_response::CreatePartitionsResponseCreatePartitionsTopicResult;
 use corelane_protocol::messages::create_topics_response::CreateTopicsResponseCreatableTopicResult;
@@ -28,7 +26,9 @@ use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::TopicId;
 
 use super::{Access, Guarded, Verdict, worded};
+use crate::controller::image::METADATA_TOPIC;
 use crate::controller::names::check_name;
+use crate::kafka::topics::named_twice;
 
 const REFUSED: ErrorCode = ErrorCode::TopicAuthorizationFailed;
 
@@ -147,10 +147,11 @@ impl Guarded for DescribeProducersRequest {
 impl Guarded for CreateTopicsRequest {
     fn guard(&mut self, access: &Access<'_>) -> Verdict<CreateTopicsResponse> {
         let all = access.may_see(Operation::Create, ResourceType::Cluster, CLUSTER_NAME);
-        // What is named twice is refused for that.
+        // What is named twice, or is no topic of a client's, is refused for that.
         let twice = named_twice(self.topics.iter().map(|topic| &topic.name));
         let refused = self.topics.extract_if(.., |topic| {
-            !all && !twice.contains(&topic.name) && !access.topic(Operation::Create, &topic.name)
+            let for_controller = !twice.contains(&topic.name) && *topic.name != *METADATA_TOPIC;
+            !all && for_controller && !access.topic(Operation::Create, &topic.name)
         });
         let refused: Vec<Str> = refused.map(|topic| topic.name).collect();
         Verdict::amend(move |access, answer: &mut CreateTopicsResponse| {
@@ -169,17 +170,6 @@ impl Guarded for CreateTopicsRequest {
             }));
         })
     }
-}
-
-/// Names that stand more than once.
-fn named_twice<'n>(names: impl Iterator<Item = &'n Str>) -> BTreeSet<Str> {
-    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
-    for name in names {
-        if !seen.insert(name) {
-            twice.insert(name.clone());
-        }
-    }
-    twice
 }
 
 impl Guarded for CreatePartitionsRequest {
@@ -230,9 +220,10 @@ impl Guarded for DeleteTopicsRequest {
             _ => true,
         });
         let ids: Vec<Uuid> = self.topics.iter().filter(|t| t.name.is_none()).map(|t| t.topic_id).collect();
+        let twice = named_twice(&ids);
         self.topics.retain(|topic| {
             let id = topic.topic_id;
-            let once = ids.iter().filter(|other| **other == id).count() == 1;
+            let once = !twice.contains(&id);
             let found = access.image().topic(TopicId(id.0)).filter(|_| topic.name.is_none() && once);
             let Some(found) = found else { return true };
             let keeps = access.topic(Operation::Delete, &found.name);

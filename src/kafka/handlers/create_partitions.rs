@@ -1,5 +1,7 @@
 //! CreatePartitions: more partitions for topics that are there.
 
+use std::collections::BTreeSet;
+
 use corelane_protocol::messages::create_partitions_response::CreatePartitionsResponseCreatePartitionsTopicResult;
 use corelane_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use corelane_protocol::{ErrorCode, Str};
@@ -8,6 +10,7 @@ use crate::controller::Refused;
 use crate::controller::requests::{CreatePartitions, ask};
 use crate::kafka::pace::{exceeded, mutator_waits};
 use crate::kafka::request::RequestContext;
+use crate::kafka::topics::named_twice;
 
 /// First version that is refused where a quota is used up (KIP-599).
 const STRICT_FROM: i16 = 3;
@@ -16,20 +19,22 @@ type TopicResult = CreatePartitionsResponseCreatePartitionsTopicResult;
 
 pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let names: Vec<Str> = request.topics.iter().map(|t| t.name.clone()).collect();
-    let is_twice = |name: &Str| names.iter().filter(|other| *other == name).count() > 1;
+    let twice = named_twice(&names);
     // What is named twice does not get to Kafka's controller. If anything does, the request is late as a whole.
-    if request.timeout_ms <= 0 && !names.iter().all(is_twice) {
+    if request.timeout_ms <= 0 && !names.iter().all(|name| twice.contains(name)) {
         let results = names.into_iter().map(|name| result(name, Err(super::out_of_time()))).collect();
         return CreatePartitionsResponse { results, ..Default::default() };
     }
     let mutator = context.mutator(STRICT_FROM);
     let mut refused = false;
     let mut results = Vec::with_capacity(request.topics.len());
-    for (place, topic) in request.topics.into_iter().enumerate() {
-        if names.iter().take(place).any(|name| *name == topic.name) {
+    let mut told = BTreeSet::new();
+    for topic in request.topics {
+        let is_twice = twice.contains(&topic.name);
+        if is_twice && !told.insert(topic.name.clone()) {
             continue;
         }
-        let done = match is_twice(&topic.name) {
+        let done = match is_twice {
             true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
             false => {
                 let assignments = topic.assignments.map(|a| a.into_iter().map(|a| a.broker_ids).collect());

@@ -10,36 +10,36 @@ use corelane_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use corelane_protocol::{ErrorCode, Str};
 
 use crate::controller::Refused;
-use crate::controller::image::TopicImage;
+use crate::controller::image::{METADATA_TOPIC, TopicImage};
 use crate::controller::requests::{CreateTopics, NewTopic, ask};
 use crate::kafka::pace::{exceeded, mutator_waits};
 use crate::kafka::request::RequestContext;
+use crate::kafka::topics::named_twice;
 
 /// First version that is refused where a quota is used up (KIP-599).
 const STRICT_FROM: i16 = 6;
 
 pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let shard = &context.shard;
-    // Kafka's controller then does nothing; what is named twice does not get to it.
-    let once = |topic: &CreateTopicsRequestCreatableTopic| {
-        request.topics.iter().filter(|other| other.name == topic.name).count() == 1
-    };
-    if request.timeout_ms <= 0 && request.topics.iter().any(once) {
+    let names: Vec<Str> = request.topics.iter().map(|t| t.name.clone()).collect();
+    let twice = named_twice(&names);
+    // Kafka's controller then does nothing; what is refused before it does not count.
+    if request.timeout_ms <= 0 && names.iter().any(|name| !twice.contains(name) && **name != *METADATA_TOPIC) {
         let topics = request.topics.into_iter().map(|topic| refused(topic.name, super::out_of_time()));
         return CreateTopicsResponse { topics: topics.collect(), ..Default::default() };
     }
     let mut results: Vec<Result<TopicImage, Refused>> = Vec::new();
     let mut wanted = Vec::new();
-    let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
     let mut topics = request.topics;
     // a topic that is named twice is refused once
     let mut seen = BTreeSet::new();
     topics.retain(|topic| seen.insert(topic.name.clone()));
     for (index, topic) in topics.iter().enumerate() {
-        let twice = names.iter().filter(|name| **name == topic.name).count() > 1;
-        let plan = match twice {
-            true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
-            false => Ok(new_topic(topic)),
+        let refused = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));
+        let plan = match &*topic.name {
+            _ if twice.contains(&topic.name) => refused("Duplicate topic name."),
+            METADATA_TOPIC => refused("Creation of internal topic __cluster_metadata is prohibited."),
+            _ => Ok(new_topic(topic)),
         };
         match plan {
             Ok(new) => {

@@ -12,6 +12,7 @@ use crate::controller::Refused;
 use crate::controller::requests::{DeleteTopics, ask};
 use crate::kafka::pace::{exceeded, mutator_waits};
 use crate::kafka::request::RequestContext;
+use crate::kafka::topics::named_twice;
 
 /// First version that is refused where a quota is used up (KIP-599).
 const STRICT_FROM: i16 = 5;
@@ -29,11 +30,12 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
     let stated = request.topics.into_iter().map(|t| (t.name, t.topic_id));
     let all: Vec<(Option<Str>, Uuid)> = named.chain(stated).collect();
     let mut asked: Vec<Asked> = Vec::with_capacity(all.len());
-    for (name, id) in &all {
-        let twice = all.iter().filter(|other| (&other.0, &other.1) == (name, id)).count() > 1;
+    let (repeated, mut told) = (named_twice(&all), BTreeSet::new());
+    for one @ (name, id) in &all {
+        let twice = repeated.contains(one);
         // What names no topic, or names it in two ways, is told as often as it comes.
         let names = name.is_some() != (*id != Uuid::ZERO);
-        if twice && names && asked.iter().any(|a| (&a.name, &a.id) == (name, id)) {
+        if twice && names && !told.insert(one) {
             continue;
         }
         let wrong = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));
@@ -61,19 +63,21 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
             Err(refused) => Asked { name: name.clone(), id: *id, result: Err(refused) },
         });
     }
+    let is_wrong = |a: &Asked| matches!(&a.result, Err(r) if r.code == ErrorCode::InvalidRequest);
+    // The controller is asked for what can be: then the whole request is late, as it was stated.
+    let late = request.timeout_ms <= 0 && !asked.iter().all(is_wrong);
     // the same topic by its name and by its id
     let ids: Vec<Uuid> = asked.iter().filter(|a| a.result.is_ok()).map(|a| a.id).collect();
     let stated: BTreeSet<Uuid> = asked.iter().filter(|a| a.name.is_none() && a.result.is_err()).map(|a| a.id).collect();
-    let twice = |id: &Uuid| stated.contains(id) || ids.iter().filter(|other| *other == id).count() > 1;
+    let both_ways = named_twice(&ids);
+    let twice = |id: &Uuid| stated.contains(id) || both_ways.contains(id);
     let mut told = BTreeSet::new();
     asked.retain(|a| a.result.is_err() || !twice(&a.id) || told.insert(a.id));
     for asked in asked.iter_mut().filter(|a| a.result.is_ok() && twice(&a.id)) {
         let message = "The provided topic name maps to an ID that was already supplied.";
         asked.result = Err(Refused::new(ErrorCode::InvalidRequest, message));
     }
-    let is_wrong = |a: &Asked| matches!(&a.result, Err(r) if r.code == ErrorCode::InvalidRequest);
-    if request.timeout_ms <= 0 && !asked.iter().all(is_wrong) {
-        // The controller is asked for what can be: then the whole request is late, as it was stated.
+    if late {
         let late = all.into_iter().map(|(name, id)| Asked { name, id, result: Err(super::out_of_time()) });
         asked = late.collect();
     }
