@@ -102,15 +102,8 @@ impl Generator {
             ));
         }
         // With the last user of a mechanism Kafka may lose another (accepted.txt): these stay.
-        let kept = |mechanism| {
-            format!(
-                r#"{{name="scram-kept", mechanism={mechanism}, iterations=4096, salt=x"00", salted_password=x"00"}}"#
-            )
-        };
-        for mechanism in [1, 2] {
-            series
-                .out
-                .line(format!("AlterUserScramCredentials last {{deletions=[], upsertions=[{}]}}", kept(mechanism)));
+        for code in [1, 2] {
+            series.out.line(format!(r#"AlterUserScramCredentials last {{deletions=[], upsertions=[{{name="scram-kept", mechanism={code}, iterations=4096, salt=x"00", salted_password=x"00"}}]}}"#));
         }
         for group in ["group0", "group1"] {
             series.out.line(at_once(&format!("r{seed}-{group}")));
@@ -489,10 +482,8 @@ fn given(list: Expr, field: &str, number: i64) -> Expr {
         }
         other => other,
     };
-    match list {
-        Expr::List(list) => Expr::List(list.into_iter().map(with).collect()),
-        other => other,
-    }
+    let Expr::List(list) = list else { return list };
+    Expr::List(list.into_iter().map(with).collect())
 }
 
 /// Of the partitions' leader epochs none that stands `below` this, and may be one.
