@@ -1,6 +1,7 @@
 //! The Kafka listeners of one shard: accepts, serves each connection in a task, closes the idle ones.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,8 +91,9 @@ impl Server {
                     if !delay.is_zero() {
                         sleep(delay).await;
                     }
-                    if let Some((conn, counted)) = self.admit(conn).await {
-                        self.serve(conn, counted, &bound.open.listener());
+                    let Ok(peer) = conn.peer_addr() else { continue };
+                    if let Some((conn, counted)) = self.admit(conn, peer).await {
+                        self.serve(conn, peer, counted, &bound.open.listener());
                     }
                 }
                 Err(error) => {
@@ -104,8 +106,7 @@ impl Server {
     }
 
     /// Waits until there is a place for a connection, as Kafka does; `None`: it may not stay.
-    async fn admit(self: &Rc<Self>, conn: net::Conn) -> Option<(net::Conn, Counted)> {
-        let peer = conn.peer_addr().ok()?;
+    async fn admit(self: &Rc<Self>, conn: net::Conn, peer: SocketAddr) -> Option<(net::Conn, Counted)> {
         loop {
             match self.shard.connection_limits.count(peer.ip()) {
                 Ok(counted) => return Some((conn, counted)),
@@ -123,9 +124,8 @@ impl Server {
         }
     }
 
-    fn serve(self: &Rc<Self>, conn: net::Conn, counted: Counted, listener: &Rc<Listener>) {
+    fn serve(self: &Rc<Self>, conn: net::Conn, peer: SocketAddr, counted: Counted, listener: &Rc<Listener>) {
         let Some(guard) = self.gate.enter() else { return };
-        let Ok(peer) = conn.peer_addr() else { return };
         let conn = match listener.tls {
             None => Transport::Plain(conn),
             Some(_) => Transport::Tls(Box::new(TlsConn::new(conn))),

@@ -222,6 +222,13 @@ mod tests {
         Assertion::new(&set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
     }
 
+    /// The path of a file that says `text`.
+    fn written(folder: &Path, name: &str, text: &str) -> String {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
     /// Header, claims, what is signed, and the signature.
     fn parts(text: &str) -> (Value, Value, &str, Vec<u8>) {
         let (signed, signature) = text.rsplit_once('.').unwrap();
@@ -249,11 +256,7 @@ mod tests {
     #[test]
     fn a_template_goes_over_properties_and_what_is_of_the_moment_over_both() {
         let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            fs::write(&path, text).unwrap();
-            path.display().to_string()
-        };
+        let file = |name: &str, text: &str| written(folder.path(), name, text);
         let key = KeyPair::generate().unwrap();
         let pem = file("key.pem", &key.serialize_pem());
         let template =
@@ -289,11 +292,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            fs::write(&path, text).unwrap();
-            path.display().to_string()
-        };
+        let file = |name: &str, text: &str| written(folder.path(), name, text);
         let key = [(KEY, RSA), (PASSPHRASE, "key-secret")];
         let (list, none) = (file("list", "[]"), file("none", "x"));
         for (set, why) in [

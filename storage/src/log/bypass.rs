@@ -245,7 +245,7 @@ impl LogInner {
         // The segment before is finished first, which write-back does when nothing is on its way. For nothing else is its turn
         // waited for, which a checkpoint of many logs makes a long wait: the write brings along what is due.
         let unfinished = state.segments.iter().rev().find(|s| s.base_offset < segment).is_some_and(|s| !s.finished);
-        if unfinished && (unsettled || state.has_work(self.shared.write_back_enough())) {
+        if unfinished && (unsettled || self.has_work(state)) {
             self.shared.write_back.enqueue(self);
             return false;
         }
@@ -407,9 +407,7 @@ impl LogInner {
 
     /// Write-back goes on when nothing is on its way past it.
     fn resume_write_back(self: &Rc<Self>, state: &LogState) {
-        if self.marks.unsettled.get() == 0
-            && (self.marks.forced.get() || state.has_work(self.shared.write_back_enough()))
-        {
+        if self.marks.unsettled.get() == 0 && (self.marks.forced.get() || self.has_work(state)) {
             self.shared.write_back.enqueue(self);
         }
     }

@@ -323,7 +323,7 @@ impl Owner for Rc<LogInner> {
             if point.place() > state.flushed.place() {
                 state.flushed = point;
             }
-            state.has_work(self.shared.write_back_enough())
+            self.has_work(state)
         };
         if ready {
             self.shared.write_back.enqueue(self);

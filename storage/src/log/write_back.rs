@@ -58,8 +58,8 @@ struct WriteJob {
 }
 
 impl LogState {
-    /// True if write-back has something to do without being forced: `enough` bytes of full chunks, or all of a sealed segment.
-    pub(super) fn has_work(&self, enough: u32) -> bool {
+    /// `enough` bytes of full chunks, or all of a sealed segment.
+    fn has_work(&self, enough: u32) -> bool {
         self.segments
             .iter()
             .rev()
@@ -212,6 +212,11 @@ fn copy_blocks<'a>(chunks: impl Iterator<Item = &'a Chunk>, from: u32, to: u32) 
 }
 
 impl LogInner {
+    /// True if write-back has something to do without being forced.
+    pub(super) fn has_work(&self, state: &LogState) -> bool {
+        state.has_work(self.shared.write_back_enough())
+    }
+
     /// Runs the next job; false if there is none.
     pub(crate) async fn write_back_once(self: &Rc<Self>) -> Result<bool, StorageError> {
         let job = {
