@@ -3,17 +3,18 @@
 
 use std::rc::Rc;
 
+use super::Cleaner;
 use super::offset_map::OffsetMap;
 use super::plan::Plan;
 use super::transactions::{self, Outcomes};
 use super::unpack::{Unpacked, Walk};
-use super::{Cleaner, PIECE_BYTES, breathe};
 use crate::error::StorageError;
 use crate::log::LogInner;
 use crate::model::Offset;
 use crate::record::RecordsError;
 use crate::recovery::decision::batch::Batch;
 use crate::segment::scan::FoundBatch;
+use crate::store::background::breathe;
 
 /// Reads dirty segments until the map is full, a transaction has not ended, or they end; `OffsetMap::next` is where the pass
 /// ends.
@@ -29,7 +30,7 @@ pub(super) async fn build(
     map.advance(plan.first_dirty);
     'segments: for (at, source) in plan.dirty().enumerate() {
         let file = log.open_segment(source.base, false).await?;
-        let mut scan = log.scan(file, 0, source.size).read_ahead(PIECE_BYTES);
+        let mut scan = log.scan(file, 0, source.size).in_background(&log.shared);
         while let Some(batch) = log.scanned_batch(source.base, scan.next().await)? {
             let header = &batch.header;
             cleaner.account(log, batch.bytes.len()).await?;

@@ -15,6 +15,7 @@
 //! 5. The end of the pass is the next one's first dirty offset; it is kept in the file `cleaner` (`standing`).
 //!
 //! Memory: the map, one piece read and one to be written, one batch (decompressed and compressed). It does not grow with keys.
+//! Pieces take turns with others that nobody waits for, and with the journal's writes (`store::background`).
 //!
 //! # What others rely on
 //!
@@ -56,16 +57,6 @@ use plan::{Plan, Source};
 pub use plan::Cleanable;
 pub(crate) use standing::Standing;
 pub(crate) use swap::recover;
-
-/// Bytes read and written at a time: the journal's writes do not wait for more of one another's on the device.
-const PIECE_BYTES: usize = 128 << 10;
-/// How long compaction keeps a core, microseconds: those who produce wait for it.
-const QUANTUM_US: u64 = 100;
-
-/// Lets others run when the quantum is over.
-async fn breathe() {
-    core_pinning::yield_after(QUANTUM_US).await
-}
 
 /// How a shard compacts.
 #[derive(Clone, Copy, Debug, PartialEq)]

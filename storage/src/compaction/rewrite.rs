@@ -9,9 +9,9 @@ use bytes::Bytes;
 use core_pinning::disk::fs;
 use core_pinning::{AlignedBuf, BLOCK, File, OpenOptions};
 
+use super::Cleaner;
 use super::filter::{Fate, Filter};
 use super::plan::Source;
-use super::{Cleaner, PIECE_BYTES, breathe};
 use crate::error::{Doing, StorageError};
 use crate::layout;
 use crate::log::LogInner;
@@ -22,6 +22,7 @@ use crate::recovery::decision::batch::Batch;
 use crate::segment::index::{IndexEntry, SparseIndex};
 use crate::segment::index_file::{Covers, Fingerprint, IndexFile};
 use crate::segment::{SegmentStart, Times};
+use crate::store::background::{PIECE_BYTES, breathe};
 
 /// A segment written and synced, not yet in its place.
 pub(super) struct NewSegment {
@@ -63,7 +64,7 @@ async fn write(
     let mut output: Option<Output> = None;
     for source in group {
         let file = log.open_segment(source.base, false).await?;
-        let mut scan = log.scan(file, 0, source.size).read_ahead(PIECE_BYTES);
+        let mut scan = log.scan(file, 0, source.size).in_background(&log.shared);
         while let Some(batch) = log.scanned_batch(source.base, scan.next().await)? {
             let header = &batch.header;
             cleaner.account(log, batch.bytes.len()).await?;
@@ -92,18 +93,16 @@ async fn write(
             let fate = fate.map_err(|e| log.damaged(Batch::Bad, source.base, batch.position, e))?;
             match fate {
                 Fate::Gone => {}
-                Fate::AsItIs => out.add(header, &batch.bytes),
+                Fate::AsItIs => out.add(cleaner, log, header, &batch.bytes).await?,
                 Fate::Changed(bytes) => match BatchHeader::parse(&bytes) {
-                    Ok(header) => out.add(&header, &bytes),
+                    Ok(header) => out.add(cleaner, log, &header, &bytes).await?,
                     Err(error) => unreachable!("a batch of our own: {error}"),
                 },
             }
-            let written = out.write_pieces().await?;
-            cleaner.account(log, written).await?;
         }
     }
     match output {
-        Some(output) => output.finish(log, end).await,
+        Some(output) => output.finish(cleaner, log, end).await,
         None => Err(StorageError::refused("a segment without its header")),
     }
 }
@@ -129,8 +128,8 @@ struct Output {
     file: File,
     path: PathBuf,
     /// Not written yet; begins at the start of a block.
-    pending: Vec<u8>,
-    pending_at: u32,
+    piece: AlignedBuf,
+    piece_at: u32,
     base: Offset,
     start: SegmentStart,
     interval: u32,
@@ -149,11 +148,13 @@ impl Output {
         let batch = internal::segment_header(&header);
         let crc = BatchHeader::parse(&batch).map_or(0, |h| h.crc);
         let leader_epoch = header.term.leader_epoch();
+        let mut piece = AlignedBuf::new(PIECE_BYTES);
+        piece.extend_from_slice(&batch);
         Ok(Output {
             file,
             path: path.to_owned(),
-            pending: batch.to_vec(),
-            pending_at: 0,
+            piece,
+            piece_at: 0,
             base: header.base_offset,
             start: SegmentStart::from(&header),
             interval: log.state.borrow().config.index_interval_bytes,
@@ -166,10 +167,16 @@ impl Output {
     }
 
     fn size(&self) -> u32 {
-        self.pending_at + self.pending.len() as u32
+        self.piece_at + self.piece.len() as u32
     }
 
-    fn add(&mut self, header: &BatchHeader, batch: &[u8]) {
+    async fn add(
+        &mut self,
+        cleaner: &mut Cleaner,
+        log: &LogInner,
+        header: &BatchHeader,
+        batch: &[u8],
+    ) -> Result<(), StorageError> {
         let (position, base_offset) = (self.size(), header.base_offset);
         let offset_delta = u32::try_from(base_offset - self.base).unwrap_or(u32::MAX);
         let max_timestamp = self.times.max_timestamp;
@@ -183,32 +190,34 @@ impl Output {
         }
         self.ordinal += 1;
         self.last_batch = Fingerprint { position, base_offset, leader_epoch: header.leader_epoch, crc: header.crc };
-        self.pending.extend_from_slice(batch);
-    }
-
-    /// Writes pieces that are full; gives the bytes written.
-    async fn write_pieces(&mut self) -> Result<usize, StorageError> {
-        let mut written = 0;
-        while self.pending.len() >= PIECE_BYTES {
-            written += self.write(PIECE_BYTES).await?;
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - self.piece.len()));
+            self.piece.extend_from_slice(now);
+            rest = later;
+            if self.piece.len() == PIECE_BYTES {
+                self.write_piece(cleaner, log).await?;
+            }
         }
-        Ok(written)
+        Ok(())
     }
 
-    async fn write(&mut self, len: usize) -> Result<usize, StorageError> {
-        let bytes = AlignedBuf::copy_from(self.pending.get(..len).unwrap_or_default());
-        self.file.write_at(self.pending_at.into(), bytes).await.doing("write", &self.path)?;
-        self.pending.drain(..len);
-        self.pending_at += len as u32;
-        Ok(len)
+    async fn write_piece(&mut self, cleaner: &mut Cleaner, log: &LogInner) -> Result<(), StorageError> {
+        let len = self.piece.len();
+        let piece = std::mem::replace(&mut self.piece, AlignedBuf::new(PIECE_BYTES));
+        let turn = log.shared.piece_turn().await;
+        self.file.write_at(self.piece_at.into(), piece).await.doing("write", &self.path)?;
+        drop(turn);
+        self.piece_at += len as u32;
+        cleaner.account(log, len).await
     }
 
-    async fn finish(mut self, log: &LogInner, end: Offset) -> Result<NewSegment, StorageError> {
+    async fn finish(mut self, cleaner: &mut Cleaner, log: &LogInner, end: Offset) -> Result<NewSegment, StorageError> {
         let size = self.size();
-        let padded = self.pending.len().div_ceil(BLOCK) * BLOCK;
-        self.pending.resize(padded, 0);
-        if padded > 0 {
-            self.write(padded).await?;
+        let padding = self.piece.len().next_multiple_of(BLOCK) - self.piece.len();
+        self.piece.extend_zeroes(padding);
+        if !self.piece.is_empty() {
+            self.write_piece(cleaner, log).await?;
         }
         self.file.set_len(size.into()).await.doing("cut", &self.path)?;
         self.file.sync_all().await.doing("sync", &self.path)?;

@@ -14,12 +14,13 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
+use super::Cleaner;
 use super::plan::Source;
-use super::{Cleaner, PIECE_BYTES, breathe};
 use crate::error::StorageError;
 use crate::log::LogInner;
 use crate::model::{Offset, ProducerId};
 use crate::record::{BatchHeader, TransactionMarker};
+use crate::store::background::breathe;
 
 /// Transactions that are remembered, open or aborted, at most; a pass ends before the one that is too many.
 const TRANSACTIONS_MAX: usize = 64 << 10;
@@ -66,7 +67,7 @@ pub(super) async fn read(
     let mut account = Account::default();
     for source in sources {
         let file = log.open_segment(source.base, false).await?;
-        let mut scan = log.scan(file, std::mem::take(&mut position), source.size).read_ahead(PIECE_BYTES);
+        let mut scan = log.scan(file, std::mem::take(&mut position), source.size).in_background(&log.shared);
         while let Some(batch) = log.scanned_batch(source.base, scan.next().await)? {
             cleaner.account(log, batch.bytes.len()).await?;
             breathe().await;

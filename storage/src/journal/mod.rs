@@ -311,6 +311,19 @@ impl<O: Owner> Journal<O> {
         }
     }
 
+    /// Waits until the writes that are under way have ended, well or not.
+    pub(crate) async fn writes_ended(&self) {
+        let (sender, receiver) = core_pinning::sync::oneshot::channel();
+        let done: Done = Box::new(move |_| {
+            let _ = sender.send(());
+        });
+        match self.0.state.borrow_mut().in_flight.back_mut() {
+            Some(last) => last.items.push(Item { owner: None, body: Body::Nothing, point: None, done: vec![done] }),
+            None => return,
+        }
+        let _ = receiver.await;
+    }
+
     /// Waits until everything appended so far is durable.
     pub(crate) async fn flush(&self) -> Result<(), StorageError> {
         let (sender, receiver) = core_pinning::sync::oneshot::channel();

@@ -133,10 +133,15 @@ impl BatchHeader {
 
     /// Checks that `batch` starts with the whole batch of this header, and its CRC-32C (attributes to end).
     pub fn verify_crc(&self, batch: &[u8]) -> Result<(), BatchError> {
-        let Some(summed) = batch.get(ATTRIBUTES_AT..self.size()) else {
-            return Err(BatchError::Truncated { have: batch.len(), need: self.size() });
-        };
-        let computed = crc32c::crc32c(summed);
+        self.expect_crc(crc32c::crc32c(self.summed(batch)?))
+    }
+
+    /// What the CRC-32C is of.
+    pub(crate) fn summed<'a>(&self, batch: &'a [u8]) -> Result<&'a [u8], BatchError> {
+        batch.get(ATTRIBUTES_AT..self.size()).ok_or(BatchError::Truncated { have: batch.len(), need: self.size() })
+    }
+
+    pub(crate) fn expect_crc(&self, computed: u32) -> Result<(), BatchError> {
         if computed != self.crc { Err(BatchError::Crc { stored: self.crc, computed }) } else { Ok(()) }
     }
 

@@ -10,9 +10,10 @@ use crate::chunk::{align_down, align_up};
 use crate::error::{Doing, StorageError};
 use crate::model::Offset;
 use crate::record::internal::{self, SEGMENT_FORMAT_COMPACTED};
-use crate::record::{BatchHeader, HEADER_BYTES};
+use crate::record::{BatchError, BatchHeader, HEADER_BYTES};
 use crate::recovery::decision::batch::Batch;
-use crate::store::shared::Counters;
+use crate::store::background::{PIECE_BYTES, breathe};
+use crate::store::shared::{Counters, Shared};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -59,13 +60,15 @@ pub(crate) struct FileScan {
     ended: Option<Offset>,
     /// Compaction has taken offsets out; looked at when they are missed.
     compacted: Option<bool>,
+    /// Of the shard, for a scan that nobody waits for.
+    background: Option<Rc<Shared>>,
     counters: Rc<Counters>,
 }
 
 impl FileScan {
     pub(crate) fn new(file: File, position: u32, end: u32, counters: Rc<Counters>) -> FileScan {
         let (read_bytes, first_bytes, buffer) = (READ_BYTES, None, Bytes::new());
-        let (expected, ended, compacted) = (None, None, None);
+        let (expected, ended, compacted, background) = (None, None, None, None);
         FileScan {
             file,
             position,
@@ -77,6 +80,7 @@ impl FileScan {
             expected,
             ended,
             compacted,
+            background,
             counters,
         }
     }
@@ -91,6 +95,12 @@ impl FileScan {
     pub(crate) fn read_ahead(mut self, bytes: usize) -> FileScan {
         self.read_bytes = bytes;
         self
+    }
+
+    /// Nobody waits for it: it reads in pieces, in its turn.
+    pub(crate) fn in_background(mut self, shared: &Rc<Shared>) -> FileScan {
+        self.background = Some(shared.clone());
+        self.read_ahead(PIECE_BYTES)
     }
 
     /// Begins with a read of that many bytes at least.
@@ -149,7 +159,7 @@ impl FileScan {
             return Err(bad(format!("the file ends inside a batch of {size} bytes")));
         }
         let bytes = self.buffer.slice(at..at + size);
-        header.verify_crc(&bytes).map_err(|e| bad(e.to_string()))?;
+        self.verify_crc(&header, &bytes).await.map_err(|e| bad(e.to_string()))?;
         let ended = match self.ended {
             None if position == 0 => internal::parse_segment_header(&bytes).map(|header| header.base_offset),
             ended => ended,
@@ -162,6 +172,18 @@ impl FileScan {
         self.ended = Some(header.next_offset());
         self.position += size as u32;
         Ok(Some(FoundBatch { position, header, bytes }))
+    }
+
+    async fn verify_crc(&self, header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> {
+        if self.background.is_none() {
+            return header.verify_crc(batch);
+        }
+        let mut computed = 0;
+        for piece in header.summed(batch)?.chunks(PIECE_BYTES) {
+            computed = crc32c::crc32c_append(computed, piece);
+            breathe().await;
+        }
+        header.expect_crc(computed)
     }
 
     /// Whether batches may be missing between others.
@@ -189,7 +211,11 @@ impl FileScan {
         let before = (self.position - from) as usize;
         let wanted = (before + need).max(self.first_bytes.take().unwrap_or(self.read_bytes));
         let upto = align_up(self.end.min(from.saturating_add(wanted as u32)));
-        let read = self.file.read_at(u64::from(from), (upto - from) as usize).await;
+        let (at, len) = (u64::from(from), (upto - from) as usize);
+        let read = match &self.background {
+            Some(shared) => shared.read_in_pieces(&self.file, at, len).await,
+            None => self.file.read_at(at, len).await,
+        };
         let read = read.doing("read", self.file.path()).map_err(ScanError::Storage)?;
         self.counters.data.add(read.len());
         self.buffer = read.freeze();

@@ -7,6 +7,7 @@
 //! ```
 //! Memory: `dirty_budget` (the caller waits for [`Dirty`]) + `cache_budget` + `index_budget` + the journal's writes in flight.
 
+pub(crate) mod background;
 pub(crate) mod budgets;
 mod checkpoint;
 mod close;

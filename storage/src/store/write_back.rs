@@ -26,7 +26,11 @@ impl Turns {
 
     /// To be held during the write. `None`, at once, if write-back is behind.
     pub(crate) async fn next(&self, behind: bool) -> Option<Permit<'_>> {
-        if behind { None } else { Some(self.0.acquire(1).await) }
+        if behind { None } else { Some(self.wait().await) }
+    }
+
+    pub(super) async fn wait(&self) -> Permit<'_> {
+        self.0.acquire(1).await
     }
 }
 
