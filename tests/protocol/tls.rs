@@ -243,6 +243,50 @@ fn keys_that_are_not_served_are_refused_or_named() {
 }
 
 #[test]
+fn stores_stand_in_properties_and_versions_are_a_listeners_own() {
+    if !is_corelane() {
+        return;
+    }
+    let authority = Authority::make(&scratch::folder("tls-inline"));
+    let alice = authority.cert(&["alice"]);
+    // In one line, as properties have them, and each by itself.
+    let of = |name: &str, key: bool| {
+        let text = std::fs::read_to_string(authority.pem(name)).expect("PEM");
+        let blocks = text.split("-----BEGIN ").skip(1).filter(|block| block.contains("PRIVATE KEY") == key);
+        let whole: String = blocks.map(|block| format!("-----BEGIN {block}")).collect();
+        whole.replace('\n', "\\n")
+    };
+    let options = BrokerOptions {
+        advertise: "node".into(),
+        listen: Some(|port| {
+            let (ssl, newer) = (port + 4, port + 8);
+            format!("PLAINTEXT://127.0.0.1:{port},SSL://127.0.0.1:{ssl},NEWER://127.0.0.1:{newer}")
+        }),
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::start(
+        options
+            .set("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,SSL:SSL,NEWER:SSL")
+            .set("ssl.keystore.type", "PEM")
+            .set("ssl.keystore.key", of("broker", true))
+            .set("ssl.keystore.certificate.chain", of("broker", false))
+            .set("ssl.truststore.type", "PEM")
+            .set("ssl.truststore.certificates", of("ca", false))
+            .set("listener.name.newer.ssl.client.auth", "required")
+            .set("listener.name.newer.ssl.enabled.protocols", "TLSv1.3"),
+    );
+    let open = |offset, identity, versions| {
+        let connection = Connection::open_tls(&at(&broker, offset), &authority.client(identity, versions));
+        connection.and_then(|mut c| c.try_call(0, &ApiVersionsRequest::default())).map(|answer| answer.error_code)
+    };
+    let old: &[_] = &[&TLS12];
+    assert_eq!(open(4, None, old).expect("a connection"), 0);
+    assert_eq!(open(8, Some(&*alice), BOTH).expect("a connection"), 0);
+    assert!(open(8, Some(&*alice), old).is_err(), "its own versions");
+    assert!(open(8, None, BOTH).is_err(), "its clients show who they are");
+}
+
+#[test]
 fn secrets_are_not_shown() {
     if !is_corelane() {
         return;
