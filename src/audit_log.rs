@@ -19,7 +19,7 @@ use corelane_storage::record::{BatchBuilder, Codec};
 
 use crate::controller::Refused;
 use crate::controller::image::{AUDIT_TOPIC, owner};
-use crate::controller::requests::{CreateTopics, NewTopic, ask};
+use crate::controller::requests::{CreateTopics, NewTopic, create_each};
 use crate::partition::{Membership, ProduceContext, ProduceFailure};
 use crate::router::ShardCall;
 use crate::security::audit::{Event, EventQueue, Seen, missing};
@@ -202,7 +202,7 @@ async fn create(shard: &Rc<Shard>) -> Result<(), Refused> {
         internal: true,
         ..NewTopic::with_defaults(AUDIT_TOPIC)
     };
-    let created = ask(shard, CreateTopics { topics: vec![topic], validate_only: false, mutator: None }).await;
+    let created = create_each(shard, CreateTopics { topics: vec![topic], validate_only: false, mutator: None }).await;
     match created.into_iter().next() {
         // Another shard was faster.
         Some(Err(refused)) if refused.code != ErrorCode::TopicAlreadyExists => Err(refused),

@@ -7,9 +7,9 @@ use crate::fit::check_broker;
 use crate::group::check_group;
 use crate::layers::{BrokerProperties, Overrides};
 use crate::listener_change::{check_change, check_places};
-use crate::listeners::of_one_listener;
 use crate::nearest::nearest;
 use crate::oauth::only_at_a_start;
+use crate::of_listener::{of_one_listener, refusal};
 use crate::table::{Kind, Scope, Setting, Status, Update};
 use crate::topic::effective;
 use crate::value::{Value, permit};
@@ -155,7 +155,10 @@ fn find(scope: Scope, name: &str) -> Result<&'static Setting, ConfigError> {
             Scope::Broker if THROTTLES.contains(&name) => ConfigError::InvalidConfig(format!(
                 "{name} cannot be set: there is no replication between nodes in this version, so nothing to throttle"
             )),
-            Scope::Broker => ConfigError::InvalidConfig(format!("Unknown broker config name: {name}{hint}")),
+            Scope::Broker => {
+                let hint = refusal(name).map_or(hint, |why| format!(": {why}"));
+                ConfigError::InvalidConfig(format!("Unknown broker config name: {name}{hint}"))
+            }
             Scope::Group => ConfigError::InvalidConfig(format!("Unknown group config name: {name}{hint}")),
             Scope::ClientMetrics => {
                 ConfigError::InvalidRequest(format!("Unknown client metrics configuration: {name}{hint}"))

@@ -5,7 +5,7 @@
 use crate::error::ConfigError;
 use crate::group::broker_text;
 use crate::layers::{BrokerProperties, Overrides};
-use crate::listeners::of_one_listener;
+use crate::of_listener::of_one_listener;
 use crate::table::{Kind, Scope, Setting};
 use crate::topic::effective;
 use crate::value::Value;
@@ -109,36 +109,48 @@ pub fn describe_broker(broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, Co
         let value = broker.value(s.name)?;
         Ok(entry(s, value.as_ref(), stack(s.name, family(s.name), broker)))
     });
-    let names: BTreeSet<&String> = broker.dynamic_broker.keys().chain(broker.fixed.keys()).collect();
-    let of_one = names.into_iter().filter_map(|name| Some((name, of_one_listener(name)?.1)));
-    of_all.chain(of_one.map(|(name, s)| of_listener(name, s, broker))).collect()
+    let of_one = of_listeners(broker.layers()).map(|(name, s)| {
+        let given = broker.layers().into_iter().find_map(|layer| layer.get(name));
+        of_listener(name, s, given, from_name(name, layers_of(&[(name.as_str(), s), (s.name, s)], broker)))
+    });
+    of_all.chain(of_one).collect()
+}
+
+/// The properties of one listener that some layers set.
+fn of_listeners<'a>(
+    layers: impl IntoIterator<Item = &'a Overrides>,
+) -> impl Iterator<Item = (&'a String, &'static Setting)> {
+    let names: BTreeSet<&String> = layers.into_iter().flat_map(|layer| layer.keys()).collect();
+    names.into_iter().filter_map(|name| Some((name, of_one_listener(name)?.1)))
 }
 
 /// A property of one listener, behind which stands that of all.
-fn of_listener(name: &str, setting: &'static Setting, broker: &BrokerProperties) -> Result<ConfigEntry, ConfigError> {
-    let layers = [(&broker.dynamic_broker, ConfigSource::DynamicBroker), (&broker.fixed, ConfigSource::StaticBroker)];
-    let given: Vec<(&String, ConfigSource)> =
-        layers.into_iter().filter_map(|(layer, source)| Some((layer.get(name)?, source))).collect();
-    let value = given.first().map(|(text, _)| Value::parse(setting, text)).transpose()?;
-    let synonym = |(given, source): (&String, ConfigSource)| Synonym {
-        name: name.to_owned().into(),
-        value: (!setting.is_sensitive()).then(|| given.clone()),
-        source,
-    };
-    let synonyms = given.into_iter().map(synonym).chain(stack(setting.name, &[], broker)).collect();
+fn of_listener(
+    name: &str,
+    setting: &'static Setting,
+    given: Option<&String>,
+    synonyms: Vec<Synonym>,
+) -> Result<ConfigEntry, ConfigError> {
+    let value = given.map(|text| Value::parse(setting, text)).transpose()?;
     Ok(ConfigEntry { name: name.to_owned().into(), ..entry(setting, value.as_ref(), synonyms) })
 }
 
 /// What AlterConfigs has set for all brokers: the answer for the broker resource with the empty name.
 pub fn describe_broker_defaults(broker: &BrokerProperties) -> Result<Vec<ConfigEntry>, ConfigError> {
-    let set = broker.dynamic_default.keys().filter_map(|n| Scope::Broker.find(n));
-    set.map(|s| {
-        let value = broker.dynamic_default.get(s.name).map(|t| Value::parse(s, t)).transpose()?;
-        let mut synonyms = stack(s.name, family(s.name), broker);
+    let set = &broker.dynamic_default;
+    let only_these = |mut synonyms: Vec<Synonym>| {
         synonyms.retain(|x| x.source == ConfigSource::DynamicDefaultBroker);
-        Ok(entry(s, value.as_ref(), synonyms))
-    })
-    .collect()
+        synonyms
+    };
+    let of_all = set.keys().filter_map(|n| Scope::Broker.find(n)).map(|s| {
+        let value = set.get(s.name).map(|t| Value::parse(s, t)).transpose()?;
+        Ok(entry(s, value.as_ref(), only_these(stack(s.name, family(s.name), broker))))
+    });
+    let of_one = of_listeners([set]).map(|(name, s)| {
+        let synonyms = from_name(name, layers_of(&[(name.as_str(), s), (s.name, s)], broker));
+        of_listener(name, s, set.get(name), only_these(synonyms))
+    });
+    of_all.chain(of_one).collect()
 }
 
 /// Every property of a consumer, share or streams group.
@@ -220,27 +232,25 @@ fn from_name(name: &str, all: Vec<Synonym>) -> Vec<Synonym> {
 fn layers(name: &'static str, family: &'static [&'static str], broker: &BrokerProperties) -> Vec<Synonym> {
     let alone = [name];
     let family = if family.is_empty() { &alone } else { family };
+    let settings = family.iter().filter_map(|n| Some((*n, Scope::Broker.find(n)?)));
+    layers_of(&settings.collect::<Vec<_>>(), broker)
+}
+
+/// The same of these names, each with its property.
+fn layers_of(names: &[(&str, &'static Setting)], broker: &BrokerProperties) -> Vec<Synonym> {
+    let sources = [ConfigSource::DynamicBroker, ConfigSource::DynamicDefaultBroker, ConfigSource::StaticBroker];
+    let synonym = |name: &str, setting: &Setting, text: &str, source| Synonym {
+        name: name.to_owned().into(),
+        value: (!setting.is_sensitive()).then(|| text.to_owned()),
+        source,
+    };
     let mut all = Vec::new();
-    let layers = [
-        (&broker.dynamic_broker, ConfigSource::DynamicBroker),
-        (&broker.dynamic_default, ConfigSource::DynamicDefaultBroker),
-        (&broker.fixed, ConfigSource::StaticBroker),
-    ];
-    let settings: Vec<&'static Setting> = family.iter().filter_map(|n| Scope::Broker.find(n)).collect();
-    for (layer, source) in layers {
-        for s in &settings {
-            if let Some(v) = layer.get(s.name) {
-                let value = (!s.is_sensitive()).then(|| v.clone());
-                all.push(Synonym { name: s.name.into(), value, source });
-            }
-        }
+    for (layer, source) in broker.layers().into_iter().zip(sources) {
+        let given = names.iter().filter_map(|(name, s)| Some(synonym(name, s, layer.get(*name)?, source)));
+        all.extend(given);
     }
-    for s in &settings {
-        if let Some(d) = s.default {
-            let value = (!s.is_sensitive()).then(|| d.to_owned());
-            all.push(Synonym { name: s.name.into(), value, source: ConfigSource::Default });
-        }
-    }
+    let defaults = names.iter().filter(|(name, s)| *name == s.name);
+    all.extend(defaults.filter_map(|(name, s)| Some(synonym(name, s, s.default?, ConfigSource::Default))));
     all
 }
 
@@ -307,6 +317,22 @@ mod tests {
         let defaults = describe_broker_defaults(&broker).unwrap();
         assert_eq!(defaults.len(), 1);
         assert_eq!(line(&defaults, "log.retention.ms"), "3 7 {3:log.retention.ms=7}");
+    }
+
+    #[test]
+    fn behind_a_property_of_a_listener_stands_that_of_all() {
+        let own = "listener.name.a.max.connections";
+        let mut broker =
+            BrokerProperties { fixed: map(&[(own, "7"), ("max.connections", "70")]), ..Default::default() };
+        broker.dynamic_default = map(&[("max.connections", "60")]);
+        let shown = format!("4 7 {{4:{own}=7, 4:max.connections=70, 5:max.connections=2147483647}}");
+        assert_eq!(line(&describe_broker(&broker).unwrap(), own), shown);
+        broker.dynamic_default = map(&[(own, "6")]);
+        let shown = format!("3 6 {{3:{own}=6, 4:{own}=7, 4:max.connections=70, 5:max.connections=2147483647}}");
+        assert_eq!(line(&describe_broker(&broker).unwrap(), own), shown);
+        let defaults = describe_broker_defaults(&broker).unwrap();
+        assert_eq!((defaults.len(), line(&defaults, own)), (1, format!("3 6 {{3:{own}=6}}")));
+        assert!(!defaults[0].read_only);
     }
 
     #[test]

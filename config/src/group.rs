@@ -277,6 +277,29 @@ mod tests {
     }
 
     #[test]
+    fn each_bound_of_the_broker_bounds_its_groups() {
+        let each = Scope::Broker.settings().iter().filter_map(|s| {
+            let of = |which: &str| s.name.strip_prefix("group.")?.split_once(&format!(".{which}."));
+            let (lower, (kind, rest)) = of("min").map(|of| (true, of)).or_else(|| of("max").map(|of| (false, of)))?;
+            let names = [format!("{kind}.{rest}"), format!("{kind}.num.{rest}")];
+            let name = names.into_iter().find(|name| Scope::Group.find(name).is_some())?;
+            Some((s, lower, name))
+        });
+        let mut bounds = 0;
+        for (bound, lower, name) in each {
+            let now: i64 = Scope::Group.find(&name).unwrap().default.unwrap().parse().unwrap();
+            let mut broker = BrokerProperties::default();
+            broker.fixed.insert(bound.name.to_owned(), now.to_string());
+            check_group(&Overrides::new(), &broker).unwrap_or_else(|e| panic!("{}={now}: {e}", bound.name));
+            let beyond = if lower { now - 1 } else { now + 1 };
+            let refusal = check_group(&map(&[(&name, &beyond.to_string())]), &broker).unwrap_err().to_string();
+            assert!(refusal.starts_with(&name) && refusal.ends_with(bound.name), "{name}={beyond}: {refusal}");
+            bounds += 1;
+        }
+        assert_eq!(bounds, 25);
+    }
+
+    #[test]
     fn a_broker_whose_bounds_cross_does_not_start() {
         let broker =
             BrokerProperties { fixed: map(&[("group.share.max.session.timeout.ms", "1")]), ..Default::default() };

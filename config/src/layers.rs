@@ -22,10 +22,14 @@ pub struct BrokerProperties {
 }
 
 impl BrokerProperties {
+    /// The nearest one first.
+    pub(crate) fn layers(&self) -> [&Overrides; 3] {
+        [&self.dynamic_broker, &self.dynamic_default, &self.fixed]
+    }
+
     /// The text in force for a name: a given one, or the default.
     pub fn text(&self, setting: &Setting) -> Option<&str> {
-        let given = [&self.dynamic_broker, &self.dynamic_default, &self.fixed];
-        given.into_iter().find_map(|l| l.get(setting.name)).map(String::as_str).or(setting.default)
+        self.layers().into_iter().find_map(|l| l.get(setting.name)).map(String::as_str).or(setting.default)
     }
 
     /// The value in force; `None` where the property has neither a value nor a default.
@@ -47,7 +51,15 @@ impl BrokerProperties {
     /// The text that is given for this listener alone.
     pub(crate) fn own_of_listener(&self, listener: &Listener, name: &str) -> Option<&String> {
         let own = format!("{}{name}", listener.prefix());
-        [&self.dynamic_broker, &self.fixed].into_iter().find_map(|layer| layer.get(&own))
+        self.layers().into_iter().find_map(|layer| layer.get(&own))
+    }
+
+    /// The name by which a property of a listener was given.
+    pub(crate) fn place(&self, listener: &Listener, name: &str) -> String {
+        match self.own_of_listener(listener, name) {
+            Some(_) => format!("{}{name}", listener.prefix()),
+            None => name.to_owned(),
+        }
     }
 
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, ConfigError> {

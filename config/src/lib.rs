@@ -29,6 +29,7 @@ mod listeners;
 mod load;
 mod nearest;
 mod oauth;
+mod of_listener;
 mod per_ip;
 mod sasl;
 pub mod scram_users;
@@ -52,10 +53,11 @@ pub use group::{
     AutoOffsetReset, ConsumerGroupProperties, GroupProperties, ShareGroupProperties, StreamsGroupProperties,
 };
 pub use layers::{BrokerProperties, Overrides};
-pub use listeners::{Listener, SecurityProtocol, of_one_listener};
+pub use listeners::{Listener, SecurityProtocol};
 pub use load::{LoadOptions, environment_names};
 pub use nearest::nearest;
 pub use oauth::{JwksSettings, Location, OAuthSettings};
+pub use of_listener::of_one_listener;
 pub use sasl::{SASL_MECHANISMS, SaslMechanism, SaslSettings};
 pub use stores::{Identity, Store};
 pub use table::{Check, Importance, Kind, Scope, Setting, Status, Update};

@@ -2,12 +2,20 @@
 //! certificates. The rules are those of Kafka's `DynamicBrokerConfig` and `DynamicListenerConfig`.
 
 use crate::layers::{BrokerProperties, Overrides};
-use crate::listeners::{Listener, Wrong, inter_broker, listeners, of_one_listener, wrong};
+use crate::listeners::{Listener, Wrong, check_use, inter_broker, listeners, wrong};
+use crate::of_listener::of_one_listener;
 use crate::table::{Setting, Update};
 
-/// A property that is about listeners, or about one.
-fn concerns(name: &str) -> bool {
-    matches!(name, "listeners" | "listener.security.protocol.map") || of_one_listener(name).is_some()
+/// A property that says which listeners there are and what they are, so one of a broker that is named.
+fn shapes(name: &str) -> bool {
+    let of_one = of_one_listener(name).is_some_and(|(_, setting)| setting.update != Update::ClusterWide);
+    of_one || matches!(name, "listeners" | "listener.security.protocol.map")
+}
+
+/// A property that bounds what comes by listeners, whatever they are.
+fn bounds(name: &str) -> bool {
+    matches!(name, "max.connections" | "max.connection.creation.rate")
+        || of_one_listener(name).is_some_and(|(_, setting)| setting.update == Update::ClusterWide)
 }
 
 /// Names that have another place: those of TLS that name no listener, and those of one broker that are set for all.
@@ -18,7 +26,7 @@ pub(crate) fn check_places(set: &Overrides, settings: &[&Setting], one_broker: b
         let message = "These security configs can be dynamically updated only per-listener using the listener prefix";
         return Err(format!("{message}: [{}]", stray.join(", ")));
     }
-    let of_one: Vec<&str> = set.keys().map(String::as_str).filter(|name| concerns(name)).collect();
+    let of_one: Vec<&str> = set.keys().map(String::as_str).filter(|name| shapes(name)).collect();
     if !one_broker && !of_one.is_empty() {
         let message = "Cannot update these configs at default cluster level, broker id must be specified";
         return Err(format!("{message}: [{}]", of_one.join(", ")));
@@ -28,19 +36,26 @@ pub(crate) fn check_places(set: &Overrides, settings: &[&Setting], one_broker: b
 
 /// Whether the listeners of `after` can take the place of those of `before`.
 pub(crate) fn check_change(before: &BrokerProperties, after: &BrokerProperties) -> Result<(), Wrong> {
-    let of_listeners = |p: &BrokerProperties| {
-        let all = p.dynamic_broker.iter().filter(|(name, _)| concerns(name));
-        all.map(|(name, text)| (name.clone(), text.clone())).collect::<Overrides>()
+    let same = |concerns: fn(&str) -> bool| {
+        let of = |p: &BrokerProperties| {
+            let all = p.layers().into_iter().flatten().filter(|(name, _)| concerns(name));
+            all.map(|(name, text)| (name.clone(), text.clone())).collect::<Vec<_>>()
+        };
+        of(before) == of(after)
     };
-    if of_listeners(before) == of_listeners(after) {
+    if same(shapes) && same(bounds) {
         return Ok(());
+    }
+    let (old, new) = (listeners(before)?, listeners(after)?);
+    check_bounds(&old, &new)?;
+    if same(shapes) {
+        return check_use(after, &new);
     }
     if after.value("listeners.advertise").ok().flatten().is_some_and(|v| v.to_string() == "shard") {
         let message =
             "listeners change at a start only where every core is a broker of its own: they are those of all cores";
         return Err(wrong("listeners", message));
     }
-    let (old, new) = (listeners(before)?, listeners(after)?);
     inter_broker(after, &new)?;
     let names = |all: &[Listener]| all.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
     let told: Vec<Listener> = old.iter().filter(|l| l.advertised.is_some()).cloned().collect();
@@ -62,6 +77,22 @@ pub(crate) fn check_change(before: &BrokerProperties, after: &BrokerProperties) 
                 next.name
             );
             return Err(wrong("listeners", message));
+        }
+    }
+    check_use(after, &new)
+}
+
+/// A listener that stays open goes on taking connections: none that could only wait, as one may be told at a start.
+fn check_bounds(old: &[Listener], new: &[Listener]) -> Result<(), Wrong> {
+    let bounds = |l: &Listener| {
+        [("max.connections", l.connections_max), ("max.connection.creation.rate", l.connections_creation_rate)]
+    };
+    for next in new {
+        let present = old.iter().find(|l| l.name == next.name);
+        if present.is_some_and(|present| bounds(present) != bounds(next))
+            && let Some((name, value)) = bounds(next).into_iter().find(|(_, value)| *value <= 0)
+        {
+            return Err(wrong(name, format!("Invalid {name} {value} of listener {}", next.name)));
         }
     }
     Ok(())
@@ -87,7 +118,8 @@ fn check_one(present: &Listener, next: &Listener) -> Result<(), Wrong> {
         return Err(wrong("listeners", message));
     }
     let tls = next.tls.as_ref().zip(present.tls.as_ref()).map(|(next, present)| next.with_stores_of(present));
-    if (Listener { tls, ..next.clone() }) != *present {
+    let (connections_max, connections_creation_rate) = (present.connections_max, present.connections_creation_rate);
+    if (Listener { tls, connections_max, connections_creation_rate, ..next.clone() }) != *present {
         let message = format!(
             "Configs cannot be updated dynamically for existing listener {name}, restart broker or create a new listener for update"
         );
@@ -168,6 +200,8 @@ mod tests {
                 "Configs cannot be updated dynamically for existing",
             ),
             (("listener.name.nobody.ssl.keystore.location", "/x"), "there is no listener nobody"),
+            (("listener.name.a.ssl.keystore.location", "/x"), "listener A is PLAINTEXT, which has no TLS"),
+            (("listener.name.s.connections.max.reauth.ms", "5"), "listener S is SSL, which has no SASL"),
             (("listener.name.s.ssl.keystore.password", "x"), "only key password"),
             (("ssl.keystore.location", "/x"), "only per-listener using the listener prefix: [ssl.keystore.location]"),
             (("advertised.listeners", "A://h:1"), "Cannot update these configs dynamically: [advertised.listeners]"),
@@ -177,6 +211,39 @@ mod tests {
         }
         let message = check(&[("listeners", all)], false).unwrap_err();
         assert!(message.ends_with("broker id must be specified: [listeners]"), "{message}");
+    }
+
+    #[test]
+    fn bounds_of_connections_change_for_one_broker_and_for_all() {
+        let (own, rate) = ("listener.name.a.max.connections", "listener.name.s.max.connection.creation.rate");
+        for one_broker in [true, false] {
+            check(&[(own, "7"), (rate, "5"), ("max.connections", "9")], one_broker).unwrap();
+            for (name, value, why) in [
+                (own, "0", "Invalid max.connections 0 of listener A"),
+                ("max.connections", "0", "Invalid max.connections 0 of listener A"),
+                (rate, "0", "Invalid max.connection.creation.rate 0 of listener S"),
+                (own, "-1", "Value must be at least 0"),
+                (own, "many", "Not a number of type INT"),
+                ("listener.name.nobody.max.connections", "7", "there is no listener nobody"),
+                ("listener.name.a.max.connections.per.ip", "7", "is of the whole broker"),
+                ("listener.name.a.num.network.threads", "7", "every core runs one reactor"),
+            ] {
+                let message = check(&[(name, value)], one_broker).unwrap_err();
+                assert!(message.contains(why), "{name}={value}: {message}");
+            }
+        }
+        // As every core has its own: this opens and closes nothing.
+        let mut broker = broker("A://127.0.0.1:1");
+        broker.fixed.insert("listeners.advertise".to_owned(), "shard".to_owned());
+        validate_broker_dynamic(&map(&[(own, "7")]), true, &broker).unwrap();
+    }
+
+    #[test]
+    fn what_is_set_for_a_listener_that_has_gone_waits_for_it() {
+        let mut broker = broker("A://127.0.0.1:1,S://127.0.0.1:3");
+        broker.fixed.insert("listener.name.b.max.connections".to_owned(), "7".to_owned());
+        let set = map(&[("listeners", "A://127.0.0.1:1,S://127.0.0.1:3")]);
+        validate_broker_dynamic(&set, true, &broker).unwrap();
     }
 
     #[test]

@@ -2,9 +2,8 @@
 //! The rules are those of Kafka's `AbstractKafkaConfig` and `KafkaConfig.validateValues`.
 
 use crate::layers::BrokerProperties;
-use crate::oauth::OAUTHBEARER;
-use crate::sasl::{SASL_MECHANISMS, SaslSettings, sasl};
-use crate::table::{Scope, Setting};
+use crate::of_listener::of_one_listener;
+use crate::sasl::{SaslSettings, sasl};
 use crate::tls::{ClientAuth, TlsSettings, tls};
 use crate::units::{self, HostPort};
 use crate::value::Value;
@@ -70,6 +69,10 @@ pub struct Listener {
     pub tls: Option<TlsSettings>,
     /// Where its clients authenticate by SASL.
     pub sasl: Option<SaslSettings>,
+    /// Connections that may be open by it; where it has no number of its own: as many as the broker may have.
+    pub connections_max: i32,
+    /// New ones a second, likewise.
+    pub connections_creation_rate: i32,
 }
 
 impl Listener {
@@ -86,7 +89,18 @@ impl Listener {
 
     /// What properties of this listener alone begin with.
     pub fn prefix(&self) -> String {
-        prefix(&self.name)
+        format!("{PREFIX}{}.", self.name.to_lowercase())
+    }
+
+    /// Why a property of this listener alone would do nothing.
+    fn cannot_use(&self, property: &str) -> Option<String> {
+        let has = |what: &str| Some(format!("listener {} is {}, which has no {what}", self.name, self.protocol));
+        match property {
+            _ if property.starts_with("ssl.") && !self.protocol.is_encrypted() => has("TLS"),
+            "connections.max.reauth.ms" if !self.protocol.is_sasl() => has("SASL"),
+            _ if property.starts_with("sasl.") && !self.protocol.is_sasl() => has("SASL"),
+            _ => None,
+        }
     }
 }
 
@@ -97,35 +111,8 @@ pub(crate) fn wrong(name: &str, message: impl Into<String>) -> Wrong {
     (name.to_owned(), message.into())
 }
 
-fn prefix(listener: &str) -> String {
-    format!("{PREFIX}{}.", listener.to_lowercase())
-}
-
-const PREFIX: &str = "listener.name.";
-
-/// Properties that may be set for one listener, by how their names begin.
-const OF_ONE_LISTENER: &[&str] =
-    &["ssl.", "sasl.enabled.mechanisms", "sasl.server.max.receive.size", "connections.max.reauth.ms", OF_TOKENS];
-/// Properties that may be set for one mechanism of a listener: `listener.name.<listener>.<mechanism>.<property>`.
-const OF_ONE_MECHANISM: &[&str] = &["sasl.jaas.config", "connections.max.reauth.ms"];
-/// Those that OAUTHBEARER has besides.
-const OF_OAUTHBEARER: &[&str] = &[OF_TOKENS, "sasl.server.callback.handler.class"];
-const OF_TOKENS: &str = "sasl.oauthbearer.";
-
-/// The property that `listener.name.<listener>.<property>` sets for one listener, and the part of the name that says which;
-/// `None`: the name has another form, or there is no such property of listeners.
-pub fn of_one_listener(name: &str) -> Option<(&str, &'static Setting)> {
-    let (listener, property) = name.strip_prefix(PREFIX)?.split_once('.')?;
-    if let Some((mechanism, property)) = property.split_once('.')
-        && let Some(mechanism) = SASL_MECHANISMS.iter().find(|known| known.to_lowercase() == mechanism)
-    {
-        let of_tokens = *mechanism == OAUTHBEARER && OF_OAUTHBEARER.iter().any(|begin| property.starts_with(begin));
-        let known = of_tokens || OF_ONE_MECHANISM.contains(&property);
-        return Some((listener, Scope::Broker.find(property).filter(|_| known)?));
-    }
-    let setting = Scope::Broker.find(property)?;
-    OF_ONE_LISTENER.iter().any(|begin| property.starts_with(begin)).then_some((listener, setting))
-}
+/// What properties of one listener begin with.
+pub(crate) const PREFIX: &str = "listener.name.";
 
 /// All listeners, the first one first.
 pub(crate) fn listeners(properties: &BrokerProperties) -> Result<Vec<Listener>, Wrong> {
@@ -159,14 +146,6 @@ pub(crate) fn listeners(properties: &BrokerProperties) -> Result<Vec<Listener>, 
             return Err(wrong(name, message));
         }
     }
-    for name in properties.fixed.keys().chain(properties.dynamic_broker.keys()) {
-        if let Some((listener, _)) = of_one_listener(name)
-            && !bound.iter().any(|(n, _)| n.to_lowercase() == listener)
-        {
-            let message = format!("there is no listener {listener}: listeners names {}", names(&bound));
-            return Err(wrong(name, message));
-        }
-    }
     bound
         .into_iter()
         .map(|(name, listen)| {
@@ -181,7 +160,18 @@ pub(crate) fn listeners(properties: &BrokerProperties) -> Result<Vec<Listener>, 
                 None if listen.is_wildcard() => Some(HostPort { host: units::host_name(), port: listen.port }),
                 None => Some(listen.clone()),
             };
-            let mut listener = Listener { name, protocol, listen, advertised, tls: None, sasl: None };
+            let mut listener = Listener {
+                name,
+                protocol,
+                listen,
+                advertised,
+                tls: None,
+                sasl: None,
+                connections_max: i32::MAX,
+                connections_creation_rate: i32::MAX,
+            };
+            listener.connections_max = number(properties, &listener, "max.connections")?;
+            listener.connections_creation_rate = number(properties, &listener, "max.connection.creation.rate")?;
             if protocol.is_encrypted() {
                 listener.tls = Some(tls(properties, &listener)?);
             }
@@ -193,6 +183,37 @@ pub(crate) fn listeners(properties: &BrokerProperties) -> Result<Vec<Listener>, 
         .collect()
 }
 
+/// What is set for one listener alone is for one of these, or for one of the start, which may come back; and does something there.
+pub(crate) fn check_use(properties: &BrokerProperties, listeners: &[Listener]) -> Result<(), Wrong> {
+    let at_start = properties.fixed.get("listeners").map(String::as_str).unwrap_or_default();
+    let at_start = at_start.split(',').filter_map(|item| Some(item.split_once("://")?.0.trim().to_lowercase()));
+    let at_start: Vec<String> = at_start.collect();
+    for name in properties.layers().into_iter().flat_map(|layer| layer.keys()) {
+        let Some((of, setting)) = of_one_listener(name) else { continue };
+        match listeners.iter().find(|listener| listener.name.to_lowercase() == of) {
+            Some(listener) => {
+                if let Some(why) = listener.cannot_use(setting.name) {
+                    return Err(wrong(name, format!("{name} would do nothing: {why}")));
+                }
+            }
+            None if at_start.iter().any(|name| name == of) => {}
+            None => {
+                let names: Vec<&str> = listeners.iter().map(|l| l.name.as_str()).collect();
+                return Err(wrong(name, format!("there is no listener {of}: listeners names {}", names.join(","))));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn number(properties: &BrokerProperties, listener: &Listener, name: &str) -> Result<i32, Wrong> {
+    let value = properties.value_of_listener(listener, name);
+    match value.map_err(|e| wrong(&properties.place(listener, name), e.to_string()))? {
+        Some(Value::Integer(n)) => Ok(i32::try_from(n).unwrap_or(i32::MAX)),
+        _ => Ok(i32::MAX),
+    }
+}
+
 /// The listener that brokers would use among themselves.
 pub(crate) fn inter_broker(properties: &BrokerProperties, listeners: &[Listener]) -> Result<String, Wrong> {
     let (name, protocol) = ("inter.broker.listener.name", "security.inter.broker.protocol");
@@ -202,8 +223,11 @@ pub(crate) fn inter_broker(properties: &BrokerProperties, listeners: &[Listener]
         (Some(_), Some(_)) => return Err(wrong(name, format!("Only one of {name} and {protocol} should be set."))),
         (Some(chosen), None) => (chosen, name),
         (None, Some(chosen)) => (chosen, protocol),
-        // One node needs none: Kafka would insist on PLAINTEXT.
-        (None, None) => return Ok(listeners.first().map(|l| l.name.clone()).unwrap_or_default()),
+        // Kafka insists on PLAINTEXT, but one node needs none.
+        (None, None) => {
+            let plaintext = listeners.iter().find(|l| l.name == "PLAINTEXT" && l.advertised.is_some());
+            return Ok(plaintext.or(listeners.first()).map(|l| l.name.clone()).unwrap_or_default());
+        }
     };
     if let Some(listener) = listeners.iter().find(|l| l.name == chosen && l.advertised.is_some()) {
         return mechanism_of_brokers(properties, listener).map(|()| chosen);

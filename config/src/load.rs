@@ -5,8 +5,9 @@ use crate::error::{ConfigError, LoadError};
 use crate::file;
 use crate::fit::check_broker;
 use crate::layers::{BrokerProperties, Overrides};
-use crate::listeners::of_one_listener;
+use crate::listeners::check_use;
 use crate::nearest::nearest;
+use crate::of_listener::{of_one_listener, refusal};
 use crate::table::{Check, Kind, Scope, Setting};
 use crate::units;
 use crate::value::{Value, permit};
@@ -160,6 +161,7 @@ impl LoadOptions {
         let fitting = check_broker(&properties);
         let typed =
             fitting.and_then(|()| BrokerConfig::from_properties(properties, option("log_format"), option("log_level")));
+        let typed = typed.and_then(|config| check_use(&config.properties, &config.listeners).map(|()| config));
         typed.map_err(|(name, message)| {
             let place = given.get(&name).map_or_else(|| "default".to_owned(), |g| g.place.clone());
             LoadError::Refused { place, message }
@@ -223,11 +225,8 @@ fn check(mut given: Given) -> Result<Given, LoadError> {
     }
     let of_listener = of_one_listener(&given.name).map(|(_, setting)| setting);
     let Some(setting) = Scope::Broker.find(&given.name).or(of_listener) else {
-        if given.name.starts_with("listener.name.") {
-            return Err(given.refuse(format!(
-                "{}: no such property can be set for one listener (listener.name.<listener in lower case>.<property>)",
-                given.name
-            )));
+        if let Some(why) = refusal(&given.name) {
+            return Err(given.refuse(format!("{}: {why}", given.name)));
         }
         let hint = match nearest(&given.name, Scope::Broker.settings().iter().map(|s| s.name)) {
             Some(n) => format!("; did you mean {n}?"),

@@ -2,8 +2,11 @@
 
 /// The candidate with the fewest edits, if it is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (name.chars().count() / 3).clamp(1, 4);
-    let (edits, best) = candidates.into_iter().map(|c| (edits(name, c), c)).min_by_key(|(n, _)| *n)?;
+    let length = name.chars().count();
+    let allowed = (length / 3).clamp(1, 4);
+    // No other can be near, and what is asked may be long.
+    let of_that_length = candidates.into_iter().filter(|c| c.chars().count().abs_diff(length) <= allowed);
+    let (edits, best) = of_that_length.map(|c| (edits(name, c), c)).min_by_key(|(n, _)| *n)?;
     (edits <= allowed).then_some(best)
 }
 

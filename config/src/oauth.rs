@@ -22,7 +22,7 @@ const URL: &str = "sasl.oauthbearer.jwks.endpoint.url";
 const REFRESH: &str = "sasl.oauthbearer.jwks.endpoint.refresh.ms";
 const BACKOFF: &str = "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms";
 const BACKOFF_MAX: &str = "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms";
-const HANDLER: &str = "sasl.server.callback.handler.class";
+pub(crate) const HANDLER: &str = "sasl.server.callback.handler.class";
 const HANDLERS: [&str; 1] = ["org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler"];
 const VALIDATOR: &str = "sasl.oauthbearer.jwt.validator.class";
 const VALIDATORS: [&str; 2] = [
@@ -155,10 +155,7 @@ impl Reader<'_> {
         if let Some((name, value)) = of_mechanism(self.properties, self.listener, OAUTHBEARER, name)? {
             return Ok((name, Some(value)));
         }
-        let place = match self.properties.own_of_listener(self.listener, name) {
-            Some(_) => format!("{}{name}", self.listener.prefix()),
-            None => name.to_owned(),
-        };
+        let place = self.properties.place(self.listener, name);
         let value = self.properties.value_of_listener(self.listener, name);
         value.map_err(|e| wrong(&place, e.to_string())).map(|value| (place, value))
     }

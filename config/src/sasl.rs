@@ -4,7 +4,7 @@
 use crate::jaas::Jaas;
 use crate::layers::BrokerProperties;
 use crate::listeners::{Listener, Wrong, wrong};
-use crate::oauth::{OAUTHBEARER, OAuthSettings, oauth};
+use crate::oauth::{HANDLER, OAUTHBEARER, OAuthSettings, oauth};
 use crate::tls::Password;
 use crate::value::Value;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub(crate) fn sasl(properties: &BrokerProperties, listener: &Listener) -> Result
     let value = |name: &str| {
         properties
             .value_of_listener(listener, name)
-            .map_err(|e| wrong(&place(properties, listener, name), e.to_string()))
+            .map_err(|e| wrong(&properties.place(listener, name), e.to_string()))
     };
     let number = |name: &str| -> Result<i64, Wrong> {
         match value(name)? {
@@ -49,7 +49,7 @@ pub(crate) fn sasl(properties: &BrokerProperties, listener: &Listener) -> Result
             _ => Ok(0),
         }
     };
-    let enabled_at = place(properties, listener, ENABLED);
+    let enabled_at = properties.place(listener, ENABLED);
     let refused = |name: &str| {
         let all = SASL_MECHANISMS.join(", ");
         let message = format!("listener {}: {ENABLED}: {name} is not served (allowed: some of {all})", listener.name);
@@ -72,6 +72,11 @@ pub(crate) fn sasl(properties: &BrokerProperties, listener: &Listener) -> Result
     }
     let (mut plain_users, mut oauth_options) = (BTreeMap::new(), BTreeMap::new());
     for mechanism in SASL_MECHANISMS {
+        let handler = of_mechanism(properties, listener, mechanism, HANDLER)?;
+        if let Some((name, class)) = handler.filter(|_| mechanism != OAUTHBEARER) {
+            let why = format!("there is no Java virtual machine to load {class} into");
+            return Err(wrong(&name, format!("listener {}: {HANDLER} of {mechanism}: {why}", listener.name)));
+        }
         let given = of_mechanism(properties, listener, mechanism, JAAS)?;
         let wanted = match mechanism {
             "PLAIN" => "PlainLoginModule",
@@ -105,18 +110,10 @@ pub(crate) fn sasl(properties: &BrokerProperties, listener: &Listener) -> Result
     }
     let max_receive_bytes = i32::try_from(number(RECEIVE)?).unwrap_or(i32::MAX);
     if max_receive_bytes < 0 {
-        return Err(wrong(&place(properties, listener, RECEIVE), "must be at least 0".to_owned()));
+        return Err(wrong(&properties.place(listener, RECEIVE), "must be at least 0".to_owned()));
     }
     let oauth = mechanisms.iter().any(|m| m.name == OAUTHBEARER).then(|| oauth(properties, listener, &oauth_options));
     Ok(SaslSettings { mechanisms, plain_users, oauth: oauth.transpose()?, max_receive_bytes })
-}
-
-/// The name by which a property of a listener was given.
-fn place(properties: &BrokerProperties, listener: &Listener, name: &str) -> String {
-    match properties.own_of_listener(listener, name) {
-        Some(_) => format!("{}{name}", listener.prefix()),
-        None => name.to_owned(),
-    }
 }
 
 fn of_mechanism_name(listener: &Listener, mechanism: &str, name: &str) -> String {
@@ -147,6 +144,7 @@ mod tests {
     use crate::stores::Store;
 
     const PLAIN: &str = "listener.name.sasl_plaintext.plain.sasl.jaas.config";
+    const HANDLED: &str = "listener.name.sasl_plaintext.plain.sasl.server.callback.handler.class";
     const USERS: &str =
         "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"x\" user_a=\"b\" user_c=\"d\";";
 
@@ -273,6 +271,7 @@ mod tests {
             (vec![("sasl.enabled.mechanisms", "plain")], "sasl.enabled.mechanisms", "plain is not served"),
             (vec![("sasl.enabled.mechanisms", "")], "sasl.enabled.mechanisms", "at least one"),
             (vec![plain], "sasl.enabled.mechanisms", "PLAIN needs users"),
+            (vec![plain, (HANDLED, "my.Handler")], HANDLED, "no Java virtual machine to load my.Handler into"),
             (vec![plain, (PLAIN, "a.PlainLoginModule required;")], PLAIN, "PLAIN needs users"),
             (vec![plain, (PLAIN, "a.PlainLoginModule required user_a=\"b\"")], PLAIN, "semicolon"),
             (

@@ -12,6 +12,7 @@ mod protection;
 mod tests;
 
 use crate::tls::Password;
+pub use certificate::unserved_key;
 use java::{Fault, JavaStore};
 pub use pem::private_key;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};

@@ -99,7 +99,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wrong(&self, name: &str, message: impl fmt::Display) -> Wrong {
-        let name = if self.is_own(name) { format!("{}{name}", self.listener.prefix()) } else { name.to_owned() };
+        let name = self.properties.place(self.listener, name);
         wrong(&name, format!("listener {}: {message}", self.listener.name))
     }
 

@@ -197,6 +197,39 @@ fn refusals_name_their_place_and_what_is_allowed() {
 }
 
 #[test]
+fn what_is_set_for_one_listener_is_read_or_refused() {
+    let two = [
+        "listeners=A://127.0.0.1:1,PLAINTEXT://127.0.0.1:2",
+        "listener.security.protocol.map=A:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    ];
+    let own = ["max.connections=70", "listener.name.a.max.connections=7", "listener.name.a.num.network.threads=3"];
+    let rate = [("CORELANE_KAFKA_LISTENER_NAME_PLAINTEXT_MAX_CONNECTION_CREATION_RATE", "5")];
+    let config = case("", &rate, &[], &[&two[..], &own].concat()).load();
+    let bounds = |l: &Listener| (l.name.clone(), l.connections_max, l.connections_creation_rate);
+    let bounds: Vec<_> = config.listeners.iter().map(bounds).collect();
+    assert_eq!(bounds, [("A".to_owned(), 7, i32::MAX), ("PLAINTEXT".to_owned(), 70, 5)]);
+    // As in Kafka, wherever it stands.
+    assert_eq!(config.inter_broker_listener, "PLAINTEXT");
+    for (set, why) in [
+        (
+            "listener.name.a.max.connections=-1",
+            "Invalid value -1 for configuration max.connections: Value must be at least 0",
+        ),
+        ("listener.name.a.num.network.threads=4", "because every core runs one reactor"),
+        ("listener.name.a.principal.builder.class=My", "because there is no Java virtual machine"),
+        ("listener.name.nobody.max.connections=4", "there is no listener nobody: listeners names A,PLAINTEXT"),
+        ("listener.name.a.ssl.client.auth=required", "would do nothing: listener A is PLAINTEXT, which has no TLS"),
+        ("listener.name.a.plain.connections.max.reauth.ms=5", "listener A is PLAINTEXT, which has no SASL"),
+        ("listener.name.a.max.connections.per.ip=1", "max.connections.per.ip is of the whole broker"),
+        ("listener.name.A.max.connections=1", "there is no listener A"),
+    ] {
+        let refusal = case("", &[], &[], &[&two[..], &[set]].concat()).refusal();
+        let name = set.split_once('=').map(|(name, _)| name).unwrap();
+        assert!(refusal.starts_with(&format!("--set {name}: ")) && refusal.contains(why), "{refusal}");
+    }
+}
+
+#[test]
 fn what_kubernetes_and_tests_leave_in_the_environment_is_let_pass() {
     let environment = [
         ("CORELANE_SERVICE_HOST", "10.0.0.1"),

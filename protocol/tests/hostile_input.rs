@@ -1,63 +1,27 @@
 //! Bytes from an enemy: no decoder panics, none takes more memory than its input allows.
 
-#![allow(unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use bytes::Bytes;
 use corelane_protocol::{Random, SCHEMAS, Schema, frame};
 use proptest::prelude::*;
 
-thread_local! {
-    static NOW: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts what this thread holds.
-struct Counting;
-
-fn count(change: isize) {
-    let now = NOW.get() + change;
-    NOW.set(now);
-    PEAK.set(PEAK.get().max(now));
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: as the trait has it.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: as the trait has it.
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What `work` held at most, beyond what was held before.
-fn peak(work: impl FnOnce()) -> usize {
-    let before = NOW.get();
-    PEAK.set(before);
-    work();
-    (PEAK.get() - before) as usize
-}
-
 /// The decoder's promise, and some room for the frame's own reference count.
 fn check(schema: &Schema, version: i16, bytes: Bytes) {
     let allowed = 32 * bytes.len() + (64 << 10) + 256;
-    let used = peak(|| {
+    // Its most at a time, of this thread.
+    let used = allocation_counter::measure(|| {
         let _ = (schema.decode)(bytes.clone(), version);
     });
+    let used = used.bytes_max as usize;
     assert!(used <= allowed, "{} version {version}: {used} bytes for {} of input", schema.name, bytes.len());
+}
+
+#[test]
+fn what_is_held_is_counted() {
+    let used = allocation_counter::measure(|| {
+        drop(std::hint::black_box(vec![0u8; 1000]));
+        drop(std::hint::black_box(vec![0u8; 3000]));
+    });
+    assert_eq!(used.bytes_max, 3000);
 }
 
 fn each_version() -> impl Iterator<Item = (&'static Schema, i16)> {

@@ -284,6 +284,45 @@ fn only_keys_that_may_verify_are_taken_from_a_jwks() {
     }
 }
 
+#[test]
+fn keys_that_are_not_served_are_named() {
+    let issuer = Issuer::new("k");
+    let rsa = |id: &str, bytes: usize, first: u8| {
+        let mut n = vec![1; bytes];
+        n[0] = first;
+        format!(r#"{{"kty":"RSA","kid":"{id}","n":"{}","e":"AQAB"}}"#, base64(n))
+    };
+    let ed448 = format!(r#"{{"kty":"OKP","crv":"Ed448","kid":"edwards","x":"{}"}}"#, base64([1; 57]));
+    let none_of_its_business = ed448.replace(r#""kty""#, r#""use":"enc","kty""#);
+    let all = [
+        rsa("largest", 1024, 0x80),
+        rsa("larger", 1025, 1),
+        rsa("small", 255, 0xff),
+        ed448,
+        none_of_its_business,
+        issuer.jwk().replace("P-256", "secp256k1").replace(r#""kid":"k""#, r#""kid":"koblitz""#),
+        r#"{"kty":"oct","k":"c2VjcmV0"}"#.to_owned(),
+        issuer.jwk(),
+    ];
+    let set = keys(&format!(r#"{{"keys":[{}]}}"#, all.join(",")));
+    let unserved: Vec<_> = set.unserved().iter().map(|u| (u.id.as_deref(), u.kind.as_str())).collect();
+    assert_eq!(
+        unserved,
+        [
+            (Some("larger"), "an RSA key of 8193 bits (2048 to 8192 are)"),
+            (Some("small"), "an RSA key of 2040 bits (2048 to 8192 are)"),
+            (Some("edwards"), r#"a key of "OKP" on the curve "Ed448""#),
+            (Some("koblitz"), r#"a key of "EC" on the curve "secp256k1""#),
+            (None, r#"a key of "oct""#),
+        ]
+    );
+    assert_eq!(set.len(), 2);
+    refused(&issuer.token_of(r#"{"alg":"EdDSA","kid":"edwards"}"#, &claims()), &set, "Ed448\", which is not served");
+    refused(&issuer.token_of(r#"{"alg":"RS256","kid":"larger"}"#, &claims()), &set, "of 8193 bits");
+    refused(&issuer.token_of(r#"{"alg":"RS256","kid":"another"}"#, &claims()), &set, "no key of the JWKS");
+    verify(&issuer.token(&claims()), &set).expect("the key beside them");
+}
+
 proptest! {
     /// Whichever byte of a token is another, it is not believed, and nothing breaks.
     #[test]

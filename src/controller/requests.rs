@@ -57,7 +57,7 @@ impl NewTopic {
     }
 }
 
-/// Each topic succeeds or fails by itself, in the order given.
+/// Each topic succeeds or fails by itself, in the order given, unless nothing is done about any.
 pub struct CreateTopics {
     pub topics: Vec<NewTopic>,
     pub validate_only: bool,
@@ -66,7 +66,7 @@ pub struct CreateTopics {
 }
 
 impl ShardCall for CreateTopics {
-    type Reply = Vec<Result<TopicImage, Refused>>;
+    type Reply = Result<Vec<Result<TopicImage, Refused>>, Refused>;
 
     fn run(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Reply> + 'static {
         let shard = shard.clone();
@@ -74,9 +74,7 @@ impl ShardCall for CreateTopics {
             let controller = shard.controller();
             let _turn = controller.turn.acquire(1).await;
             let mut image = controller.image();
-            if let Some(refused) = self.too_many(&shard) {
-                return self.topics.iter().map(|_| Err(refused.clone())).collect();
-            }
+            self.check_count(&shard)?;
             let mut records = Vec::new();
             let mut results = Vec::with_capacity(self.topics.len());
             for topic in self.topics {
@@ -91,26 +89,33 @@ impl ShardCall for CreateTopics {
             if !self.validate_only
                 && let Err(refused) = controller.commit(&shard, records).await
             {
-                return results.into_iter().map(|r| r.and(Err(refused.clone()))).collect();
+                return Ok(results.into_iter().map(|r| r.and(Err(refused.clone()))).collect());
             }
             let created = |id: TopicId| image.topic(id).map(|t| (**t).clone());
             let gone = || Refused::new(ErrorCode::UnknownServerError, "the topic is not in the image it was put into");
-            results.into_iter().map(|r| r.and_then(|id| created(id).ok_or_else(gone))).collect()
+            Ok(results.into_iter().map(|r| r.and_then(|id| created(id).ok_or_else(gone))).collect())
         }
     }
 }
 
+/// The same for who asks for each of them: what refuses all refuses each.
+pub async fn create_each(shard: &Rc<Shard>, call: CreateTopics) -> Vec<Result<TopicImage, Refused>> {
+    let count = call.topics.len();
+    ask(shard, call).await.unwrap_or_else(|refused| vec![Err(refused); count])
+}
+
 impl CreateTopics {
-    /// Why none of them is made: they ask for too many partitions, whether these can be had or not.
-    pub fn too_many(&self, shard: &Shard) -> Option<Refused> {
+    /// None of them is made where they ask for too many partitions, whether these can be had or not.
+    fn check_count(&self, shard: &Shard) -> Result<(), Refused> {
         let of_topic = |topic: &NewTopic| match (topic.assignments.len(), topic.partitions) {
             (0, -1) => i64::from(shard.config.broker().default_partitions),
             (0, count) => i64::from(count.max(0)),
             (assigned, _) => assigned as i64,
         };
-        let refused =
-            || Refused::new(ErrorCode::PolicyViolation, "Excessively large number of partitions per request.");
-        (self.topics.iter().map(of_topic).sum::<i64>() > AT_ONCE as i64).then(refused)
+        if self.topics.iter().map(of_topic).sum::<i64>() <= AT_ONCE as i64 {
+            return Ok(());
+        }
+        Err(Refused::new(ErrorCode::PolicyViolation, "Excessively large number of partitions per request."))
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use corelane_protocol::ErrorCode;
 
 use crate::controller::image::{SHARE_STATE_TOPIC, TRANSACTION_TOPIC};
-use crate::controller::requests::{CreateTopics, NewTopic, ask};
+use crate::controller::requests::{CreateTopics, NewTopic, create_each};
 use crate::shard::Shard;
 
 pub async fn create_internal_topic(shard: &Rc<Shard>, name: &str) -> Result<(), ErrorCode> {
@@ -36,7 +36,7 @@ pub async fn create_internal_topic(shard: &Rc<Shard>, name: &str) -> Result<(), 
         internal: true,
         ..NewTopic::with_defaults(name)
     };
-    let created = ask(shard, CreateTopics { topics: vec![topic], validate_only: false, mutator: None }).await;
+    let created = create_each(shard, CreateTopics { topics: vec![topic], validate_only: false, mutator: None }).await;
     match created.into_iter().next() {
         Some(Ok(_)) => Ok(()),
         // Another request was faster.

@@ -19,6 +19,7 @@ use super::answer_memory::{AnswerMemory, Outbox, Unsent};
 use super::authentication::{self, Authentication};
 use super::frame::{Frame, FrameError, FrameReader};
 use super::handlers;
+use super::limits::Counted;
 use super::request::Client;
 use super::transport::Transport;
 use crate::node::Listener;
@@ -60,6 +61,7 @@ pub struct Connection {
     pub conn: Rc<Transport>,
     /// What it came by.
     pub listener: Rc<Listener>,
+    pub counted: Counted,
     pub last_active: Cell<Instant>,
 }
 

@@ -18,6 +18,7 @@ mod leaders;
 pub mod limits;
 pub mod listeners;
 mod offset_answers;
+pub mod open_connections;
 mod operations;
 mod pace;
 mod record_sets;

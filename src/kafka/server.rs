@@ -1,6 +1,6 @@
 //! The Kafka listeners of one shard: accepts, serves each connection in a task, closes the idle ones.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use core_pinning::gate::Gate;
 use core_pinning::net;
 use core_pinning::task::{Queue, Task, spawn};
 use core_pinning::time::{now, sleep};
-use hashbrown::HashMap;
 
 use super::connection::{self, Connection};
 use super::fairness;
 use super::limits::{Counted, Refused};
 use super::listeners::{self, Bound};
+use super::open_connections;
 use super::request::Client;
 use super::share::homes;
 use super::telemetry::forget;
@@ -26,7 +26,7 @@ use crate::node::Listener;
 use crate::security::tls::{TlsConn, TlsContext};
 use crate::shard::Shard;
 
-/// When `max.connections` are open, those who come wait, and this is how often a place is looked for.
+/// When there are as many connections as may be, those who come wait, and this is how often a place is looked for.
 const FULL_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long a TLS handshake may take, from the first byte to the last.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -44,8 +44,6 @@ const CONNECTION_BYTES: usize = 16 << 10;
 
 pub struct Server {
     pub shard: Rc<Shard>,
-    connections: RefCell<HashMap<u64, Rc<Connection>>>,
-    next: Cell<u64>,
     /// Connections that came too fast and wait for their end.
     leaving: Cell<usize>,
     gate: Gate,
@@ -58,13 +56,7 @@ impl Server {
         let all = shard.node.listeners.iter().zip(&settings.listeners);
         let bound = all.map(|(listener, of)| listeners::bind(shard, listener.clone(), of.tls.clone()));
         let bound = bound.collect::<Result<_, String>>()?;
-        let server = Server {
-            shard: shard.clone(),
-            connections: RefCell::default(),
-            next: Cell::new(0),
-            leaving: Cell::new(0),
-            gate: Gate::default(),
-        };
+        let server = Server { shard: shard.clone(), leaving: Cell::new(0), gate: Gate::default() };
         Ok((Rc::new(server), bound))
     }
 
@@ -84,16 +76,18 @@ impl Server {
     }
 
     async fn accept(self: Rc<Self>, bound: Bound) {
+        let name = bound.open.listener().name.clone();
         loop {
             match bound.socket.accept().await {
                 Ok(conn) => {
-                    let delay = self.shard.connection_limits.delay(now());
+                    let delay = self.shard.connection_limits.delay(&name, now());
                     if !delay.is_zero() {
                         sleep(delay).await;
                     }
                     let Ok(peer) = conn.peer_addr() else { continue };
-                    if let Some((conn, counted)) = self.admit(conn, peer).await {
+                    if let Some((conn, counted)) = self.admit(&name, conn, peer).await {
                         self.serve(conn, peer, counted, &bound.open.listener());
+                        open_connections::limit(&self.shard);
                     }
                 }
                 Err(error) => {
@@ -106,9 +100,9 @@ impl Server {
     }
 
     /// Waits until there is a place for a connection, as Kafka does; `None`: it may not stay.
-    async fn admit(self: &Rc<Self>, conn: net::Conn, peer: SocketAddr) -> Option<(net::Conn, Counted)> {
+    async fn admit(self: &Rc<Self>, by: &str, conn: net::Conn, peer: SocketAddr) -> Option<(net::Conn, Counted)> {
         loop {
-            match self.shard.connection_limits.count(peer.ip()) {
+            match self.shard.connection_limits.count(by, peer.ip()) {
                 Ok(counted) => return Some((conn, counted)),
                 Err(Refused::Full) => sleep(FULL_AGAIN_AFTER).await,
                 Err(Refused::TooFastOfIp(wait)) => {
@@ -131,10 +125,9 @@ impl Server {
             Some(_) => Transport::Tls(Box::new(TlsConn::new(conn))),
         };
         let (conn, listener) = (Rc::new(conn), listener.clone());
-        let connection = Rc::new(Connection { conn, listener: listener.clone(), last_active: Cell::new(now()) });
-        let id = self.next.get();
-        self.next.set(id + 1);
-        self.connections.borrow_mut().insert(id, connection.clone());
+        let connection =
+            Rc::new(Connection { conn, listener: listener.clone(), counted, last_active: Cell::new(now()) });
+        let id = self.shard.connections.add(connection.clone());
         let server = self.clone();
         let client = Rc::new(Client::new(peer, listener));
         let serving = fairness::Counted::new(self.shard.clone(), client.clone(), async move {
@@ -147,8 +140,7 @@ impl Server {
                 Err(reason) => tracing::info!(%peer, listener = client.listener.name, reason, "TLS handshake failed"),
             }
             forget(&server.shard, &client);
-            server.connections.borrow_mut().remove(&id);
-            drop(counted);
+            server.shard.connections.remove(id);
             drop(guard);
         });
         drop(spawn(Queue::Serve, "connection", serving));
@@ -209,7 +201,7 @@ impl Server {
         let Some(idle) = self.shard.config.connections_max_idle() else { return };
         loop {
             sleep(SWEEP_EVERY.min(idle)).await;
-            let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+            let connections = self.shard.connections.all();
             for connection in connections {
                 if now() - connection.last_active.get() > idle {
                     connection.conn.shutdown();
@@ -220,14 +212,14 @@ impl Server {
 
     /// Closes the connections that came by a listener.
     pub fn close_those_of(&self, listener: &str) {
-        let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+        let connections = self.shard.connections.all();
         connections.iter().filter(|c| c.listener.name == listener).for_each(|c| c.conn.shutdown());
     }
 
     /// Closes every listener and connection and waits until their tasks have ended.
     pub async fn stop(&self) {
         self.shard.listeners.stop().await;
-        let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+        let connections = self.shard.connections.all();
         connections.iter().for_each(|c| c.conn.shutdown());
         drop(connections);
         self.gate.close().await;

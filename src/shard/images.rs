@@ -11,6 +11,7 @@ use futures::{StreamExt, stream};
 
 use super::Shard;
 use crate::controller::image::{ClusterImage, METADATA_TOPIC_ID, TopicImage, is_essential, owner};
+use crate::kafka::open_connections;
 use crate::partition::{Partition, log_config};
 
 /// Partitions opened or made at a time. More do not help: directories are made one after the other.
@@ -42,6 +43,10 @@ impl Shard {
             // A default of the whole broker changed: every topic may have another configuration.
             true => {
                 self.connection_limits.follow(&self.config.broker());
+                // One shard looks after the connections of all.
+                if self.of_this_broker().next() == Some(self.id) {
+                    open_connections::limit(self);
+                }
                 self.listeners.may_have_changed();
                 image.topics().map(|topic| topic.id).collect()
             }

@@ -28,6 +28,7 @@ use crate::kafka::fairness::Usages;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::listeners::OpenListeners;
+use crate::kafka::open_connections::OpenConnections;
 use crate::kafka::request_memory::RequestMemory;
 use crate::kafka::share::{SharePartitions, ShareSessionHomes, ShareSessions};
 use crate::kafka::telemetry::Telemetry;
@@ -71,6 +72,7 @@ pub struct Shard {
     pub request_memory: RequestMemory,
     pub answer_memory: AnswerBudget,
     pub listeners: OpenListeners,
+    pub connections: OpenConnections,
     /// What TLS connections hold.
     pub tls_memory: Budget,
     /// Bytes of frames of those who are nobody yet.

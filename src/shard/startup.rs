@@ -33,6 +33,7 @@ use crate::kafka::fairness::Usages;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::ConnectionLimits;
 use crate::kafka::listeners::OpenListeners;
+use crate::kafka::open_connections::OpenConnections;
 use crate::kafka::request_memory::{RequestMemory, RequestParts};
 use crate::kafka::server::Server;
 use crate::kafka::share::{SharePartitions, ShareSessionHomes, ShareSessions};
@@ -205,6 +206,7 @@ async fn serve(context: ShardContext<ShardMessage>, start: Start) -> Result<(), 
         request_memory: RequestMemory::new(memory.requests),
         answer_memory: AnswerBudget::new(memory.answers),
         listeners: OpenListeners::default(),
+        connections: OpenConnections::default(),
         tls_memory: Budget::new(memory.tls),
         authentication_memory: RequestMemory::new(RequestParts::of_logins(memory.authentication)),
         data_dir: data_dir.clone(),

@@ -2,6 +2,7 @@
 
 use corelane_tests::broker::{Broker, BrokerOptions, binary, is_corelane};
 use corelane_tests::command::{Output, corelane_with, run};
+use corelane_tests::connection::Connection;
 use corelane_tests::java::repository;
 use corelane_tests::tls::Authority;
 use corelane_tests::{ports, process, scratch, wait};
@@ -295,4 +296,25 @@ fn a_client_of_short_sessions_does_not_show_himself_too_often() {
         });
         assert!(through.is_some(), "{mechanism}: {said}");
     }
+    // Whose user is taken away in the middle is told of that, and not of the connection that ends with it.
+    let user = ["security", "user", "delete", "root", "--mechanism", "scram-sha-256"];
+    let mut attempts = 0;
+    let told = wait::until("the refusal", Duration::from_secs(60), || {
+        attempts += 1;
+        let topic = format!("taken-away-{attempts}");
+        let add = [&user[..2], &["add"], &user[3..]].concat();
+        corelane_with(broker.bootstrap(), &add, b"root-secret\n").ok();
+        let run = ["--rate", "50", "--seconds", "3", "--warmup", "0", "--size", "100", "--partitions", "1"];
+        let who = ["--user", "root", "--password-file", &password, "--sasl-mechanism", "SCRAM-SHA-256"];
+        let whole = [&["bench", "produce", "--quiet", "--topic", &topic], &run[..], &who].concat();
+        std::thread::scope(|threads| {
+            let bench = threads.spawn(|| corelane_with(&bootstrap, &whole, b""));
+            let mut reader = Connection::open(broker.bootstrap()).expect("a connection");
+            let begun = || reader.fetch(&topic, 0, 0).ok().filter(|answer| answer.high_watermark > 0);
+            wait::until("its first message", Duration::from_secs(60), begun);
+            corelane_with(broker.bootstrap(), &user, b"").ok();
+            Some(bench.join().expect("the benchmark")).filter(|out| out.code == Some(6))
+        })
+    });
+    told.fails(6, &["user root: Authentication failed", "SASL_AUTHENTICATION_FAILED"]);
 }

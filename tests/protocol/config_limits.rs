@@ -14,10 +14,12 @@ use corelane_protocol::messages::{
 };
 use corelane_protocol::{Str, Uuid};
 use corelane_tests::batch::{ProducerIdentity, build, now_ms, read};
-use corelane_tests::broker::{Broker, BrokerOptions, controllable};
+use corelane_tests::broker::{Broker, BrokerOptions, controllable, is_corelane};
 use corelane_tests::connection::Connection;
 use corelane_tests::librdkafka::{LIMIT, create_topic};
 use corelane_tests::wait;
+
+use crate::configs::{TOPIC, value};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const OFFSET_METADATA_TOO_LARGE: i16 = 12;
@@ -238,4 +240,52 @@ fn what_a_broker_is_started_with_bounds_topics_and_answers() {
     };
     assert_ne!(subscribed.client_instance_id, Uuid::ZERO);
     assert_eq!(c.call(0, &push).error_code, TELEMETRY_TOO_LARGE);
+}
+
+#[test]
+fn topics_of_the_brokers_own_are_made_as_it_was_started() {
+    if !is_corelane() {
+        return;
+    }
+    let options = BrokerOptions { advertise: "node".into(), ..BrokerOptions::default() };
+    let set = [
+        ("audit.topic.enable", "true"),
+        ("audit.topic.num.partitions", "2"),
+        ("audit.topic.retention.bytes", "9000000"),
+        ("audit.topic.retention.ms", "7200000"),
+        ("audit.topic.segment.bytes", "3000000"),
+        ("offsets.topic.num.partitions", "3"),
+        ("offsets.topic.segment.bytes", "4000000"),
+        ("transaction.state.log.num.partitions", "5"),
+        ("transaction.state.log.segment.bytes", "5000000"),
+        ("share.coordinator.state.topic.num.partitions", "6"),
+        ("share.coordinator.state.topic.segment.bytes", "6000000"),
+    ];
+    let broker = Broker::start(set.iter().fold(options, |options, (key, value)| options.set(key, value)));
+    let mut c = Connection::open(broker.bootstrap()).expect("a connection");
+    create_topic(&broker, "t", 1, &[]);
+    assert_eq!((commit(&mut c, ""), begin(&mut c, 10_000)), (0, 0));
+    let of_share = FindCoordinatorRequest {
+        key_type: 2,
+        coordinator_keys: vec!["group:AAAAAAAAAAAAAAAAAAAAAQ:0".into()],
+        ..Default::default()
+    };
+    for (topic, partitions, segment_bytes) in [
+        ("__audit_log", 2, "3000000"),
+        ("__consumer_offsets", 3, "4000000"),
+        ("__transaction_state", 5, "5000000"),
+        ("__share_group_state", 6, "6000000"),
+    ] {
+        let made = wait::until(topic, LIMIT, || {
+            c.call(6, &of_share);
+            let answer = c.metadata(topic).expect("an answer");
+            Some(answer.topics[0].partitions.len()).filter(|partitions| *partitions > 0)
+        });
+        assert_eq!(made, partitions, "{topic}");
+        let segment = value(&mut c, TOPIC, topic, "segment.bytes").map(|(value, _)| value);
+        assert_eq!(segment.as_deref(), Some(segment_bytes), "{topic}");
+    }
+    let audit = |name: &str, c: &mut Connection| value(c, TOPIC, "__audit_log", name).map(|(value, _)| value);
+    assert_eq!(audit("retention.bytes", &mut c).as_deref(), Some("9000000"));
+    assert_eq!(audit("retention.ms", &mut c).as_deref(), Some("7200000"));
 }

@@ -279,10 +279,12 @@ fn a_token_whose_time_is_over_is_nobody_s() {
     assert!(seen(&mut alice, None).is_empty());
     // Where it is looked at more often.
     let often = ("delegation.token.expiry.check.interval.ms", "50");
-    let (broker, _) = start("tokens-swept", &[USERS, KEY, often, ("delegation.token.expiry.time.ms", "2000")]);
+    let short = [("delegation.token.expiry.time.ms", "2000"), ("delegation.token.max.lifetime.ms", "3600000")];
+    let (broker, _) = start("tokens-swept", &[&[USERS, KEY, often][..], &short].concat());
     let mut alice = of(&broker, "alice");
     let (first, kept) = (made(&mut alice, &own(&[], 1)), made(&mut alice, &own(&[], -1)));
     assert_eq!(kept.expiry_timestamp_ms - kept.issue_timestamp_ms, 2000);
+    assert_eq!(kept.max_timestamp_ms - kept.issue_timestamp_ms, HOUR_MS);
     let gone = wait::until("a token to be swept", LIMIT, || {
         let ids = seen(&mut alice, None);
         (!ids.contains(&first.token_id.to_string())).then_some(ids)

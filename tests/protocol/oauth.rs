@@ -199,10 +199,14 @@ fn keys_are_read_from_a_file_that_changes() {
     std::fs::write(&path, "{").expect("a file");
     logged(&broker, "the JWKS could not be read: the old keys stay");
     show(&broker, &of_old).expect("alice");
-    std::fs::write(&next, jwks(&[&new])).expect("a file");
+    // Beside one of a kind that is not served, which is named.
+    let ed448 = r#"{"keys":[{"kty":"OKP","crv":"Ed448","kid":"edwards","x":"AAAA"},"#;
+    std::fs::write(&next, jwks(&[&new]).replacen(r#"{"keys":["#, ed448, 1)).expect("a file");
     std::fs::rename(&next, &path).expect("renamed");
     wait::until("the new key", LIMIT, || show(&broker, &of_new).ok());
     told(show(&broker, &of_old));
+    logged(&broker, "the JWKS has a key that is not served: no token of it is taken");
+    assert!(broker.log().contains("edwards") && broker.log().contains("Ed448"), "{}", broker.log());
 }
 
 #[test]

@@ -202,6 +202,91 @@ fn new_connections_use_the_new_certificate_once_the_file_has_changed() {
 }
 
 #[test]
+fn keys_that_are_not_served_are_refused_or_named() {
+    if !is_corelane() {
+        return;
+    }
+    let authority = Authority::make(&scratch::folder("tls-kinds"));
+    let (alice, folder) = (authority.cert(&["alice"]), scratch::folder("tls-kinds-stores"));
+    let ed448 = include_str!("../../config/tests/stores/ed448.pem");
+    let certificate = ed448.find("-----BEGIN CERTIFICATE").and_then(|at| ed448.get(at..)).expect("a certificate");
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.join(name), text).expect("a file");
+        folder.join(name).display().to_string()
+    };
+    let own = file("own.pem", ed448);
+    let mut command = corelane_tests::process::command(corelane_tests::broker::binary());
+    command.args(["start", "--cores", "0", "--listen", "SSL://127.0.0.1:0", "--set", "ssl.keystore.type=PEM"]);
+    command.args(["--set", &format!("ssl.keystore.location={own}"), "--data-dir"]).arg(folder.join("data"));
+    let out = command.output().expect("corelane");
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    let why = "its key is Ed448, which is not served: there are RSA of 2048 to 4096 bits, ECDSA of P-256 and P-384";
+    assert!(!out.status.success() && told.contains(why), "{told}");
+    // Beside others one may be trusted, which helps nobody.
+    let ca = std::fs::read_to_string(authority.pem("ca")).expect("ca.pem");
+    let trusted = file("trusted.pem", &format!("{certificate}{ca}"));
+    let broker = start(
+        &authority,
+        &[
+            ("listener.name.mapped.ssl.truststore.type", "PEM"),
+            ("listener.name.mapped.ssl.truststore.location", &trusted),
+        ],
+    );
+    let log = broker.log();
+    assert!(log.contains("the trust store has a key that is not served") && log.contains("Ed448"), "{log}");
+    let config = authority.client(Some(&alice), BOTH);
+    serves(&mut Connection::open_tls(&at(&broker, 8), &config).expect("alice is trusted"));
+    let mut admin = Connection::open(&at(&broker, 0)).expect("a connection");
+    let location = "listener.name.ssl.ssl.keystore.location";
+    let (code, message) = crate::configs::alter(&mut admin, crate::configs::BROKER, "1", location, Some(&own));
+    assert!(code != 0 && message.contains(why), "{code} {message}");
+}
+
+#[test]
+fn stores_stand_in_properties_and_versions_are_a_listeners_own() {
+    if !is_corelane() {
+        return;
+    }
+    let authority = Authority::make(&scratch::folder("tls-inline"));
+    let alice = authority.cert(&["alice"]);
+    // In one line, as properties have them, and each by itself.
+    let of = |name: &str, key: bool| {
+        let text = std::fs::read_to_string(authority.pem(name)).expect("PEM");
+        let blocks = text.split("-----BEGIN ").skip(1).filter(|block| block.contains("PRIVATE KEY") == key);
+        let whole: String = blocks.map(|block| format!("-----BEGIN {block}")).collect();
+        whole.replace('\n', "\\n")
+    };
+    let options = BrokerOptions {
+        advertise: "node".into(),
+        listen: Some(|port| {
+            let (ssl, newer) = (port + 4, port + 8);
+            format!("PLAINTEXT://127.0.0.1:{port},SSL://127.0.0.1:{ssl},NEWER://127.0.0.1:{newer}")
+        }),
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::start(
+        options
+            .set("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,SSL:SSL,NEWER:SSL")
+            .set("ssl.keystore.type", "PEM")
+            .set("ssl.keystore.key", of("broker", true))
+            .set("ssl.keystore.certificate.chain", of("broker", false))
+            .set("ssl.truststore.type", "PEM")
+            .set("ssl.truststore.certificates", of("ca", false))
+            .set("listener.name.newer.ssl.client.auth", "required")
+            .set("listener.name.newer.ssl.enabled.protocols", "TLSv1.3"),
+    );
+    let open = |offset, identity, versions| {
+        let connection = Connection::open_tls(&at(&broker, offset), &authority.client(identity, versions));
+        connection.and_then(|mut c| c.try_call(0, &ApiVersionsRequest::default())).map(|answer| answer.error_code)
+    };
+    let old: &[_] = &[&TLS12];
+    assert_eq!(open(4, None, old).expect("a connection"), 0);
+    assert_eq!(open(8, Some(&*alice), BOTH).expect("a connection"), 0);
+    assert!(open(8, Some(&*alice), old).is_err(), "its own versions");
+    assert!(open(8, None, BOTH).is_err(), "its clients show who they are");
+}
+
+#[test]
 fn secrets_are_not_shown() {
     if !is_corelane() {
         return;

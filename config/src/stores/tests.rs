@@ -1,4 +1,5 @@
 use super::*;
+use rustls_pki_types::pem::PemObject;
 
 const BROKER_P12: &[u8] = include_bytes!("../../tests/stores/broker.p12");
 const BROKER_LEGACY: &[u8] = include_bytes!("../../tests/stores/broker-legacy.p12");
@@ -148,4 +149,23 @@ proptest::proptest! {
         let copy = [head, &bytes].concat();
         let _ = (identity(&copy, "x", "x"), trusted(&copy, None), certificate::with_public_half(&copy, &bytes));
     }
+}
+
+#[test]
+fn keys_that_are_not_served_are_told_by_their_kind() {
+    let kind = |pem: &str, rsa_bits_max| {
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        unserved_key(&certificate, rsa_bits_max)
+    };
+    let ed448 = include_str!("../../tests/stores/ed448.pem");
+    let p521 = include_str!("../../tests/stores/p521.pem");
+    let rsa = include_str!("../../tests/stores/rsa2048.pem");
+    assert_eq!(kind(ed448, 4096).unwrap(), "Ed448");
+    assert_eq!(kind(p521, 4096).unwrap(), "ECDSA of the curve 1.3.132.0.35");
+    assert_eq!(kind(rsa, 2047).unwrap(), "RSA of 2048 bits");
+    assert_eq!(kind(rsa, 2048), None);
+    // Of P-256.
+    let (chain, _) = identity(BROKER_P12, "store-secret", "store-secret").unwrap();
+    assert_eq!(chain.iter().find_map(|certificate| unserved_key(certificate, 4096)), None);
+    assert_eq!(unserved_key(b"no certificate", 4096), None);
 }

@@ -3,7 +3,7 @@
 //! A token is believed where a key of the JWKS has signed it (RFC 7515) and its claims are those that the broker expects (RFC 7519):
 //! [`Expected::verify`], by the rules of Kafka's `BrokerJwtValidator`. Stricter than that: a key that names an algorithm takes no
 //! other, JOSE is base64url without padding, and neither `none` nor a shared secret (`HS256`) signs anything. Not there:
-//! EdDSA of Ed448, RSA of more than 8192 bits, nested and encrypted tokens.
+//! EdDSA of Ed448, RSA of more than 8192 bits ([`KeySet::unserved`]), nested and encrypted tokens.
 
 mod algorithm;
 mod claims;

@@ -77,7 +77,13 @@ pub fn claims(token: &str, keys: &KeySet) -> Result<Map<String, Value>, Unverifi
     if id.is_some_and(|id| id.len() > KEY_ID_MAX) {
         return Err(Unverified::refused(format!("its kid is longer than {KEY_ID_MAX} bytes")));
     }
-    let key = keys.find(id, algorithm).ok_or_else(|| Unverified::UnknownKey { id: id.map(str::to_owned) })?;
+    let key = keys.find(id, algorithm).ok_or_else(|| {
+        let unserved = keys.unserved().iter().find(|unserved| id.is_some() && unserved.id.as_deref() == id);
+        match unserved {
+            Some(unserved) => Unverified::refused(format!("its kid means {}, which is not served", unserved.kind)),
+            None => Unverified::UnknownKey { id: id.map(str::to_owned) },
+        }
+    })?;
     let signature = decode(signature).ok_or_else(|| Unverified::refused("its signature is not in base64url"))?;
     if !key.has_signed(algorithm, signed.as_bytes(), &signature) {
         return Err(Unverified::refused("its signature is not that of the key"));

@@ -52,12 +52,14 @@ pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> Cr
     let (places, new): (Vec<usize>, Vec<NewTopic>) = wanted.into_iter().unzip();
     let mutator = context.mutator(STRICT_FROM);
     let call = CreateTopics { topics: new, validate_only: request.validate_only, mutator };
-    // Kafka's controller then answers the request as it came, and not by its topics.
-    if let Some(why) = call.too_many(shard) {
-        let topics = names.into_iter().map(|name| refused(name, why.clone()));
-        return CreateTopicsResponse { topics: topics.collect(), ..Default::default() };
-    }
-    let created = ask(shard, call).await;
+    let created = match ask(shard, call).await {
+        Ok(created) => created,
+        // Kafka's controller then answers the request as it came, and not by its topics.
+        Err(why) => {
+            let topics = names.into_iter().map(|name| refused(name, why.clone()));
+            return CreateTopicsResponse { topics: topics.collect(), ..Default::default() };
+        }
+    };
     for (place, result) in places.into_iter().zip(created) {
         if let Some(slot) = results.get_mut(place) {
             *slot = result;

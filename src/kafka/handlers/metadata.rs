@@ -14,7 +14,7 @@ use corelane_storage::model::TopicId;
 
 use crate::controller::image::{ClusterImage, TopicImage, is_essential};
 use crate::controller::names::check_name;
-use crate::controller::requests::{CreateTopics, NewTopic, ask};
+use crate::controller::requests::{CreateTopics, NewTopic, create_each};
 use crate::coordinator::create_internal_topic;
 use crate::kafka::access::cluster_operations;
 use crate::kafka::leaders::Leaders;
@@ -122,7 +122,7 @@ async fn find(context: &RequestContext, topics: Vec<MetadataRequestTopic>, creat
     if create && !missing.is_empty() {
         let topics = missing.iter().map(|name| NewTopic::with_defaults(name)).collect();
         let call = CreateTopics { topics, validate_only: false, mutator: context.mutator_by_the_way() };
-        for (name, result) in missing.into_iter().zip(ask(shard, call).await) {
+        for (name, result) in missing.into_iter().zip(create_each(shard, call).await) {
             if let Err(why) = result.map_err(|r| r.code) {
                 refused.insert(name, why);
             }

@@ -11,7 +11,7 @@ use corelane_protocol::{ErrorCode, Str};
 use super::group_context::group_context;
 use crate::controller::image::is_essential;
 use crate::controller::names::check_name;
-use crate::controller::requests::{CreateTopics, NewTopic, ask};
+use crate::controller::requests::{CreateTopics, NewTopic, create_each};
 use crate::coordinator::with_group;
 use crate::kafka::request::RequestContext;
 
@@ -101,7 +101,7 @@ async fn create(context: &RequestContext, missing: Vec<InternalTopic>, response:
     let names: Vec<Str> = missing.iter().map(|topic| topic.name.clone()).collect();
     let topics = missing.into_iter().map(new_topic).collect();
     let call = CreateTopics { topics, validate_only: false, mutator: context.mutator_by_the_way() };
-    let created = ask(&context.shard, call).await;
+    let created = create_each(&context.shard, call).await;
     let failed: Vec<String> = names
         .iter()
         .zip(created)

@@ -95,8 +95,15 @@ impl KeySource {
     }
 }
 
+/// Keys that are named one by one in the log.
+const NAMED_MAX: usize = 16;
+
 fn tell(settings: &JwksSettings, keys: &KeySet) {
     let endpoint = settings.endpoint.to_string();
+    for unserved in keys.unserved().iter().take(NAMED_MAX) {
+        let (kid, kind) = (unserved.id.as_deref().unwrap_or_default(), &unserved.kind);
+        tracing::warn!(endpoint, kid, kind, "the JWKS has a key that is not served: no token of it is taken");
+    }
     match keys.len() {
         0 => tracing::warn!(endpoint, "no key of the JWKS can have signed a token"),
         keys => tracing::info!(endpoint, keys, "the JWKS is read"),

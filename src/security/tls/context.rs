@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use corelane_config::stores::unserved_key;
 use corelane_config::{ClientAuth, Store, TlsSettings};
 use corelane_protocol::Str;
 use rustls::crypto::{CryptoProvider, ring};
@@ -13,6 +14,10 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtoco
 use super::certificate::{alternative_names, subject};
 use super::mapping::MappingRules;
 use crate::security::Principal;
+
+/// Bits of an RSA key that the crypto library signs with at most, and of one whose signatures it checks.
+const OWN_RSA_BITS_MAX: usize = 4096;
+const OTHER_RSA_BITS_MAX: usize = 8192;
 
 /// Shared by all shards: asked once for each connection.
 pub struct TlsContext {
@@ -111,6 +116,10 @@ fn current(settings: &TlsSettings) -> Result<Current, String> {
         (auth, Some(trusted)) => {
             let mut roots = RootCertStore::empty();
             for certificate in trusted.certificates()? {
+                if let Some(kind) = unserved_key(&certificate, OTHER_RSA_BITS_MAX) {
+                    let name = subject(&certificate).unwrap_or_default();
+                    tracing::warn!(name, kind, "the trust store has a key that is not served: nobody is known by it");
+                }
                 roots.add(certificate).map_err(|e| format!("the trust store: {e}"))?;
             }
             let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
@@ -122,6 +131,12 @@ fn current(settings: &TlsSettings) -> Result<Current, String> {
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions);
     let builder = builder.map_err(|e| format!("ssl.enabled.protocols and ssl.cipher.suites: {e}"))?;
     let certificate = identity.chain.first().cloned().ok_or("the key store: there is no certificate in it")?;
+    if let Some(kind) = unserved_key(&certificate, OWN_RSA_BITS_MAX) {
+        return Err(format!(
+            "the key store: its key is {kind}, which is not served: there are RSA of 2048 to {OWN_RSA_BITS_MAX} bits, ECDSA of P-256 \
+             and P-384, and Ed25519"
+        ));
+    }
     let config = builder.with_client_cert_verifier(verifier).with_single_cert(identity.chain, identity.key);
     let mut config = config.map_err(|e| format!("the key store: {e}"))?;
     // Who comes again shows its certificate again, and nothing of a connection outlives it.
