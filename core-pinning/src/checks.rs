@@ -8,7 +8,12 @@ use crate::{
     shard, topology,
 };
 use io_uring::register::Probe;
-use std::{ffi::CStr, io, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    ffi::CStr,
+    io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -225,6 +230,32 @@ async fn try_direct(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the file system tells its device of every block that it frees: the device does that before what comes after it.
+pub fn discard(directory: &Path) -> Finding {
+    let name = "discard";
+    let device = std::fs::metadata(directory).map(|m| (libc::major(m.dev()), libc::minor(m.dev())));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    match device {
+        Ok(device) if discards(&mounts, device) => Finding::warn(
+            name,
+            format!(
+                "{} is mounted with discard: each file that is removed holds up the writes beside it",
+                directory.display()
+            ),
+            "mount without discard, and free blocks at quiet hours: fstrim.timer",
+        ),
+        _ => Finding::ok(name, "not with each file that is removed"),
+    }
+}
+
+fn discards(mountinfo: &str, (major, minor): (u32, u32)) -> bool {
+    let device = format!("{major}:{minor}");
+    mountinfo.lines().filter(|line| line.split(' ').nth(2) == Some(&device)).any(|line| {
+        let options = line.split(' ').nth(5).into_iter().chain(line.rsplit(' ').next());
+        options.flat_map(|options| options.split(',')).any(|option| option == "discard")
+    })
+}
+
 /// Name of the file system that holds `path`, such as `ext4`.
 pub fn file_system(path: &Path) -> String {
     let Ok(c) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return "?".into() };
@@ -269,6 +300,15 @@ mod tests {
         assert!(f.severity < Severity::Fatal, "{f:?}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the check left something behind");
         assert_eq!(direct_io(&dir.path().join("missing")).severity, Severity::Fatal);
+    }
+
+    #[test]
+    fn mounts_with_discard_are_found() {
+        let mounts = "26 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard,resuid=65534\n\
+                      29 26 254:16 / /data rw,noatime shared:5 - xfs /dev/vdb rw,attr2\n\
+                      31 26 254:32 / /old rw,discard - btrfs /dev/vdc rw,space_cache=v2\n";
+        let found = [(254, 0), (254, 16), (254, 32), (8, 0)].map(|device| discards(mounts, device));
+        assert_eq!(found, [true, false, true, false]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn run(args: &DoctorArgs, out: &mut Output) -> Result<(), Failure> {
     let options = LoadOptions { file: args.config.clone(), environment, flags, set: Vec::new() };
     let config = BrokerConfig::load(&options).map_err(|e| Failure::usage(e.to_string()))?;
     let mut findings = fatal_checks(&config);
-    findings.extend([memory(&config), swap()]);
+    findings.extend([checks::discard(&config.data_dir), memory(&config), swap()]);
     let worst = findings.iter().filter(|f| f.severity == Severity::Fatal).count();
     if out.is_json() {
         for f in &findings {
