@@ -121,6 +121,11 @@ impl Reactor {
         self.long_running.wait(behind).await
     }
 
+    /// Ticks since the pump's last turn.
+    pub fn since_turn(&self) -> u64 {
+        crate::clock::ticks().wrapping_sub(self.turned.get())
+    }
+
     pub fn someone_waits_for_a_turn(&self) -> bool {
         !self.long_running.is_empty()
     }
