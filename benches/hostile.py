@@ -1,7 +1,11 @@
-"""A hostile client of one kind, until it is killed. Arguments: kind, host, port, port with TLS. See scripts/bench-hostile."""
+"""A hostile client of one kind, until it is killed. Arguments: kind, host, port, port with TLS. See scripts/bench-hostile.
+
+The kind `sink` is who may be hurt in a broker's stead: it reads and drops, so that what such clients do to others by running shows.
+"""
 
 import gzip
 import os
+import selectors
 import socket
 import ssl
 import struct
@@ -153,6 +157,39 @@ KINDS = {
     "noise": lambda: each(noise),
 }
 
+
+
+def sink():
+    """Answers nothing; ends a connection when a large frame has come whole."""
+    open_ = selectors.DefaultSelector()
+    for port in (PORT, TLS_PORT):
+        listener = socket.create_server((HOST, port), backlog=1024)
+        listener.setblocking(False)
+        open_.register(listener, selectors.EVENT_READ)
+    into = memoryview(bytearray(256 << 10))
+    while True:
+        for key, _ in open_.select():
+            try:
+                if key.data is None:
+                    connection, _ = key.fileobj.accept()
+                    connection.setblocking(False)
+                    open_.register(connection, selectors.EVENT_READ, {"size": 0, "come": 0})
+                    continue
+                come = key.fileobj.recv_into(into)
+            except BlockingIOError:
+                continue
+            except OSError:
+                come = 0
+            if come >= 4 and key.data["come"] == 0:
+                key.data["size"] = 4 + int.from_bytes(into[:4], "big")
+            key.data["come"] += come
+            if come == 0 or 1 << 20 < key.data["size"] <= key.data["come"]:
+                open_.unregister(key.fileobj)
+                key.fileobj.close()
+
+
+if KIND == "sink":
+    sink()
 if KIND == "kinds":
     print("\n".join(KINDS))
 else:

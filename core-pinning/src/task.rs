@@ -275,6 +275,11 @@ pub fn ran_for() -> Duration {
     Duration::from_nanos(lane::current().running_ticks() * 1000 / clock::ticks_per_us())
 }
 
+/// True if tasks have run for more than so many microseconds, this one and those before it, since the shard last looked at its ring.
+pub fn all_have_run_for_us(us: u64) -> bool {
+    lane::current().reactor.since_turn() > us * clock::ticks_per_us() || rt::wants_yield()
+}
+
 /// True if the calling task has run for more than so many microseconds since it was polled.
 pub fn has_run_for_us(us: u64) -> bool {
     lane::current().running_ticks() > us * clock::ticks_per_us() || rt::wants_yield()

@@ -17,9 +17,15 @@ use super::transport::{Piece, Transport};
 /// What a frame may allocate before that many bytes of it have come: a client pays for what it sends, not for what it
 /// announces.
 const FIRST_ALLOCATION: usize = 64 << 10;
-/// Room grows by this factor up to so much, so that little is copied twice; then it doubles.
+/// Room grows by this factor, so that little is copied twice, ...
 const GROWTH: usize = 4;
-const GROWTH_UNTIL: usize = 1 << 20;
+/// ... but from here on that of a giant grows by whole huge pages, in a place where nothing is copied any more.
+const GIANT_FROM: usize = 256 << 10;
+/// A frame that is larger is a giant: its memory comes from the system as it is touched.
+const GIANT: usize = 4 << 20;
+const HUGE_PAGE: usize = 2 << 20;
+/// What is copied before somebody looks whether others should go first.
+const STEP: usize = 64 << 10;
 /// Smaller frames get memory of their exact size: parts of them may live long in a group's state.
 const SMALL: usize = 16 << 10;
 /// A frame that gets no memory for so long is given up with its connection: others may be waiting for what it holds.
@@ -122,8 +128,12 @@ impl Memory {
         }
     }
 
-    fn grow(&mut self, room: usize) {
+    /// `room` of the `wanted` bytes of a frame may come.
+    fn grow(&mut self, room: usize, wanted: usize) {
+        let giant = wanted > GIANT && room > GIANT_FROM;
+        let room = if giant { wanted.next_multiple_of(HUGE_PAGE) } else { room };
         match self {
+            Memory::Large(bytes) if room <= bytes.capacity() => {}
             Memory::Small(bytes) if room <= SMALL => bytes.reserve_exact(room - bytes.len()),
             Memory::Large(bytes) => bytes.reserve(room),
             Memory::Small(_) => {
@@ -151,10 +161,13 @@ impl AsRef<[u8]> for Memory {
     }
 }
 
-/// Room for `needed` bytes where there is some already.
-fn next_room(room: usize, needed: usize) -> usize {
-    let grown = if room < GROWTH_UNTIL { (room * GROWTH).min(GROWTH_UNTIL) } else { room * 2 };
-    needed.max(grown).max(FIRST_ALLOCATION)
+/// Room for a frame of `size` that has some already, where so much of it has come.
+fn next_room(room: usize, come: usize, size: usize) -> usize {
+    let next = match size > GIANT && room.max(come) >= GIANT_FROM {
+        true => come.max(room + 1).next_multiple_of(HUGE_PAGE),
+        false => come.max(room * GROWTH).max(FIRST_ALLOCATION),
+    };
+    next.min(size)
 }
 
 impl FrameReader {
@@ -200,12 +213,12 @@ impl FrameReader {
                 self.begin()?;
                 continue;
             }
-            if self.piece.is_none() {
-                let piece = self.receive().await?.ok_or(FrameError::Closed)?;
-                self.piece = Some((piece, 0));
+            if self.piece.is_none() && !self.receive().await? {
+                continue;
             }
-            self.make_room().await?;
-            self.take_from_piece();
+            if self.make_room().await? {
+                self.take_from_piece();
+            }
         }
     }
 
@@ -237,35 +250,39 @@ impl FrameReader {
         Ok(())
     }
 
-    /// The next bytes, if they come as fast as they must where others wait for the memory that the frame holds.
-    async fn receive(&mut self) -> Result<Option<Piece>, FrameError> {
-        loop {
-            let Some(partial) = self.partial.as_mut().filter(|partial| partial.room > 0) else {
-                return Ok(self.conn.recv().await?);
-            };
-            if partial.is_too_slow(now(), self.budget.is_wanted(partial.wanted)) {
-                return Err(FrameError::Slow { size: partial.wanted });
+    /// The next bytes, if they come as fast as they must where others wait for the memory that the frame holds. False: they have
+    /// not come for a while.
+    async fn receive(&mut self) -> Result<bool, FrameError> {
+        let come = match self.partial.as_mut().filter(|partial| partial.room > 0) {
+            None => self.conn.recv().await,
+            Some(partial) => {
+                if partial.is_too_slow(now(), self.budget.is_wanted(partial.wanted)) {
+                    return Err(FrameError::Slow { size: partial.wanted });
+                }
+                match timeout(MEASURED, self.conn.recv()).await {
+                    Ok(come) => come,
+                    Err(_) => return Ok(false),
+                }
             }
-            if let Ok(come) = timeout(MEASURED, self.conn.recv()).await {
-                return Ok(come?);
-            }
-        }
+        };
+        self.piece = Some((come?.ok_or(FrameError::Closed)?, 0));
+        Ok(true)
     }
 
-    /// Waits for memory to take the piece in, or until the rest of the frame has come: then there may be no piece, but there is
-    /// memory of another kind. Room grows in steps, so that copying stays linear, and never past the frame.
-    async fn make_room(&mut self) -> Result<(), FrameError> {
-        let (Some(partial), Some((piece, used))) = (&self.partial, &self.piece) else { return Ok(()) };
+    /// Whether there is memory to take some of the piece in. If not, waits for it, or until the rest of the frame has come: then there
+    /// is memory of another kind. Room grows in steps, so that copying stays linear, and never past the frame.
+    async fn make_room(&mut self) -> Result<bool, FrameError> {
+        let (Some(partial), Some((piece, used))) = (&self.partial, &self.piece) else { return Ok(true) };
         let (have, size, here) = (partial.bytes.len(), partial.wanted, piece.len() - used);
-        let needed = have + here.min(size - have);
-        if needed <= partial.room {
-            return Ok(());
+        if have + here.min(size - have).min(STEP) <= partial.room {
+            return Ok(true);
         }
-        let has_come = here + self.conn.queued() >= size - have;
-        let room = if has_come { size } else { next_room(partial.room, needed).min(size) };
+        let come = (have + here + self.conn.queued()).min(size);
+        let has_come = come == size;
+        let room = if has_come { size } else { next_room(partial.room, come, size) };
         let claim = Claim { bytes: room - partial.room, rest: size - partial.room, size, has_come };
-        let (units, bytes) = match self.budget.try_take(claim) {
-            Some(units) => (units, claim.bytes),
+        let (units, bytes, at_once) = match self.budget.try_take(claim) {
+            Some(units) => (units, claim.bytes, true),
             None => {
                 self.put_back();
                 let rest_comes = async {
@@ -282,16 +299,16 @@ impl FrameReader {
                 };
                 // It was not the peer that was slow meanwhile.
                 self.partial.iter_mut().for_each(|partial| partial.measured = None);
-                let Some(granted) = granted else { return Ok(()) };
-                granted
+                let Some((units, bytes)) = granted else { return Ok(false) };
+                (units, bytes, false)
             }
         };
         if let Some(partial) = &mut self.partial {
             partial.room += bytes;
             partial.memory.push(units);
-            partial.bytes.grow(partial.room);
         }
-        Ok(())
+        // Who has waited does so for the core as well: what is given back is given to many.
+        Ok(at_once)
     }
 
     fn take_from_piece(&mut self) {
@@ -308,8 +325,9 @@ impl FrameReader {
                 take
             }
             None => {
-                let take = rest.len().min(wanted);
+                let take = rest.len().min(wanted).min(STEP);
                 if let Some(partial) = &mut self.partial {
+                    partial.bytes.grow(partial.room, partial.wanted);
                     partial.bytes.extend(rest.get(..take).unwrap_or_default());
                 }
                 take
@@ -328,14 +346,16 @@ mod tests {
 
     #[test]
     fn a_frame_holds_no_more_than_a_few_times_what_has_come_of_it() {
-        let (mut room, mut come) = (0, 0);
-        while come < 100 << 20 {
-            come += 9000;
-            if come > room {
-                room = next_room(room, come);
+        for size in [100 << 10, 3 << 20, GIANT, GIANT + 1, 100 << 20] {
+            let (mut room, mut come) = (0, 0);
+            while come < size {
+                come = (come + 9000).min(size);
+                if come > room {
+                    room = next_room(room, come, size);
+                }
+                let most = (come * GROWTH).max(if come > GIANT_FROM && size > GIANT { come + HUGE_PAGE } else { 0 });
+                assert!(room >= come && room <= most.max(FIRST_ALLOCATION), "{come} of {size}: {room}");
             }
-            let most = if come < GROWTH_UNTIL { come * GROWTH } else { come * 2 };
-            assert!(room >= come && room <= most.max(FIRST_ALLOCATION), "{come}: {room}");
         }
     }
 
@@ -350,7 +370,7 @@ mod tests {
         assert!(partial.is_too_slow(after(3701), true), "nothing has come");
         assert!(!partial.is_too_slow(after(3702), false));
         assert!(!partial.is_too_slow(after(3703), true), "begun again");
-        partial.bytes.grow(64 << 10);
+        partial.bytes.grow(64 << 10, 1 << 20);
         partial.bytes.extend(&[0; 8 << 10]);
         assert!(!partial.is_too_slow(after(3704), true), "an eighth of what it holds came in a second");
         partial.bytes.extend(&[0; (8 << 10) - 1]);

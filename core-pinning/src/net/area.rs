@@ -1,4 +1,7 @@
-//! Receive memory of one shard: a fixed area handed to the kernel as a provided-buffer ring.
+//! Receive memory of one shard: two fixed areas, each handed to the kernel as a provided-buffer ring.
+//!
+//! Connections that send more than their tasks take at once have an area of their own, so that those that send little find room in
+//! the other however many the former are.
 //!
 //! With `IOU_PBUF_RING_INC` (Linux 6.12) the kernel fills one buffer with several receives, so a buffer has several
 //! readers; it goes back to the kernel when it is full (`retired`) and its last reader is gone. Pages that were never
@@ -12,8 +15,14 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-/// The buffer group of the shard's ring.
-pub(super) const GROUP: u16 = 0;
+/// Whose receives an area is for: the buffer groups of the shard's ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub(crate) enum Group {
+    Ordinary = 0,
+    Bulk = 1,
+}
+
 const INCREMENTAL: u16 = 2;
 
 #[derive(Clone, Copy, Default)]
@@ -21,6 +30,40 @@ struct State {
     filled: u32,
     readers: u32,
     retired: bool,
+}
+
+/// Receive memory of one shard.
+pub(crate) struct Areas {
+    ordinary: Area,
+    bulk: Area,
+}
+
+impl Areas {
+    pub fn new(sub: &Submitter<'_>, o: &NetOptions) -> io::Result<Areas> {
+        let (count, size) = (buffers(o.bulk_buffers), whole_pages(o.bulk_buffer_bytes));
+        Ok(Areas { ordinary: Area::new(sub, o)?, bulk: Area::map(sub, Group::Bulk, count, size, 0)? })
+    }
+
+    pub fn of(&mut self, group: Group) -> &mut Area {
+        match group {
+            Group::Ordinary => &mut self.ordinary,
+            Group::Bulk => &mut self.bulk,
+        }
+    }
+
+    /// Buffers in all, and those that the kernel can receive into.
+    pub fn count(&self) -> (u16, u16) {
+        let Areas { ordinary, bulk } = self;
+        (ordinary.count + bulk.count, ordinary.free + bulk.free)
+    }
+}
+
+fn buffers(count: u16) -> u16 {
+    count.clamp(1, 1 << 15).next_power_of_two()
+}
+
+fn whole_pages(bytes: usize) -> usize {
+    bytes.next_multiple_of(4096).min(1 << 30)
 }
 
 pub(crate) struct Area {
@@ -38,23 +81,22 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    /// Buffers as the options say; without incremental filling as many bytes in 16 KiB pieces.
+    /// The ordinary buffers as the options say; without incremental filling as many bytes in 16 KiB pieces.
     pub fn new(sub: &Submitter<'_>, o: &NetOptions) -> io::Result<Area> {
-        let size = o.receive_buffer_bytes.next_multiple_of(4096).min(1 << 30);
-        let count = o.receive_buffers.clamp(1, 1 << 15).next_power_of_two();
+        let (count, size) = (buffers(o.receive_buffers), whole_pages(o.receive_buffer_bytes));
         if o.incremental {
-            match Area::map(sub, count, size, INCREMENTAL) {
+            match Area::map(sub, Group::Ordinary, count, size, INCREMENTAL) {
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
                 made => return made,
             }
         }
         let piece = size.min(16 << 10);
         let count = (usize::from(count) * size / piece).min(1 << 15).next_power_of_two();
-        Area::map(sub, count as u16, piece, 0)
+        Area::map(sub, Group::Ordinary, count as u16, piece, 0)
     }
 
     /// `count` is a power of two, `size` a multiple of the page size.
-    fn map(sub: &Submitter<'_>, count: u16, size: usize, flags: u16) -> io::Result<Area> {
+    fn map(sub: &Submitter<'_>, group: Group, count: u16, size: usize, flags: u16) -> io::Result<Area> {
         let ring_bytes = (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(4096);
         let bytes = ring_bytes + usize::from(count) * size;
         let (prot, map) =
@@ -78,7 +120,7 @@ impl Area {
             starved: false,
         };
         // SAFETY: the ring's part is page aligned, zeroed, and outlives the io_uring (fields of `Reactor`).
-        unsafe { sub.register_buf_ring_with_flags(ring as u64, count, GROUP, flags)? };
+        unsafe { sub.register_buf_ring_with_flags(ring as u64, count, group as u16, flags)? };
         for id in 0..count {
             area.provide(id);
         }
@@ -133,10 +175,6 @@ impl Area {
     /// The kernel puts several receives into one buffer.
     pub fn is_incremental(&self) -> bool {
         self.incremental
-    }
-
-    pub fn count(&self) -> u16 {
-        self.count
     }
 }
 

@@ -1,6 +1,6 @@
 //! One connection.
 
-use super::{NetState, address, recv, send::Batch};
+use super::{NetState, address, area::Group, recv, send::Batch};
 use crate::reactor::{Reactor, ops::Work};
 use bytes::Bytes;
 use std::{
@@ -22,12 +22,26 @@ pub(super) enum Rx {
     Cancelling,
 }
 
+/// How a connection sends, as far as has been seen.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Flow {
+    New,
+    /// Little at a time: a request for whatever comes stays with the kernel.
+    Small,
+    /// More than its task takes at once: each piece is asked for in its turn.
+    Bulk,
+}
+
 pub(super) struct Slot {
     pub fd: OwnedFd,
     /// Its `Conn` lives.
     pub owned: bool,
     pub rx: Rx,
-    pub starved: bool,
+    pub flow: Flow,
+    /// Where the kernel receives to.
+    pub group: Group,
+    /// It is in a list of those whose receive goes on later.
+    pub rx_waits: bool,
     /// 0: the peer closed; else an errno.
     pub eof: Option<i32>,
     pub got: VecDeque<RecvBuf>,
@@ -88,7 +102,9 @@ impl Conn {
             fd,
             owned: true,
             rx: Rx::Off,
-            starved: false,
+            flow: Flow::New,
+            group: Group::Ordinary,
+            rx_waits: false,
             eof: None,
             got: VecDeque::new(),
             got_bytes: 0,

@@ -12,7 +12,7 @@ mod options;
 mod recv;
 mod send;
 
-pub(crate) use area::Area;
+pub(crate) use area::{Area, Areas};
 pub use conn::{Conn, connect};
 pub use listener::{Listener, listen};
 pub use options::{ListenOptions, NetOptions, NetStats};
@@ -27,7 +27,7 @@ use crate::{
 use conn::Slot;
 use listener::Acceptor;
 use send::Batch;
-use std::{io, rc::Rc, task::Waker};
+use std::{collections::VecDeque, io, rc::Rc, task::Waker};
 
 /// Pieces a connection may queue, whatever their size.
 const RX_PIECES: usize = 64;
@@ -42,6 +42,8 @@ pub(crate) struct NetState {
     dirty: Vec<u32>,
     /// Connections whose receive ended for want of a buffer.
     starved: Vec<u32>,
+    /// Connections that send much: whose turn it is to receive comes first.
+    bulk: VecDeque<u32>,
     /// Boxed: the kernel holds a pointer to a batch's header between the queueing and the enter.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Batch>>,
@@ -50,7 +52,7 @@ pub(crate) struct NetState {
 /// Sets the calling shard's options. Fails once the shard has had a socket.
 pub fn configure(o: NetOptions) -> io::Result<()> {
     let reactor = lane::current().reactor.clone();
-    if reactor.area.borrow().is_some() {
+    if reactor.areas.borrow().is_some() {
         return Err(io::Error::other("the shard has sockets already"));
     }
     let mut st = reactor.net.borrow_mut();
@@ -62,22 +64,18 @@ pub fn configure(o: NetOptions) -> io::Result<()> {
 /// Of the calling shard.
 pub fn stats() -> NetStats {
     let reactor = lane::current().reactor.clone();
-    let (area, st) = (reactor.area.borrow(), reactor.net.borrow());
-    NetStats {
-        connections: st.conns.len(),
-        receive_buffers: area.as_ref().map_or(0, Area::count),
-        receive_buffers_free: area.as_ref().map_or(0, Area::free),
-        aside_bytes: st.aside.used(),
-    }
+    let (areas, st) = (reactor.areas.borrow(), reactor.net.borrow());
+    let (receive_buffers, receive_buffers_free) = areas.as_ref().map_or((0, 0), Areas::count);
+    NetStats { connections: st.conns.len(), receive_buffers, receive_buffers_free, aside_bytes: st.aside.used() }
 }
 
 /// The reactor of the calling shard, its receive memory set up.
 fn reactor() -> io::Result<Rc<Reactor>> {
     let reactor = lane::current().reactor.clone();
-    if reactor.area.borrow().is_none() {
+    if reactor.areas.borrow().is_none() {
         let options = reactor.net.borrow().options.clone();
-        let area = reactor.with_ring(|ring| Area::new(&ring.uring.submitter(), &options))?;
-        *reactor.area.borrow_mut() = Some(area);
+        let areas = reactor.with_ring(|ring| Areas::new(&ring.uring.submitter(), &options))?;
+        *reactor.areas.borrow_mut() = Some(areas);
     }
     Ok(reactor)
 }
@@ -92,6 +90,7 @@ impl Default for NetState {
             acceptors: Slab::default(),
             dirty: Vec::new(),
             starved: Vec::new(),
+            bulk: VecDeque::new(),
             spare: Vec::new(),
         }
     }
@@ -118,6 +117,9 @@ pub(crate) fn prepare(reactor: &Rc<Reactor>) {
     let mut st = reactor.net.borrow_mut();
     if !st.starved.is_empty() {
         recv::resume_starved(reactor, &mut st);
+    }
+    if !st.bulk.is_empty() {
+        recv::receive_bulk(reactor, &mut st);
     }
     if !st.dirty.is_empty() {
         let mut dirty = std::mem::take(&mut st.dirty);

@@ -6,6 +6,9 @@ pub struct NetOptions {
     /// Receive memory of the shard: this many buffers (a power of two) of `receive_buffer_bytes`.
     pub receive_buffers: u16,
     pub receive_buffer_bytes: usize,
+    /// The same for connections that send more than their tasks take at once: one receive for each buffer.
+    pub bulk_buffers: u16,
+    pub bulk_buffer_bytes: usize,
     /// Let the kernel put several receives into one buffer, where it can (Linux 6.12).
     pub incremental: bool,
     /// Received bytes a connection may queue before its receive is stopped until its task catches up. The kernel may
@@ -21,6 +24,8 @@ impl Default for NetOptions {
         NetOptions {
             receive_buffers: 16,
             receive_buffer_bytes: 256 << 10,
+            bulk_buffers: 32,
+            bulk_buffer_bytes: 64 << 10,
             incremental: true,
             rx_limit: 256 << 10,
             aside_bytes: 64 << 20,

@@ -1,15 +1,26 @@
-//! Receiving: one multishot request per connection, pieces of the shard's receive memory.
+//! Receiving: pieces of the shard's receive memory, by one multishot request for each connection that sends little at a time.
+//!
+//! What a multishot request takes at once has no bound: the kernel goes on as long as the peer does. So a connection that sends much
+//! receives one buffer at a time, a few such connections in a turn of the pump, in the order in which they came: however many they
+//! are, what others have sent is looked at in between. A new connection shows first which kind it is.
 #![allow(unsafe_code)]
 
 use super::{
     NetState, RX_PIECES, address,
-    area::GROUP,
-    conn::{Rx, Slot},
+    area::Group,
+    conn::{Flow, Rx, Slot},
 };
 use crate::budget::{Budget, BudgetUnits};
 use crate::reactor::{Kind, Reactor, tag};
-use io_uring::{cqueue, opcode, types::Fd};
-use std::{ops::Deref, os::fd::AsRawFd, rc::Rc, task::Waker};
+use io_uring::{cqueue, opcode, squeue, types::Fd};
+use std::{ops::Deref, os::fd::AsRawFd, ptr, rc::Rc, task::Waker};
+
+/// What a new connection may send at first.
+const FIRST: u32 = 16 << 10;
+/// A connection of which so much comes at once sends much, until there is less than [`FIRST`] of it and no more behind it.
+const MUCH: usize = 32 << 10;
+/// Connections that send much and receive in one turn of the pump.
+const BULK_TURN: u16 = 4;
 
 /// What is set aside and no larger is let in where larger pieces are not, into the last quarter of what there is.
 const ASIDE_SMALL: usize = 4 << 10;
@@ -25,6 +36,7 @@ pub struct RecvBuf {
 enum Source {
     Area {
         reactor: Rc<Reactor>,
+        group: Group,
         id: u16,
     },
     /// Outside the receive memory, for a task that is not reading.
@@ -43,6 +55,10 @@ impl RecvBuf {
 
     fn is_aside(&self) -> bool {
         matches!(self.from, Source::Heap { .. })
+    }
+
+    fn is_of(&self, wanted: Group) -> bool {
+        matches!(self.from, Source::Area { group, .. } if group == wanted)
     }
 
     /// Puts the bytes outside the receive memory; false: there is no room for them.
@@ -78,8 +94,8 @@ impl AsRef<[u8]> for RecvBuf {
 
 impl Drop for RecvBuf {
     fn drop(&mut self) {
-        if let Source::Area { reactor, id } = &self.from {
-            let wanted = reactor.area.borrow_mut().as_mut().is_some_and(|a| a.done(*id));
+        if let Source::Area { reactor, group, id } = &self.from {
+            let wanted = reactor.areas.borrow_mut().as_mut().is_some_and(|a| a.of(*group).done(*id));
             if wanted {
                 reactor.want_turn();
             }
@@ -87,38 +103,87 @@ impl Drop for RecvBuf {
     }
 }
 
-/// Asks the kernel for whatever comes, unless it has been asked.
+/// Asks the kernel for what comes, unless it has been asked.
 pub(super) fn arm(reactor: &Reactor, st: &mut NetState, i: u32) {
     let Some(c) = st.conns.get_mut(i) else { return };
-    if c.rx != Rx::Off || c.eof.is_some() || !c.owned || c.starved {
+    if !c.may_receive() {
         return;
     }
-    c.rx = Rx::Armed;
-    reactor.submit(opcode::RecvMulti::new(Fd(c.fd.as_raw_fd()), GROUP).build().user_data(tag(Kind::Recv, i)));
+    if c.flow == Flow::Bulk {
+        c.rx_waits = true;
+        st.bulk.push_back(i);
+        return reactor.want_turn();
+    }
+    c.receive(reactor, i);
+}
+
+/// Buffers of a group that the kernel can receive into.
+fn free(reactor: &Reactor, group: Group) -> u16 {
+    reactor.areas.borrow_mut().as_mut().map_or(0, |areas| areas.of(group).free())
+}
+
+/// The drop of a piece that gives a buffer back kicks the pump, or does so no more.
+fn set_starved(reactor: &Reactor, group: Group, starved: bool) {
+    if let Some(areas) = reactor.areas.borrow_mut().as_mut() {
+        areas.of(group).starved = starved;
+    }
 }
 
 /// Receives that found no buffer go on, if there is one now. If there is none, what connections have queued is copied
 /// out of the receive memory: tasks that do not read must not stop those that do.
 pub(super) fn resume_starved(reactor: &Rc<Reactor>, st: &mut NetState) {
-    let free = || reactor.area.borrow().as_ref().map_or(0, |a| a.free());
-    if free() == 0 {
-        let queued: Vec<u32> = st.conns.iter_mut().filter(|(_, c)| !c.got.is_empty()).map(|(i, _)| i).collect();
-        queued.into_iter().for_each(|i| set_aside(st, i, 0));
-        if free() == 0 {
-            return; // all of it is in the hands of tasks, which do not wait with it; the drop of a piece kicks the pump
-        }
+    make_room(reactor, st, Group::Ordinary, u16::MAX);
+    if free(reactor, Group::Ordinary) == 0 {
+        return; // all of it is in the hands of tasks, which do not wait with it; the drop of a piece kicks the pump
     }
-    if let Some(a) = reactor.area.borrow_mut().as_mut() {
-        a.starved = false;
-    }
+    set_starved(reactor, Group::Ordinary, false);
     let limit = st.options.rx_limit;
     for i in std::mem::take(&mut st.starved) {
         let Some(c) = st.conns.get_mut(i) else { continue };
-        c.starved = false;
+        c.rx_waits = false;
         // Whose task does not read goes on when it does.
         if !c.is_full(limit) {
             arm(reactor, st, i);
         }
+    }
+}
+
+/// The next few of those that send much receive a piece each.
+pub(super) fn receive_bulk(reactor: &Rc<Reactor>, st: &mut NetState) {
+    make_room(reactor, st, Group::Bulk, BULK_TURN);
+    let limit = st.options.rx_limit;
+    let mut left = free(reactor, Group::Bulk).min(BULK_TURN);
+    let has_room = left > 0;
+    while left > 0
+        && let Some(i) = st.bulk.pop_front()
+    {
+        let Some(c) = st.conns.get_mut(i) else { continue };
+        if std::mem::take(&mut c.rx_waits) && c.may_receive() && !c.is_full(limit) {
+            c.receive(reactor, i);
+            left -= 1;
+        }
+    }
+    let others_wait = !st.bulk.is_empty();
+    set_starved(reactor, Group::Bulk, others_wait && !has_room);
+    if others_wait && has_room {
+        reactor.want_turn();
+    } else if others_wait {
+        reactor.count(|s| s.starved += 1);
+    }
+}
+
+/// Where no buffer is free, what connections have queued is copied out of the receive memory until so many are.
+fn make_room(reactor: &Rc<Reactor>, st: &mut NetState, group: Group, buffers: u16) {
+    if free(reactor, group) > 0 {
+        return;
+    }
+    let holds = |c: &Slot| c.got.iter().any(|piece| piece.is_of(group));
+    let holders: Vec<u32> = st.conns.iter().filter(|(_, c)| holds(c)).map(|(i, _)| i).collect();
+    for i in holders {
+        if free(reactor, group) >= buffers {
+            return;
+        }
+        set_aside(st, i, 0);
     }
 }
 
@@ -151,14 +216,15 @@ pub(super) fn received(
     if !more {
         c.rx = Rx::Off;
     }
+    let group = c.group;
     let piece = cqueue::buffer_select(flags).map(|id| {
         let len = result.max(0) as usize;
-        let mut area = reactor.area.borrow_mut();
-        let at = area.as_mut().expect("receive memory is set up before any socket");
+        let mut areas = reactor.areas.borrow_mut();
+        let areas = areas.as_mut().expect("receive memory is set up before any socket");
         RecvBuf {
-            at: at.filled(id, len, cqueue::buffer_more(flags)),
+            at: areas.of(group).filled(id, len, cqueue::buffer_more(flags)),
             len,
-            from: Source::Area { reactor: reactor.clone(), id },
+            from: Source::Area { reactor: reactor.clone(), group, id },
         }
     });
     match result {
@@ -168,6 +234,7 @@ pub(super) fn received(
                 && c.eof.is_none()
             {
                 let (full, number) = (c.is_full(limit), c.got.len());
+                c.note_flow(piece.len(), !more, cqueue::sock_nonempty(flags));
                 c.got_bytes += piece.len();
                 c.got.push_back(piece);
                 if full {
@@ -176,7 +243,10 @@ pub(super) fn received(
             }
             let Some(c) = st.conns.get_mut(i) else { return };
             let full = c.is_full(limit);
-            if full && c.rx == Rx::Armed {
+            if full {
+                c.flow = Flow::Bulk;
+            }
+            if c.flow == Flow::Bulk && more && c.rx == Rx::Armed {
                 c.rx = Rx::Cancelling;
                 let cancel = opcode::AsyncCancel::new(tag(Kind::Recv, i)).build();
                 reactor.submit(cancel.user_data(tag(Kind::Ignored, i)));
@@ -188,11 +258,12 @@ pub(super) fn received(
         e if e == -libc::ENOBUFS => {
             reactor.count(|s| s.starved += 1);
             if c.owned {
-                c.starved = true;
-                st.starved.push(i);
-                if let Some(a) = reactor.area.borrow_mut().as_mut() {
-                    a.starved = true;
+                c.rx_waits = true;
+                match group {
+                    Group::Ordinary => st.starved.push(i),
+                    Group::Bulk => st.bulk.push_back(i),
                 }
+                set_starved(reactor, group, true);
             }
         }
         e if e == -libc::ECANCELED || e == -libc::EINTR || e == -libc::EAGAIN => {
@@ -210,6 +281,37 @@ pub(super) fn received(
 }
 
 impl Slot {
+    /// Nothing has been asked of the kernel, or will be without a call.
+    fn may_receive(&self) -> bool {
+        self.rx == Rx::Off && self.eof.is_none() && self.owned && !self.rx_waits
+    }
+
+    fn receive(&mut self, reactor: &Reactor, i: u32) {
+        self.rx = Rx::Armed;
+        self.group = if self.flow == Flow::Bulk { Group::Bulk } else { Group::Ordinary };
+        let (fd, group) = (Fd(self.fd.as_raw_fd()), self.group as u16);
+        // As much as a buffer has room for, but at first.
+        let once = |len| {
+            let entry = opcode::Recv::new(fd, ptr::null_mut(), len).buf_group(group).build();
+            entry.flags(squeue::Flags::BUFFER_SELECT)
+        };
+        let entry = match self.flow {
+            Flow::New => once(FIRST),
+            Flow::Small => opcode::RecvMulti::new(fd, group).build(),
+            Flow::Bulk => once(0),
+        };
+        reactor.submit(entry.user_data(tag(Kind::Recv, i)));
+    }
+
+    /// What a piece shows. `last`: the request to the kernel has ended with it.
+    fn note_flow(&mut self, bytes: usize, last: bool, more_behind: bool) {
+        if bytes >= MUCH || last && more_behind {
+            self.flow = Flow::Bulk;
+        } else if last && bytes < FIRST as usize {
+            self.flow = Flow::Small;
+        }
+    }
+
     fn is_full(&self, limit: usize) -> bool {
         self.got_bytes >= limit || self.got.len() >= RX_PIECES
     }

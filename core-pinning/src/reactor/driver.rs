@@ -9,7 +9,7 @@ use super::{
     turns::Turns,
 };
 use crate::{
-    net::{Area, NetState},
+    net::{Areas, NetState},
     ready,
     sync::Event,
 };
@@ -50,7 +50,7 @@ pub(crate) struct Reactor {
     pub ops: RefCell<Ops>,
     pub net: RefCell<NetState>,
     /// Receive memory, from the first socket on.
-    pub area: RefCell<Option<Area>>,
+    pub areas: RefCell<Option<Areas>>,
     pub timers: RefCell<Timers>,
     pub(super) time_out: RefCell<pump::TimeOut>,
     pub(super) mail: [Event; mail::KINDS],
@@ -82,7 +82,7 @@ impl Reactor {
             queued: RefCell::default(),
             ops: RefCell::default(),
             net: RefCell::default(),
-            area: RefCell::new(None),
+            areas: RefCell::new(None),
             timers: RefCell::default(),
             time_out: RefCell::default(),
             mail: Default::default(),
@@ -119,6 +119,11 @@ impl Reactor {
     pub async fn take_turns(&self, behind: bool) {
         self.want_turn();
         self.long_running.wait(behind).await
+    }
+
+    /// Ticks since the pump's last turn.
+    pub fn since_turn(&self) -> u64 {
+        crate::clock::ticks().wrapping_sub(self.turned.get())
     }
 
     pub fn someone_waits_for_a_turn(&self) -> bool {

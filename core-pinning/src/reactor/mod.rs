@@ -35,7 +35,7 @@ pub struct ReactorStats {
     pub completions: u64,
     /// Times the shard had nothing to do.
     pub sleeps: u64,
-    /// Receives that ended because the receive memory was used up.
+    /// Times a receive ended, or those that send much all waited, because the receive memory was used up.
     pub starved: u64,
 }
 

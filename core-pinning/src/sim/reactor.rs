@@ -158,6 +158,11 @@ impl Reactor {
 
     pub fn after_poll(&self) {}
 
+    /// The executor itself says who shall yield.
+    pub fn since_turn(&self) -> u64 {
+        0
+    }
+
     /// Notified when mail of `kind` (one bit) has come.
     pub fn mail_event(&self, kind: u32) -> &Event {
         &self.mail[kind.trailing_zeros() as usize]
