@@ -56,6 +56,11 @@ pub fn given(list: Expr, field: &str, number: i64) -> Expr {
     Expr::List(list.into_iter().map(with).collect())
 }
 
+pub fn the_first(list: Expr) -> Expr {
+    let Expr::List(list) = list else { return list };
+    Expr::List(list.into_iter().take(1).collect())
+}
+
 /// Every number in a list.
 pub fn replaced(value: Expr, by: i64) -> Expr {
     let Expr::List(list) = value else { return value };

@@ -46,6 +46,11 @@ pub fn own_names(seed: u64, api: ApiKey, body: Expr) -> Expr {
     let body = if silent { to_topic(&format!("r{seed}-silent"), body) } else { body };
     each_field(body, &|name, value| match (name, value) {
         ("group_id" | "transactional_id", value) => group(value),
+        // what a broker knows of a client lasts for a minute, or for as long as its connection
+        ("client_instance_id", Expr::Call(uuid, id)) => match id.as_slice() {
+            [Expr::Text(id)] if id.len() > 1 => Expr::Call(uuid, vec![text(format!("{seed:x}{id}"))]),
+            _ => Expr::Call(uuid, id),
+        },
         ("group_ids" | "groups_names" | "groups", Expr::List(list)) => {
             Expr::List(list.into_iter().map(group).collect())
         }

@@ -20,7 +20,7 @@ pub fn bound(api: ApiKey, name: &str, value: Expr) -> Expr {
         (ApiKey::ReadShareGroupState, "topics") => led_by_none(value, 2),
         (ApiKey::WriteShareGroupState, "topics") => led_by_none(begun(value), 2),
         (ApiKey::InitializeShareGroupState, "topics") => begun(value),
-        // of a group with a partition below zero Apache Kafka never lets go (share_groups.txt)
+        // a group with a partition below zero Apache Kafka does not delete at once (share_groups.txt)
         (ApiKey::AlterShareGroupOffsets, "topics") => each_field(begun(value), &|name, value| match name {
             "partition_index" => at_least(0, value),
             _ => value,

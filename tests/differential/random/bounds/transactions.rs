@@ -1,7 +1,7 @@
 //! Transactions: producers are those of the series of their own (transactions.rs), and here there are none.
 
 use super::unknown_producer;
-use crate::random::edit::{at_least, each_field, given, int, replaced};
+use crate::random::edit::{at_least, each_field, given, int, replaced, the_first};
 use crate::value::Expr;
 use corelane_protocol::{ApiKey, Tree};
 
@@ -19,8 +19,9 @@ pub fn bound(api: ApiKey, name: &str, value: Expr) -> Expr {
             "producer_id" => unknown_producer(value),
             _ => value,
         }),
+        // of two on one partition it depends on the millisecond which has the largest timestamp (ListOffsets)
         (ApiKey::WriteTxnMarkers, "markers") => {
-            each_field(given(value, "coordinator_epoch", 3), &|name, value| match name {
+            each_field(given(the_first(value), "coordinator_epoch", 3), &|name, value| match name {
                 // (an id below zero is refused here, and written there)
                 "producer_id" => unknown_producer(at_least(0, value)),
                 // Apache Kafka stops at such a marker, when those before it are written
