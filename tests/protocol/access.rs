@@ -17,6 +17,7 @@ pub const AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAutho
 const TOPIC: i8 = 2;
 const CLUSTER: i8 = 4;
 const LITERAL: i8 = 3;
+const ALL: i8 = 2;
 const READ: i8 = 3;
 const WRITE: i8 = 4;
 const CREATE: i8 = 5;
@@ -81,7 +82,10 @@ fn rules_take_hold_at_once_on_connections_that_are_open_and_after_a_restart() {
     assert_eq!(make_topic(&mut connection, "t"), 0);
     assert_eq!(produced(&mut connection, "t"), 0);
     // A network, which Apache Kafka does not know.
-    assert_eq!(create(&mut connection, vec![rule("t", "127.0.0.0/8", WRITE, DENY), rule("t", "*", 2, ALLOW)]), [0, 0]);
+    assert_eq!(
+        create(&mut connection, vec![rule("t", "127.0.0.0/8", WRITE, DENY), rule("t", "*", ALL, ALLOW)]),
+        [0, 0]
+    );
     let refused = ErrorCode::TopicAuthorizationFailed.code();
     assert_eq!(produced(&mut connection, "t"), refused, "what was decided before is forgotten");
     assert_eq!(connection.fetch("t", 0, 0).expect("a fetch").error_code, 0);
@@ -126,8 +130,9 @@ fn a_request_without_time_is_late_as_a_whole_unless_all_of_it_is_refused() {
         rule("their-new", "*", CREATE, DENY),
         rule("theirs", "*", ALTER, DENY),
         rule("theirs", "*", DELETE, DENY),
+        rule("theirs", "*", ALL, ALLOW),
     ];
-    assert_eq!(create(&mut connection, rules), [0; 5]);
+    assert_eq!(create(&mut connection, rules), [0; 6]);
     let (late, refused) = (ErrorCode::RequestTimedOut.code(), ErrorCode::TopicAuthorizationFailed.code());
 
     let mut created = |names: &[&'static str]| -> Vec<i16> {
