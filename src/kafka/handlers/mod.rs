@@ -296,6 +296,7 @@ pub fn accept(
     if !api.valid_versions().contains(&call.version) {
         return match api {
             ApiKey::ApiVersions => {
+                client.set_software(None);
                 let answer = Answer::Send(api_versions::unknown(call.correlation_id));
                 Accepted { answer: Box::pin(std::future::ready(answer)), overlaps: false }
             }
