@@ -288,14 +288,18 @@ impl Default for Authenticator {
 
 /// Another request between tokens. Kafka answers any; here only those are that stand before requests anyway, as nothing else is
 /// parsed.
-fn untimely(asked: Asked) -> Outcome {
+fn untimely(mut asked: Asked) -> Outcome {
     let error_code = ErrorCode::IllegalSaslState.code();
-    let known = asked.api.valid_versions().contains(&asked.version());
+    let versions = ApiVersionsResponse { error_code, ..Default::default() };
     let answer = match asked.api {
-        ApiKey::ApiVersions if known => Some(asked.answer(&ApiVersionsResponse { error_code, ..Default::default() })),
-        ApiKey::SaslHandshake if known => {
-            Some(asked.answer(&SaslHandshakeResponse { error_code, ..Default::default() }))
+        ApiKey::ApiVersions if !ApiKey::ApiVersions.valid_versions().contains(&asked.version()) => {
+            asked.header.request_api_version = 0;
+            Some(asked.answer(&versions))
         }
+        ApiKey::ApiVersions => asked.read::<ApiVersionsRequest>().map(|_| asked.answer(&versions)),
+        ApiKey::SaslHandshake => asked
+            .read::<SaslHandshakeRequest>()
+            .map(|_| asked.answer(&SaslHandshakeResponse { error_code, ..Default::default() })),
         _ => None,
     };
     Outcome::Refused { answer, reason: Some("another request within authentication".to_owned()) }

@@ -119,8 +119,9 @@ impl Client {
         self.usage.borrow_mut().get_or_insert_with(|| usages.of(who())).clone()
     }
 
-    pub fn set_software(&self, name: &Str, version: &Str) {
-        self.software.replace(Some((name.detach(), version.detach())));
+    /// Name and version; `None`: it asks for versions as those do that do not say (Kafka then forgets what was said before).
+    pub fn set_software(&self, software: Option<(&Str, &Str)>) {
+        self.software.replace(software.map(|(name, version)| (name.detach(), version.detach())));
     }
 
     /// What subscriptions to client metrics look at.

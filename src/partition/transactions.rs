@@ -20,6 +20,9 @@ use super::produce::{Arrival, Produced};
 use super::{Partition, ProduceFailure, Taken};
 use crate::step::Step;
 
+/// Kafka's number of no version (`TransactionVersion.TV_UNKNOWN`): once it has seen that the epoch is not too old, it fails.
+const VERSION_UNKNOWN: i16 = -1;
+
 /// How a producer's transaction ends, as a coordinator has it written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marker {
@@ -260,8 +263,8 @@ impl Partition {
     /// Writes a marker; returns its offset when it is durable and applied. Also where the producer has no transaction open here:
     /// the marker then only moves its epoch.
     ///
-    /// Errors, before which nothing was written: INVALID_PRODUCER_EPOCH (fenced by a later epoch), TRANSACTION_COORDINATOR_FENCED
-    /// (a later coordinator has written here), NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION (deleted), and those of a
+    /// Errors, before which nothing was written: INVALID_PRODUCER_EPOCH (fenced by a later epoch), UNKNOWN_SERVER_ERROR (of no
+    /// version), TRANSACTION_COORDINATOR_FENCED (a later coordinator has written here), NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION (deleted), and those of a
     /// produce request that may be tried again (NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR).
     pub async fn write_marker(self: &Rc<Self>, marker: Marker) -> Result<Offset, ErrorCode> {
         if self.is_deleted() {
@@ -271,7 +274,11 @@ impl Partition {
         let checked = self.with_producer(producer_id, |table| {
             table.check_marker(producer_id, producer_epoch, coordinator_epoch, transaction_version)
         });
-        checked.map_err(|error| ProduceFailure::from(error).code)?;
+        let refused = checked.map_err(|error| ProduceFailure::from(error).code);
+        if transaction_version == VERSION_UNKNOWN && refused != Err(ErrorCode::InvalidProducerEpoch) {
+            return Err(ErrorCode::UnknownServerError);
+        }
+        refused?;
         let mut batch = BatchBuilder::new(Codec::None).producer(producer_id, producer_epoch, Sequence::NONE);
         let kind = if commit { TransactionMarker::Commit } else { TransactionMarker::Abort };
         batch.push_marker(wall_ms(), kind, coordinator_epoch);

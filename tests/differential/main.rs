@@ -12,6 +12,7 @@
 mod accepted;
 mod batch;
 mod compare;
+mod logins;
 mod random;
 mod run;
 mod sasl;
@@ -38,8 +39,10 @@ use std::time::{Duration, Instant};
 const SERIES: usize = 300;
 const TRANSACTIONS: usize = 100;
 const SHARES: usize = 60;
-/// Series of share groups that every run has.
-const SHARE_SEEDS: std::ops::RangeInclusive<u64> = 1..=2;
+/// Clients of one series of logins.
+const LOGINS: usize = 20;
+/// Series of share groups and of logins that every run has.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=2;
 
 /// What both brokers are started with, after what all test brokers have.
 const SETTINGS: [(&str, &str); 21] = [
@@ -126,6 +129,16 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
 }
 
+/// The series of a seed, and their texts.
+fn all(generator: &random::Generator, seed: u64) -> [(Script, String); 4] {
+    [
+        generator.script(seed, SERIES),
+        transactions::script(seed, TRANSACTIONS),
+        shares::script(seed, SHARES),
+        logins::script(seed, LOGINS),
+    ]
+}
+
 /// One series after the other, each from its own seed.
 fn random(runner: &mut Runner<'_>, scripts: &[Script], seconds: u64) {
     let generator = random::Generator::new(scripts);
@@ -133,9 +146,9 @@ fn random(runner: &mut Runner<'_>, scripts: &[Script], seconds: u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
     let kept = scratch::target_dir().join("differential");
     fs::create_dir_all(&kept).expect("target/differential");
-    let all =
-        |seed| [generator.script(seed, SERIES), transactions::script(seed, TRANSACTIONS), shares::script(seed, SHARES)];
-    for (seed, (script, text)) in (first.unwrap_or(1)..).flat_map(|seed| all(seed).map(|script| (seed, script))) {
+    for (seed, (script, text)) in
+        (first.unwrap_or(1)..).flat_map(|seed| all(&generator, seed).map(|script| (seed, script)))
+    {
         fs::write(kept.join(&script.name), text).expect("target/differential");
         let before = runner.report.differences.len();
         if let Err(why) = runner.script(&script) {
@@ -161,16 +174,11 @@ fn random(runner: &mut Runner<'_>, scripts: &[Script], seconds: u64) {
 fn scripts_and_random_series_are_read_as_they_are_written() {
     let scripts = scripts();
     let generator = random::Generator::new(&scripts);
-    for seed in 0..20 {
-        let (script, text) = generator.script(seed, 50);
-        assert_eq!(text, generator.script(seed, 50).1, "seed {seed}");
-        assert_eq!(script.sections[0].steps.len() + 1, text.lines().count(), "seed {seed}");
-        let (script, text) = transactions::script(seed, 50);
-        assert_eq!(text, transactions::script(seed, 50).1, "seed {seed}");
-        assert_eq!(script.sections[0].steps.len() + 1, text.lines().count(), "seed {seed}");
-        let (script, text) = shares::script(seed, 50);
-        assert_eq!(text, shares::script(seed, 50).1, "seed {seed}");
-        assert_eq!(script.sections[0].steps.len() + 1, text.lines().count(), "seed {seed}");
+    for seed in 0..10 {
+        for ((script, text), (_, again)) in all(&generator, seed).into_iter().zip(all(&generator, seed)) {
+            assert_eq!(text, again, "{}", script.name);
+            assert_eq!(script.sections[0].steps.len() + 1, text.lines().count(), "{}", script.name);
+        }
     }
 }
 
@@ -232,7 +240,8 @@ fn answers_are_those_of_apache_kafka() {
     scripts.iter().for_each(|script| run(&mut runner, script));
     let seconds = number("CORELANE_TEST_DIFF_SECONDS");
     if at.is_none() && std::env::var_os("CORELANE_TEST_DIFF_SCRIPT").is_none() {
-        SHARE_SEEDS.for_each(|seed| run(&mut runner, &shares::script(seed, SHARES).0));
+        SEEDS.for_each(|seed| run(&mut runner, &shares::script(seed, SHARES).0));
+        SEEDS.for_each(|seed| run(&mut runner, &logins::script(seed, LOGINS).0));
     }
     if let Some(seconds) = seconds {
         // What users ask says little without them.

@@ -3,7 +3,7 @@
 use crate::accepted::{self, Accepted};
 use crate::compare::{Comparison, FieldDifference, Identities};
 use crate::script::{Action, Script, Section, Step, Versions};
-use crate::side::{ASIDE, Outcome, Side, encode};
+use crate::side::{self, ASIDE, Outcome, Side, encode};
 use crate::value::{self, Expr, show};
 use bytes::Bytes;
 use corelane_protocol::{ApiKey, Tree};
@@ -187,13 +187,18 @@ impl<'a> Runner<'a> {
                     return Err("no version has a form for this request".into());
                 }
             }
-            Action::Raw { api, version, body } => {
+            Action::Raw { connection, api, version, body } => {
                 let request = format!("raw {} {version} {}", api.name(), show(body));
-                let [Tree::Bytes(kafka), Tree::Bytes(corelane)] = self.trees(body, *version)? else {
-                    return Err("raw: bytes".into());
-                };
-                self.send("main", *api, *version, [kafka, corelane], false);
-                self.receive("main", *api, *version, place, section, &request);
+                let bodies = self.bytes(body, *version)?;
+                self.send(connection, *api, *version, bodies, false);
+                self.receive(connection, *api, *version, place, section, &request);
+            }
+            Action::Token { connection, body } => {
+                let tokens = self.bytes(body, 0)?;
+                for (side, token) in self.sides.iter_mut().zip(tokens) {
+                    side.send_token(connection, &token);
+                }
+                self.receive(connection, ApiKey::SaslAuthenticate, 0, place, section, &format!("token {}", show(body)));
             }
             Action::Read { connection } => {
                 let (api, version, request) = self.pending.remove(connection).ok_or("read: nothing was sent")?;
@@ -212,6 +217,11 @@ impl<'a> Runner<'a> {
 
     fn trees(&self, body: &Expr, version: i16) -> Result<[Tree; 2]> {
         Ok([self.sides[0].value(body, version)?, self.sides[1].value(body, version)?])
+    }
+
+    fn bytes(&self, body: &Expr, version: i16) -> Result<[Bytes; 2]> {
+        let [kafka, corelane] = self.trees(body, version)?;
+        Ok([side::bytes(&kafka)?, side::bytes(&corelane)?])
     }
 
     fn send(&mut self, connection: &str, api: ApiKey, version: i16, bodies: [Bytes; 2], silent: bool) {

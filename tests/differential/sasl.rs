@@ -9,13 +9,13 @@ use std::io;
 use std::num::NonZeroU32;
 
 /// Who may come by PLAIN, each with [`password`].
-const USERS: [&str; 3] = ["alice", "bob", "zoe"];
+pub const USERS: [&str; 3] = ["alice", "bob", "zoe"];
 /// How long somebody may stay: longer than any run.
 const SESSION_MS: &str = "3600000";
 /// A client's part of the nonce.
 const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
 
-fn password(user: &str) -> String {
+pub fn password(user: &str) -> String {
     format!("{user}-secret")
 }
 
@@ -54,6 +54,7 @@ pub fn open(address: &str, user: &str) -> io::Result<Connection> {
 /// |---|---|
 /// | `scram(mechanism, user)` | a client's first message |
 /// | `proof(mechanism, user, password, challenge)` | its answer |
+/// | `flipped(token, place, bits)` | with other bits at this place from the end |
 /// | `salted(mechanism, password, salt, n)` | what a broker is given of a password |
 pub fn call(name: &str, a: &[Tree]) -> Option<Result<Tree, String>> {
     let text = |at: usize| match a.get(at) {
@@ -68,6 +69,10 @@ pub fn call(name: &str, a: &[Tree]) -> Option<Result<Tree, String>> {
         Some(Mechanism::Scram(hash)) => Ok::<Hash, String>(hash),
         _ => Err(format!("no mechanism of SCRAM: {}", text(0)?)),
     };
+    let number = |at: usize| match a.get(at) {
+        Some(Tree::Int(n)) => usize::try_from(*n).map_err(|e| e.to_string()),
+        other => Err(format!("a number instead of {other:?}")),
+    };
     let make = || -> Result<Vec<u8>, String> {
         match name {
             "scram" => Ok(ScramClient::new(hash()?, text(1)?, "", NONCE).first()),
@@ -75,12 +80,17 @@ pub fn call(name: &str, a: &[Tree]) -> Option<Result<Tree, String>> {
                 let mut client = ScramClient::new(hash()?, text(1)?, text(2)?, NONCE);
                 client.last(&bytes(3)?).map_err(|e| e.to_string())
             }
+            "flipped" => {
+                let (mut token, place, bits) = (bytes(0)?, number(1)?, number(2)?);
+                let byte = token.iter_mut().rev().nth(place).ok_or("a place in the token")?;
+                *byte ^= u8::try_from(bits).map_err(|e| e.to_string())?;
+                Ok(token)
+            }
             _ => {
-                let Some(Tree::Int(n)) = a.get(3) else { return Err("a number".into()) };
-                let n = u32::try_from(*n).ok().and_then(NonZeroU32::new).ok_or("a number above 0")?;
+                let n = u32::try_from(number(3)?).ok().and_then(NonZeroU32::new).ok_or("a number above 0")?;
                 Ok(hash()?.salted_password(text(1)?, &bytes(2)?, n))
             }
         }
     };
-    ["scram", "proof", "salted"].contains(&name).then(|| make().map(|bytes| Tree::Bytes(bytes.into())))
+    ["scram", "proof", "flipped", "salted"].contains(&name).then(|| make().map(|bytes| Tree::Bytes(bytes.into())))
 }

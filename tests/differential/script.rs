@@ -8,10 +8,11 @@
 //! on CONNECTION Api VERSIONS {..}   on a connection of its own
 //! as USER Api VERSIONS {..}         on that user's, at the listener that asks who one is
 //! sasl CONNECTION Api VERSIONS {..} at that listener, by somebody who has to say who he is
+//! sasl CONNECTION token VALUE       bytes without a header, as they come after a handshake at version 0
 //! pass MILLISECONDS                 lets time pass
 //! bg CONNECTION Api VERSION {..}    not waited for ...
 //! read CONNECTION                   ... until here
-//! raw Api VERSION x".."             any version, any bytes
+//! raw Api VERSION x".."             any version, any bytes; also `sasl CONNECTION raw ..`
 //! let NAME = path                   keeps a field of the last answer
 //! until Api VERSION {..} :: path = value    asks until it is so; not compared
 //! each Api VERSIONS .. end          the lines between, for `$v` each of the versions
@@ -43,7 +44,8 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub enum Action {
     Send { connection: String, api: ApiKey, versions: Versions, body: Expr, wait: bool },
-    Raw { api: ApiKey, version: i16, body: Expr },
+    Raw { connection: String, api: ApiKey, version: i16, body: Expr },
+    Token { connection: String, body: Expr },
     Read { connection: String },
     Let { name: String, path: String },
     Pass { milliseconds: u64 },
@@ -175,18 +177,27 @@ fn action(line: &str) -> Result<Action, String> {
         let (api, versions, rest) = call(text)?;
         Ok(Action::Send { connection: connection.to_owned(), api, versions, body: body(rest)?, wait })
     };
+    let raw = |connection: &str, text| {
+        let (name, rest) = word(text);
+        let (version, rest) = word(rest);
+        let version = version.parse().map_err(|e| format!("{version}: {e}"))?;
+        Ok(Action::Raw { connection: connection.to_owned(), api: api(name)?, version, body: body(rest)? })
+    };
     match first {
         "on" => send(word(rest).0, word(rest).1, true),
-        "as" | "sasl" => send(&format!("{first} {}", word(rest).0), word(rest).1, true),
+        "as" | "sasl" => {
+            let (name, rest) = word(rest);
+            let connection = format!("{first} {name}");
+            match word(rest) {
+                ("raw", rest) => raw(&connection, rest),
+                ("token", rest) => Ok(Action::Token { connection, body: body(rest)? }),
+                _ => send(&connection, rest, true),
+            }
+        }
         "pass" => Ok(Action::Pass { milliseconds: rest.parse().map_err(|e| format!("{rest}: {e}"))? }),
         "bg" => send(word(rest).0, word(rest).1, false),
         "read" => Ok(Action::Read { connection: rest.to_owned() }),
-        "raw" => {
-            let (name, rest) = word(rest);
-            let (version, rest) = word(rest);
-            let version = version.parse().map_err(|e| format!("{version}: {e}"))?;
-            Ok(Action::Raw { api: api(name)?, version, body: body(rest)? })
-        }
+        "raw" => raw("main", rest),
         "let" => {
             let (name, path) = rest.split_once('=').ok_or("let NAME = path")?;
             Ok(Action::Let { name: name.trim().to_owned(), path: path.trim().to_owned() })

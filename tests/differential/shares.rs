@@ -12,6 +12,8 @@ const TYPES: [i64; 10] = [1, 1, 1, 2, 2, 2, 3, 3, 0, 4];
 const LONG_LOCK_MS: i64 = 60_000;
 const SHORT_LOCK_MS: i64 = 4_000;
 const WAIT_MS: i64 = 6_000;
+/// Of locks that end while the end of others is being stored, what is stored has the start offset from before. They do not.
+const APART_MS: i64 = 500;
 /// What the end of a session gives back is free soon after it is answered.
 const GIVEN_BACK_MS: i64 = 1_000;
 /// A first fetch finds the partition loaded in that time.
@@ -133,7 +135,12 @@ impl Series {
         self.set("share.record.lock.duration.ms", SHORT_LOCK_MS);
         for _ in 0..1 + self.out.below(3) {
             let member = self.out.below(MEMBERS);
-            if self.out.one_in(3) { self.acknowledge(member) } else { self.fetch(member) }
+            if self.out.one_in(3) {
+                self.acknowledge(member)
+            } else {
+                self.fetch(member)
+            }
+            self.wait(APART_MS);
         }
         self.wait(WAIT_MS);
         self.set("share.record.lock.duration.ms", LONG_LOCK_MS);

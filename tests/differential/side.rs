@@ -31,8 +31,16 @@ pub enum Outcome {
 struct Pending {
     api: ApiKey,
     version: i16,
+    expected: Expected,
+}
+
+#[derive(PartialEq)]
+enum Expected {
+    Answer,
     /// A request without an answer is followed by one that has one.
-    silent: bool,
+    Silence,
+    /// Bytes without a header.
+    Token,
 }
 
 pub struct Side {
@@ -77,6 +85,14 @@ fn text(tree: Option<&Tree>) -> Result<&str, String> {
     if let Some(Tree::Text(value)) = tree { Ok(value) } else { Err(format!("a text instead of {tree:?}")) }
 }
 
+pub fn bytes(tree: &Tree) -> Result<Bytes, String> {
+    match tree {
+        Tree::Bytes(bytes) => Ok(bytes.clone()),
+        Tree::Text(text) => Ok(text.clone().into_bytes().into()),
+        _ => Err(format!("no bytes: {tree:?}")),
+    }
+}
+
 impl Side {
     /// `addresses`: of the listener for everybody, and of that for users.
     pub fn new([bootstrap, secured]: [&str; 2], now: i64) -> Side {
@@ -117,7 +133,7 @@ impl Side {
     /// | `plus($x, d)` | a number |
     /// | `repeat("x", n)`, `concat(a, b)` | a long text, bytes one after the other |
     /// | `batch{..}` | a record batch, see [`batch::build`] |
-    /// | `scram(..)`, `proof(..)`, `salted(..)` | tokens of SASL, see [`sasl::call`] |
+    /// | `scram(..)`, `proof(..)`, `flipped(..)`, `salted(..)` | tokens of SASL, see [`sasl::call`] |
     pub fn call(&self, name: &str, a: &[Tree]) -> Result<Tree, String> {
         if let Some(token) = sasl::call(name, a) {
             return token;
@@ -142,12 +158,7 @@ impl Side {
                 Ok(Tree::Text(text(a.first())?.repeat(count)))
             }
             "concat" => {
-                let bytes = |tree: &Tree| match tree {
-                    Tree::Bytes(bytes) => Ok(bytes.to_vec()),
-                    Tree::Text(text) => Ok(text.clone().into_bytes()),
-                    _ => Err(format!("no bytes: {tree:?}")),
-                };
-                let parts: Result<Vec<Vec<u8>>, String> = a.iter().map(bytes).collect();
+                let parts: Result<Vec<Bytes>, String> = a.iter().map(bytes).collect();
                 Ok(Tree::Bytes(parts?.concat().into()))
             }
             "batch" => Ok(Tree::Bytes(batch::build(a.first().unwrap_or(&Tree::Null), self.now)?)),
@@ -207,10 +218,22 @@ impl Side {
     /// Sends a request; [`Side::receive`] has what comes of it. `silent`: it has no answer.
     pub fn send(&mut self, connection: &str, api: ApiKey, version: i16, body: &[u8], silent: bool) {
         let mut frames = vec![[&header(api, version), body].concat()];
+        let mut expected = Expected::Answer;
         if silent {
             frames.push(header(ApiKey::ApiVersions, 0));
+            expected = Expected::Silence;
         }
-        self.pending.insert(connection.to_owned(), Pending { api, version, silent });
+        self.write(connection, Pending { api, version, expected }, frames);
+    }
+
+    /// Sends bytes without a header; what comes of them is a token, too.
+    pub fn send_token(&mut self, connection: &str, token: &[u8]) {
+        let pending = Pending { api: ApiKey::SaslAuthenticate, version: 0, expected: Expected::Token };
+        self.write(connection, pending, vec![token.to_vec()]);
+    }
+
+    fn write(&mut self, connection: &str, pending: Pending, frames: Vec<Vec<u8>>) {
+        self.pending.insert(connection.to_owned(), pending);
         if !self.connections.contains_key(connection) {
             let Ok(open) = self.open(connection) else { return };
             open.set_read_timeout(if connection == ASIDE { PATIENCE_ASIDE } else { PATIENCE });
@@ -226,7 +249,7 @@ impl Side {
 
     /// Whether the request that was sent last has no answer.
     pub fn expects_silence(&self, connection: &str) -> bool {
-        self.pending.get(connection).is_some_and(|p| p.silent)
+        self.pending.get(connection).is_some_and(|p| p.expected == Expected::Silence)
     }
 
     pub fn receive(&mut self, connection: &str) -> Outcome {
@@ -241,10 +264,12 @@ impl Side {
                 return if late { Outcome::Silent } else { Outcome::Closed };
             }
         };
-        if pending.silent {
-            return Outcome::Silent;
+        let Pending { api, version, expected } = pending;
+        match expected {
+            Expected::Answer => {}
+            Expected::Silence => return Outcome::Silent,
+            Expected::Token => return Outcome::Answer(Tree::Struct(vec![("auth_bytes".into(), Tree::Bytes(frame))])),
         }
-        let Pending { api, version, .. } = pending;
         // what is asked for at an unknown version is answered at the oldest
         let known = api.valid_versions().contains(&version);
         let version = if known { version } else { 0 };

@@ -2,8 +2,9 @@
 
 use corelane_protocol::ErrorCode;
 use corelane_protocol::messages::{
-    CreateAclsRequest, CreateAclsRequestAclCreation, CreateTopicsRequest, CreateTopicsRequestCreatableTopic,
-    DeleteAclsRequest, DeleteAclsRequestDeleteAclsFilter, DescribeAclsRequest, FetchRequest,
+    CreateAclsRequest, CreateAclsRequestAclCreation, CreatePartitionsRequest,
+    CreatePartitionsRequestCreatePartitionsTopic, CreateTopicsRequest, CreateTopicsRequestCreatableTopic,
+    DeleteAclsRequest, DeleteAclsRequestDeleteAclsFilter, DeleteTopicsRequest, DescribeAclsRequest, FetchRequest,
     FetchRequestFetchPartition, FetchRequestFetchTopic,
 };
 use corelane_tests::batch::ProducerIdentity;
@@ -14,9 +15,14 @@ use std::time::Duration;
 
 pub const AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
 const TOPIC: i8 = 2;
+const CLUSTER: i8 = 4;
 const LITERAL: i8 = 3;
+const ALL: i8 = 2;
 const READ: i8 = 3;
 const WRITE: i8 = 4;
+const CREATE: i8 = 5;
+const DELETE: i8 = 6;
+const ALTER: i8 = 7;
 const DENY: i8 = 2;
 const ALLOW: i8 = 3;
 /// In filters.
@@ -76,7 +82,10 @@ fn rules_take_hold_at_once_on_connections_that_are_open_and_after_a_restart() {
     assert_eq!(make_topic(&mut connection, "t"), 0);
     assert_eq!(produced(&mut connection, "t"), 0);
     // A network, which Apache Kafka does not know.
-    assert_eq!(create(&mut connection, vec![rule("t", "127.0.0.0/8", WRITE, DENY), rule("t", "*", 2, ALLOW)]), [0, 0]);
+    assert_eq!(
+        create(&mut connection, vec![rule("t", "127.0.0.0/8", WRITE, DENY), rule("t", "*", ALL, ALLOW)]),
+        [0, 0]
+    );
     let refused = ErrorCode::TopicAuthorizationFailed.code();
     assert_eq!(produced(&mut connection, "t"), refused, "what was decided before is forgotten");
     assert_eq!(connection.fetch("t", 0, 0).expect("a fetch").error_code, 0);
@@ -97,6 +106,69 @@ fn rules_take_hold_at_once_on_connections_that_are_open_and_after_a_restart() {
     let deleted = connection.call(3, &DeleteAclsRequest { filters: vec![filter], ..Default::default() });
     assert_eq!(deleted.filter_results[0].matching_acls.len(), 1);
     assert_eq!(produced(&mut connection, "t"), 0);
+}
+
+/// Kafka's controller is asked for what the client may do, and where that is late all of the request is. Deletion is late before
+/// anybody asks what the client may do.
+#[test]
+fn a_request_without_time_is_late_as_a_whole_unless_all_of_it_is_refused() {
+    if !controllable() {
+        return;
+    }
+    let broker = broker();
+    let mut connection = open(&broker);
+    for topic in ["mine", "theirs"] {
+        assert_eq!(make_topic(&mut connection, topic), 0);
+    }
+    let of_cluster = |operation| CreateAclsRequestAclCreation {
+        resource_type: CLUSTER,
+        ..rule("kafka-cluster", "*", operation, DENY)
+    };
+    let rules = vec![
+        of_cluster(CREATE),
+        of_cluster(DELETE),
+        rule("their-new", "*", CREATE, DENY),
+        rule("theirs", "*", ALTER, DENY),
+        rule("theirs", "*", DELETE, DENY),
+        rule("theirs", "*", ALL, ALLOW),
+    ];
+    assert_eq!(create(&mut connection, rules), [0; 6]);
+    let (late, refused) = (ErrorCode::RequestTimedOut.code(), ErrorCode::TopicAuthorizationFailed.code());
+
+    let mut created = |names: &[&'static str]| -> Vec<i16> {
+        let topic = |name: &&'static str| CreateTopicsRequestCreatableTopic {
+            name: (*name).into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let topics = names.iter().map(topic).collect();
+        let answer = connection.call(7, &CreateTopicsRequest { topics, timeout_ms: 0, ..Default::default() });
+        answer.topics.iter().map(|topic| topic.error_code).collect()
+    };
+    assert_eq!(created(&["their-new", "my-new"]), [late; 2]);
+    assert_eq!(created(&["their-new", "my-new", "my-new"]), [ErrorCode::InvalidRequest.code(), refused]);
+    assert_eq!(created(&["their-new"]), [refused]);
+
+    let mut grown = |names: &[&'static str]| -> Vec<i16> {
+        let topic = |name: &&'static str| CreatePartitionsRequestCreatePartitionsTopic {
+            name: (*name).into(),
+            count: 2,
+            ..Default::default()
+        };
+        let topics = names.iter().map(topic).collect();
+        let answer = connection.call(3, &CreatePartitionsRequest { topics, timeout_ms: 0, ..Default::default() });
+        answer.results.iter().map(|topic| topic.error_code).collect()
+    };
+    assert_eq!(grown(&["theirs", "mine"]), [late; 2]);
+    assert_eq!(grown(&["theirs"]), [refused]);
+
+    let request = DeleteTopicsRequest { topic_names: vec!["theirs".into()], timeout_ms: 0, ..Default::default() };
+    assert_eq!(connection.call(5, &request).responses[0].error_code, late);
+    let topics =
+        ["my-new", "mine", "theirs"].map(|topic| connection.metadata(topic).expect("metadata").topics.remove(0));
+    let partitions = topics.map(|topic| (topic.error_code, topic.partitions.len()));
+    assert_eq!(partitions, [(ErrorCode::UnknownTopicOrPartition.code(), 0), (0, 1), (0, 1)], "nothing is done");
 }
 
 #[test]

@@ -26,8 +26,9 @@ use corelane_protocol::{ErrorCode, Str, Uuid};
 use corelane_storage::model::TopicId;
 
 use super::{Access, Guarded, Verdict, worded};
-use crate::controller::image::METADATA_TOPIC;
 use crate::controller::names::check_name;
+use crate::kafka::handlers::create_topics::is_for_controller;
+use crate::kafka::handlers::{create_partitions, create_topics, deletion_is_late};
 use crate::kafka::topics::named_twice;
 
 const REFUSED: ErrorCode = ErrorCode::TopicAuthorizationFailed;
@@ -148,12 +149,16 @@ impl Guarded for CreateTopicsRequest {
     fn guard(&mut self, access: &Access<'_>) -> Verdict<CreateTopicsResponse> {
         let all = access.may_see(Operation::Create, ResourceType::Cluster, CLUSTER_NAME);
         // What is named twice, or is no topic of a client's, is refused for that.
-        let twice = named_twice(self.topics.iter().map(|topic| &topic.name));
+        let names: Vec<Str> = self.topics.iter().map(|topic| topic.name.clone()).collect();
+        let twice = named_twice(&names);
         let refused = self.topics.extract_if(.., |topic| {
-            let for_controller = !twice.contains(&topic.name) && *topic.name != *METADATA_TOPIC;
-            !all && for_controller && !access.topic(Operation::Create, &topic.name)
+            !all && is_for_controller(&topic.name, &twice) && !access.topic(Operation::Create, &topic.name)
         });
         let refused: Vec<Str> = refused.map(|topic| topic.name).collect();
+        // What the controller is asked for makes the rest late, too.
+        if self.timeout_ms <= 0 && self.topics.iter().any(|topic| is_for_controller(&topic.name, &twice)) {
+            return Verdict::Refuse(create_topics::late(names));
+        }
         Verdict::amend(move |access, answer: &mut CreateTopicsResponse| {
             for topic in answer.topics.iter_mut().filter(|topic| topic.error_code == 0) {
                 if !access.may_see(Operation::DescribeConfigs, ResourceType::Topic, &topic.name) {
@@ -174,11 +179,15 @@ impl Guarded for CreateTopicsRequest {
 
 impl Guarded for CreatePartitionsRequest {
     fn guard(&mut self, access: &Access<'_>) -> Verdict<CreatePartitionsResponse> {
-        let twice = named_twice(self.topics.iter().map(|topic| &topic.name));
+        let names: Vec<Str> = self.topics.iter().map(|topic| topic.name.clone()).collect();
+        let twice = named_twice(&names);
         let refused = self
             .topics
             .extract_if(.., |topic| !twice.contains(&topic.name) && !access.topic(Operation::Alter, &topic.name));
         let refused: Vec<Str> = refused.map(|topic| topic.name).collect();
+        if self.timeout_ms <= 0 && self.topics.iter().any(|topic| !twice.contains(&topic.name)) {
+            return Verdict::Refuse(create_partitions::late(names));
+        }
         Verdict::amend(move |_, answer: &mut CreatePartitionsResponse| {
             answer.results.extend(refused.into_iter().map(|name| {
                 CreatePartitionsResponseCreatePartitionsTopicResult {
@@ -195,7 +204,9 @@ impl Guarded for DeleteTopicsRequest {
     /// Who may not describe a topic is not told whether it is there; who may describe it but not delete it is told its name.
     fn guard(&mut self, access: &Access<'_>) -> Verdict<DeleteTopicsResponse> {
         let enabled = access.context.shard.config.broker().delete_topics;
-        if !enabled || access.may_see(Operation::Delete, ResourceType::Cluster, CLUSTER_NAME) {
+        // What has no time left is refused as it came, and nobody learns anything by it.
+        if !enabled || deletion_is_late(self) || access.may_see(Operation::Delete, ResourceType::Cluster, CLUSTER_NAME)
+        {
             return Verdict::Pass;
         }
         let mut refused: Vec<(Option<Str>, Uuid)> = Vec::new();

@@ -22,9 +22,8 @@ pub fn answer(shard: &Shard, client: &Client, version: i16, request: &ApiVersion
     if version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
-    if version >= 3 {
-        client.set_software(&request.client_software_name, &request.client_software_version);
-    }
+    let software = (&request.client_software_name, &request.client_software_version);
+    client.set_software((version >= 3).then_some(software));
     let image = shard.image();
     // Earlier versions cannot say that a feature may be off (KAFKA-17492).
     let shown = |feature: &&Feature| version >= 4 || feature.min > 0;

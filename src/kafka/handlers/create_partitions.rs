@@ -20,10 +20,9 @@ type TopicResult = CreatePartitionsResponseCreatePartitionsTopicResult;
 pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let names: Vec<Str> = request.topics.iter().map(|t| t.name.clone()).collect();
     let twice = named_twice(&names);
-    // What is named twice does not get to Kafka's controller. If anything does, the request is late as a whole.
+    // What is named twice does not get to Kafka's controller.
     if request.timeout_ms <= 0 && !names.iter().all(|name| twice.contains(name)) {
-        let results = names.into_iter().map(|name| result(name, Err(super::out_of_time()))).collect();
-        return CreatePartitionsResponse { results, ..Default::default() };
+        return late(names);
     }
     let mutator = context.mutator(STRICT_FROM);
     let mut refused = false;
@@ -53,6 +52,12 @@ pub async fn handle(context: RequestContext, request: CreatePartitionsRequest) -
     }
     let throttle_time_ms = mutator_waits(&context.shard, mutator, refused).await;
     CreatePartitionsResponse { results, throttle_time_ms, ..Default::default() }
+}
+
+/// The controller, where it is asked for anything, does nothing: the request is late as it came.
+pub fn late(names: Vec<Str>) -> CreatePartitionsResponse {
+    let results = names.into_iter().map(|name| result(name, Err(super::out_of_time()))).collect();
+    CreatePartitionsResponse { results, ..Default::default() }
 }
 
 fn result(name: Str, done: Result<(), Refused>) -> TopicResult {

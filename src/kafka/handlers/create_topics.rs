@@ -23,10 +23,8 @@ pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> Cr
     let shard = &context.shard;
     let names: Vec<Str> = request.topics.iter().map(|t| t.name.clone()).collect();
     let twice = named_twice(&names);
-    // Kafka's controller then does nothing; what is refused before it does not count.
-    if request.timeout_ms <= 0 && names.iter().any(|name| !twice.contains(name) && **name != *METADATA_TOPIC) {
-        let topics = request.topics.into_iter().map(|topic| refused(topic.name, super::out_of_time()));
-        return CreateTopicsResponse { topics: topics.collect(), ..Default::default() };
+    if request.timeout_ms <= 0 && names.iter().any(|name| is_for_controller(name, &twice)) {
+        return late(names);
     }
     let mut results: Vec<Result<TopicImage, Refused>> = Vec::new();
     let mut wanted = Vec::new();
@@ -80,6 +78,17 @@ pub async fn handle(context: RequestContext, request: CreateTopicsRequest) -> Cr
         Err(why) => refused(topic.name, why),
     });
     CreateTopicsResponse { topics: topics.collect(), throttle_time_ms, ..Default::default() }
+}
+
+/// Whether Kafka's controller is asked for the topic; the others are refused before.
+pub fn is_for_controller(name: &Str, twice: &BTreeSet<Str>) -> bool {
+    !twice.contains(name) && **name != *METADATA_TOPIC
+}
+
+/// The controller, where it is asked for anything, does nothing: the request is late as it came.
+pub fn late(names: Vec<Str>) -> CreateTopicsResponse {
+    let topics = names.into_iter().map(|name| refused(name, super::out_of_time()));
+    CreateTopicsResponse { topics: topics.collect(), ..Default::default() }
 }
 
 fn refused(name: Str, why: Refused) -> CreateTopicsResponseCreatableTopicResult {

@@ -26,16 +26,20 @@ struct Asked {
 pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let shard = &context.shard;
     let image = shard.image();
-    let named = request.topic_names.into_iter().map(|name| (Some(name), Uuid::ZERO));
-    let stated = request.topics.into_iter().map(|t| (t.name, t.topic_id));
-    let all: Vec<(Option<Str>, Uuid)> = named.chain(stated).collect();
+    if !shard.config.broker().delete_topics {
+        let code = if context.version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
+        return refused_as_it_came(&request, Refused::new(code, "Topic deletion is disabled."));
+    }
+    if is_late(&request) {
+        return refused_as_it_came(&request, super::out_of_time());
+    }
+    let all = stated(&request);
     let mut asked: Vec<Asked> = Vec::with_capacity(all.len());
     let (repeated, mut told) = (named_twice(&all), BTreeSet::new());
     for one @ (name, id) in &all {
         let twice = repeated.contains(one);
         // What names no topic, or names it in two ways, is told as often as it comes.
-        let names = name.is_some() != (*id != Uuid::ZERO);
-        if twice && names && !told.insert(one) {
+        if twice && is_name(one) && !told.insert(one) {
             continue;
         }
         let wrong = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));
@@ -63,9 +67,6 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
             Err(refused) => Asked { name: name.clone(), id: *id, result: Err(refused) },
         });
     }
-    let is_wrong = |a: &Asked| matches!(&a.result, Err(r) if r.code == ErrorCode::InvalidRequest);
-    // The controller is asked for what can be: then the whole request is late, as it was stated.
-    let late = request.timeout_ms <= 0 && !asked.iter().all(is_wrong);
     // the same topic by its name and by its id
     let ids: Vec<Uuid> = asked.iter().filter(|a| a.result.is_ok()).map(|a| a.id).collect();
     let stated: BTreeSet<Uuid> = asked.iter().filter(|a| a.name.is_none() && a.result.is_err()).map(|a| a.id).collect();
@@ -77,14 +78,6 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
         let message = "The provided topic name maps to an ID that was already supplied.";
         asked.result = Err(Refused::new(ErrorCode::InvalidRequest, message));
     }
-    if late {
-        let late = all.into_iter().map(|(name, id)| Asked { name, id, result: Err(super::out_of_time()) });
-        asked = late.collect();
-    }
-    if !shard.config.broker().delete_topics {
-        let code = if context.version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
-        asked.iter_mut().for_each(|a| a.result = Err(Refused::new(code, "Topic deletion is disabled.")));
-    }
     let topics = asked.iter().filter(|a| a.result.is_ok()).map(|a| TopicId(a.id.0)).collect();
     let mutator = context.mutator(STRICT_FROM);
     let mut deleted = ask(shard, DeleteTopics { topics, mutator }).await.into_iter();
@@ -93,15 +86,40 @@ pub async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> De
     }
     let refused = exceeded(asked.iter().filter_map(|a| a.result.as_ref().err()));
     let throttle_time_ms = mutator_waits(shard, mutator, refused).await;
-    let responses = asked.into_iter().map(|asked| {
-        let (error_code, error_message) = super::outcome_unless_throttled(asked.result);
-        DeleteTopicsResponseDeletableTopicResult {
-            name: asked.name,
-            topic_id: asked.id,
-            error_code,
-            error_message,
-            ..Default::default()
-        }
-    });
+    let responses = asked.into_iter().map(|asked| result((asked.name, asked.id), asked.result));
     DeleteTopicsResponse { responses: responses.collect(), throttle_time_ms, ..Default::default() }
+}
+
+/// A topic by its name, or by its id, as a request states it.
+type Stated = (Option<Str>, Uuid);
+
+fn stated(request: &DeleteTopicsRequest) -> Vec<Stated> {
+    let named = request.topic_names.iter().map(|name| (Some(name.clone()), Uuid::ZERO));
+    named.chain(request.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id))).collect()
+}
+
+/// Neither without a name and an id, nor with both.
+fn is_name((name, id): &Stated) -> bool {
+    name.is_some() != (*id != Uuid::ZERO)
+}
+
+/// Whether the request has no time left when Kafka's controller is asked to find any topic: before anything is looked at, who may
+/// delete what, too.
+pub fn is_late(request: &DeleteTopicsRequest) -> bool {
+    if request.timeout_ms > 0 {
+        return false;
+    }
+    let all = stated(request);
+    let twice = named_twice(&all);
+    all.iter().any(|one| is_name(one) && !twice.contains(one))
+}
+
+fn refused_as_it_came(request: &DeleteTopicsRequest, why: Refused) -> DeleteTopicsResponse {
+    let responses = stated(request).into_iter().map(|one| result(one, Err(why.clone())));
+    DeleteTopicsResponse { responses: responses.collect(), ..Default::default() }
+}
+
+fn result((name, topic_id): Stated, done: Result<(), Refused>) -> DeleteTopicsResponseDeletableTopicResult {
+    let (error_code, error_message) = super::outcome_unless_throttled(done);
+    DeleteTopicsResponseDeletableTopicResult { name, topic_id, error_code, error_message, ..Default::default() }
 }

@@ -14,8 +14,8 @@ mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod create_acls;
 mod create_delegation_token;
-mod create_partitions;
-mod create_topics;
+pub mod create_partitions;
+pub mod create_topics;
 mod delegation_tokens;
 mod delete_acls;
 mod delete_groups;
@@ -89,6 +89,7 @@ use corelane_protocol::frame::{decode_request_header, encode_response};
 use corelane_protocol::{ApiKey, Decoder, ErrorCode, Message, Str};
 
 pub use self::alter_client_quotas::all_refused as all_quotas_refused;
+pub use self::delete_topics::is_late as deletion_is_late;
 pub use self::share_fetch::is_member as is_share_member;
 use super::access::{Guarded, guarded};
 use super::answer_memory::AnswerMemory;
@@ -295,6 +296,7 @@ pub fn accept(
     if !api.valid_versions().contains(&call.version) {
         return match api {
             ApiKey::ApiVersions => {
+                client.set_software(None);
                 let answer = Answer::Send(api_versions::unknown(call.correlation_id));
                 Accepted { answer: Box::pin(std::future::ready(answer)), overlaps: false }
             }

@@ -16,9 +16,6 @@ use crate::kafka::request::RequestContext;
 use crate::kafka::topics::find_topic;
 use crate::partition::Marker;
 
-/// Kafka's number of no version (`TransactionVersion.TV_UNKNOWN`): what is checked of a marker depends on it.
-const VERSION_UNKNOWN: i8 = -1;
-
 /// Errors by producer, topic and partition: a producer's markers are answered together, as in Kafka, and one of which no partition is
 /// asked for not at all.
 #[derive(Default)]
@@ -52,9 +49,6 @@ pub async fn handle(context: RequestContext, request: WriteTxnMarkersRequest) ->
                     // A record of nobody: Kafka fails in the middle of its work (`MemoryRecordsBuilder`).
                     Ok(_) if marker.producer_id < 0 => answers.set(place, ErrorCode::InvalidProducerIdMapping),
                     Ok(_) if marker.producer_epoch < 0 => answers.set(place, ErrorCode::InvalidProducerEpoch),
-                    Ok(_) if marker.transaction_version == VERSION_UNKNOWN => {
-                        answers.set(place, ErrorCode::UnknownServerError);
-                    }
                     Ok(key) => {
                         if marked.insert(key) {
                             asked.push(place);
