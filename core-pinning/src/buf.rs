@@ -25,6 +25,8 @@ pub struct AlignedBuf {
     ptr: NonNull<u8>,
     cap: usize,
     len: usize,
+    /// Up to where a buffer beyond all size classes has been given memory.
+    filled: usize,
 }
 
 // SAFETY: exclusively owned plain memory.
@@ -58,7 +60,7 @@ impl AlignedBuf {
     /// The buffer, and whether it may hold old bytes.
     fn take(cap: usize) -> (AlignedBuf, bool) {
         let memory = pool::take(cap);
-        let buf = AlignedBuf { ptr: memory.ptr, cap: memory.cap, len: 0 };
+        let buf = AlignedBuf { ptr: memory.ptr, cap: memory.cap, len: 0, filled: 0 };
         #[cfg(sim)]
         let buf = buf.filled_alike();
         (buf, memory.used || cfg!(sim))
@@ -124,14 +126,9 @@ impl AlignedBuf {
         self.len = 0;
     }
 
-    /// Makes the capacity `cap` at least. Large buffers, from 4 MiB on, grow without being copied.
+    /// Makes the capacity `cap` at least.
     pub fn reserve(&mut self, cap: usize) {
         if cap <= self.cap {
-            return;
-        }
-        // SAFETY: from `pool::take`; if it has moved, this is the only one who knew the old address.
-        if let Some(grown) = unsafe { pool::grow(self.ptr, self.cap, cap) } {
-            (self.ptr, self.cap) = (grown.ptr, grown.cap);
             return;
         }
         let mut larger = AlignedBuf::new(cap);
@@ -143,6 +140,10 @@ impl AlignedBuf {
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         let at = self.len;
         self.set_len(at + bytes.len());
+        if self.len > self.filled && self.cap > pool::LARGEST {
+            // SAFETY: from `pool::take`, within the capacity, and borrowed exclusively.
+            self.filled = unsafe { pool::giant::fill(self.ptr, self.cap, self.filled, at, self.len) };
+        }
         self.as_mut_slice()[at..].copy_from_slice(bytes);
     }
 
@@ -162,7 +163,7 @@ impl AlignedBuf {
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
         // SAFETY: from `pool::take`, and nobody else holds it.
-        unsafe { pool::give(self.ptr, self.cap) }
+        unsafe { pool::give(self.ptr, self.cap, self.filled) }
     }
 }
 

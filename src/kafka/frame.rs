@@ -21,7 +21,7 @@ const FIRST_ALLOCATION: usize = 64 << 10;
 const GROWTH: usize = 4;
 /// ... but from here on that of a giant grows by whole huge pages, in a place where nothing is copied any more.
 const GIANT_FROM: usize = 256 << 10;
-/// A frame that is larger is a giant: its memory comes from the system as it is touched.
+/// A frame that is larger is a giant: its memory comes as it is filled.
 const GIANT: usize = 4 << 20;
 const HUGE_PAGE: usize = 2 << 20;
 /// What is copied before somebody looks whether others should go first.

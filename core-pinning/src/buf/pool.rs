@@ -4,7 +4,7 @@
 //! |--------------------|--------------------------------------------|---------------------------------------------------------------|
 //! | 4 to 64 KiB        | this thread's list, the allocator          | this thread's list while it is short, the allocator           |
 //! | 128 KiB to 4 MiB   | this thread's list, the shared list, slabs | this thread's list, the shared list; beyond, only its address |
-//! | larger             | the system, page by page as it is touched  | the system                                                    |
+//! | larger (`giant`)   | address space, filled with free slabs      | the lists, slab by slab while they have room                  |
 //!
 //! A slab of buffers of 512 KiB or more is one huge page where the system gives any: a transfer of 1 MiB is then a handful of
 //! segments for the disk instead of 256 (durable appends of 1 MiB go from 1.25 to 1.8 GB/s, at half the CPU), and takes fewer of
@@ -16,6 +16,8 @@
 //! only, evens that out.
 #![allow(unsafe_code)]
 
+pub(super) mod giant;
+
 use super::BLOCK;
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
@@ -26,7 +28,7 @@ use std::{
 };
 
 /// Buffers above this size are not recycled.
-const LARGEST: usize = 4 << 20;
+pub(super) const LARGEST: usize = 4 << 20;
 /// The smallest class that is cut from slabs.
 const LARGE: usize = 128 << 10;
 /// The smallest class whose slabs are huge pages: one from the kernel costs a clearing of 2 MiB, which small appends feel.
@@ -236,9 +238,7 @@ fn allocate(cap: usize) -> NonNull<u8> {
 pub(super) fn take(cap: usize) -> Taken {
     if cap > LARGEST {
         let cap = cap.next_multiple_of(BLOCK);
-        let ptr = map(cap);
-        advise(ptr, cap, true);
-        return Taken { ptr, cap, used: false };
+        return Taken { ptr: giant::map(cap), cap, used: false };
     }
     let cap = cap.max(BLOCK).next_power_of_two();
     let class = class_of(cap);
@@ -276,31 +276,31 @@ pub(super) fn take(cap: usize) -> Taken {
 }
 
 /// # Safety
-/// `ptr` and `cap` are from one `take`, and nobody uses the memory any more.
-pub(super) unsafe fn give(ptr: NonNull<u8>, cap: usize) {
+/// `ptr` and `cap` are from one `take`, and nobody uses the memory any more. `filled` is what [`giant::fill`] said of it at last.
+pub(super) unsafe fn give(ptr: NonNull<u8>, cap: usize, filled: usize) {
     if cap > LARGEST {
-        // SAFETY: a mapping of its own, by the caller's promise.
-        unsafe { libc::munmap(ptr.as_ptr().cast(), cap) };
-        return;
+        // SAFETY: by the caller's promise.
+        return unsafe { giant::unmap(ptr, cap, filled) };
     }
     give_back(class_of(cap), Free(ptr));
 }
 
-/// More room for a buffer that is not recycled, without copying: its pages get another address. `None`: it is to be copied.
-///
-/// # Safety
-/// `ptr` and `cap` are from one `take`; if there is more room, `ptr` is used no more.
-pub(super) unsafe fn grow(ptr: NonNull<u8>, cap: usize, more: usize) -> Option<Taken> {
-    if cap <= LARGEST {
+/// A free slab with memory in it, which is to be moved elsewhere.
+fn take_slab() -> Option<Free> {
+    let mine = MINE.try_with(|mine| mine.borrow_mut().pop(SLAB_CLASS)).ok().flatten();
+    mine.or_else(|| SHARED.lock().unwrap_or_else(PoisonError::into_inner).filled.pop(SLAB_CLASS))
+}
+
+/// The address for a slab whose memory comes from elsewhere; `None`: there is no room for more.
+fn place_for_slab() -> Option<Free> {
+    let mine_has_room = MINE.try_with(|mine| mine.borrow().bytes + SLAB <= KEPT_BY_THREAD).unwrap_or(false);
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !mine_has_room && shared.filled.bytes + SLAB > shared.kept {
         return None;
     }
-    let cap_then = more.next_multiple_of(BLOCK);
-    // SAFETY: a mapping of its own, by the caller's promise; the kernel puts it where there is room.
-    let moved = unsafe { libc::mremap(ptr.as_ptr().cast(), cap, cap_then, libc::MREMAP_MAYMOVE) };
-    if moved == libc::MAP_FAILED {
-        return None;
-    }
-    Some(Taken { ptr: NonNull::new(moved.cast())?, cap: cap_then, used: true })
+    let hollow = shared.hollow[SLAB_CLASS].pop();
+    drop(shared);
+    Some(hollow.unwrap_or_else(|| Free(map_slab(SLAB))))
 }
 
 fn give_back(class: usize, free: Free) {
@@ -324,6 +324,11 @@ fn free_for_all(class: usize, free: Free) {
     }
     let surplus = SHARED.lock().unwrap_or_else(PoisonError::into_inner).give(class, free);
     surplus.into_iter().for_each(|(class, free)| hollow(class, free));
+}
+
+/// A slab's address, whose memory is gone.
+fn keep_place(slab: Free) {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner).add_hollow(SLAB_CLASS, slab);
 }
 
 /// Gives the memory back and keeps the address.
@@ -429,16 +434,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_buffer_grows_with_what_it_holds() {
+    fn a_buffer_grows_with_what_it_holds() {
         let mut buf = AlignedBuf::copy_from(&[7; 3000]);
         for room in [100, 1 << 20, LARGEST + 1, 3 * LARGEST, 20 << 20] {
             buf.reserve(room);
             assert!(buf.capacity() >= room && buf.iter().eq(&[7; 3000]));
             let held = buf.len();
             buf.set_len(buf.capacity());
-            let fresh = &mut buf.as_mut_slice()[held..];
-            assert!(room <= LARGEST || fresh.iter().rev().take(1 << 20).all(|byte| *byte == 0));
-            fresh.last_mut().into_iter().for_each(|byte| *byte = 0);
+            buf.as_mut_slice()[held..].fill(1);
             buf.truncate(held);
         }
     }
