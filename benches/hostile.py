@@ -15,10 +15,35 @@ import time
 KIND, HOST, PORT, TLS_PORT = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 CONNECTIONS = int(os.environ.get("HOSTILE_CONNECTIONS", "300"))
 TOPIC = b"hostile"
+# What one system call of a hostile client sends at most: the kernel lets nobody else have the core until it has ended.
+SLICE = 16 << 10
+
+
+class Hostile(socket.socket):
+    """A connection that sends in slices."""
+
+    def sendall(self, data):
+        for at in range(0, len(data), SLICE):
+            super().sendall(data[at : at + SLICE])
+
+    def send(self, data):
+        sent = 0
+        while sent < len(data):
+            try:
+                sent += super().send(data[sent : sent + SLICE])
+            except BlockingIOError:
+                if sent == 0:
+                    raise
+                break
+        return sent
 
 
 def connect(port=PORT):
-    return socket.create_connection((HOST, port), timeout=5)
+    connection = Hostile()
+    connection.settimeout(5)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+    connection.connect((HOST, port))
+    return connection
 
 
 def frame(api, version, body, flexible=False, size=None):
