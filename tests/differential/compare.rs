@@ -119,6 +119,10 @@ fn key(api: ApiKey, list: &str) -> Option<&'static [&'static str]> {
         (ApiKey::DescribeClientQuotas, "values") => &["key"],
         (Metadata, "topics") => &["name"],
         (ApiKey::StreamsGroupHeartbeat, "active_partitions" | "standby_partitions") => &["topic"],
+        (
+            ApiKey::StreamsGroupHeartbeat | ApiKey::StreamsGroupDescribe,
+            "active_tasks" | "standby_tasks" | "warmup_tasks",
+        ) => &["subtopology_id"],
         (Metadata | DescribeTopicPartitions, "partitions") => &["partition_index"],
         (DescribeConfigs | CreateTopics, "configs") => &["name"],
         (DescribeConfigs, "results") => &["resource_type", "resource_name"],

@@ -46,6 +46,8 @@ struct Series<'a> {
     fresh: u32,
     /// Groups and members whose share sessions there may be, in the order of their connections.
     members: Vec<[Option<String>; 2]>,
+    /// Topic and partition of what each of them has named, in that order.
+    named: Vec<Vec<(String, String)>>,
     /// Who may be in a group, and is heard of no more when the series is over.
     joined: BTreeSet<String>,
 }
@@ -79,8 +81,15 @@ impl Generator {
     /// `count` requests, the same for the same seed (and the same scripts).
     pub fn script(&self, seed: u64, count: usize) -> (Script, String) {
         let out = Written::new("random", seed);
-        let mut series =
-            Series { out, seed, topics: &self.topics, fresh: 0, members: Vec::new(), joined: BTreeSet::new() };
+        let mut series = Series {
+            out,
+            seed,
+            topics: &self.topics,
+            fresh: 0,
+            members: Vec::new(),
+            named: Vec::new(),
+            joined: BTreeSet::new(),
+        };
         let topics: Vec<String> = ["a", "b", "c", "victim", "conf", "trim", "silent"]
             .iter()
             .map(|name| format!(r#"{{name="r{seed}-{name}", num_partitions=3, replication_factor=1}}"#))
@@ -198,15 +207,19 @@ impl Series<'_> {
     /// What a request's line begins with. The members of share groups have a connection each, as clients do: of the sessions
     /// that one connection opened Apache Kafka ends only the last when it is gone.
     fn connection(&mut self, api: ApiKey, body: &Expr) -> String {
-        if !matches!(api, ApiKey::ShareFetch | ApiKey::ShareAcknowledge) {
-            return String::new();
+        match api {
+            ApiKey::ShareFetch | ApiKey::ShareAcknowledge => format!("on member{} ", self.member(body)),
+            _ => String::new(),
         }
+    }
+
+    fn member(&mut self, body: &Expr) -> usize {
         let who = ["group_id", "member_id"].map(|name| field(body, name).map(show));
-        let place = self.members.iter().position(|known| *known == who).unwrap_or_else(|| {
+        self.members.iter().position(|known| *known == who).unwrap_or_else(|| {
             self.members.push(who);
+            self.named.push(Vec::new());
             self.members.len() - 1
-        });
-        format!("on member{place} ")
+        })
     }
 
     /// Who joins a group leaves it at the end: when a session runs out either broker finds at some time of its own, and the next
@@ -222,21 +235,27 @@ impl Series<'_> {
     }
 
     /// Apache Kafka answers a fetch with what is loaded first of the partitions that it has to load
-    /// (`SharePartitionManager.processShareFetch`): they are loaded before, one by one, by somebody who is lent nothing.
+    /// (`SharePartitionManager.processShareFetch`): they are loaded before, one by one, by somebody who is lent nothing. A partition
+    /// that the member has named before may be one of them: it could not be loaded until the group's state began.
     fn load(&mut self, body: &Expr) {
         let Some(Expr::List(topics)) = field(body, "topics") else { return };
-        let mut named = Vec::new();
+        let member = self.member(body);
+        let known = &mut self.named[member];
         for topic in topics {
             let (Some(id), Some(Expr::List(partitions))) = (field(topic, "topic_id"), field(topic, "partitions"))
             else {
                 continue;
             };
             let index = |partition| field(partition, "partition_index").map_or("0".to_owned(), show);
-            named.extend(partitions.iter().map(|partition| (show(id), index(partition))));
+            for named in partitions.iter().map(|partition| (show(id), index(partition))) {
+                if !known.contains(&named) {
+                    known.push(named);
+                }
+            }
         }
-        let opens = matches!(field(body, "share_session_epoch"), None | Some(Expr::Literal(Tree::Int(0))));
+        let named = known.clone();
         let Some(group @ Expr::Text(_)) = field(body, "group_id") else { return };
-        if opens && named.len() < 2 {
+        if named.len() < 2 {
             return;
         }
         let loader = ("group_id".to_owned(), group.clone());
