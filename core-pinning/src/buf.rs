@@ -136,7 +136,7 @@ impl AlignedBuf {
         *self = larger;
     }
 
-    /// Appends; panics if there is not enough [`room`](AlignedBuf::room).
+    /// Appends; panics if there is not enough [`room`](AlignedBuf::room). What the buffer held behind is not kept.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         let at = self.len;
         self.set_len(at + bytes.len());

@@ -235,6 +235,10 @@ fn allocate(cap: usize) -> NonNull<u8> {
     NonNull::new(unsafe { alloc_zeroed(layout(cap)) }).unwrap_or_else(|| handle_alloc_error(layout(cap)))
 }
 
+fn pop_mine(class: usize) -> Option<Free> {
+    MINE.try_with(|mine| mine.borrow_mut().pop(class)).ok().flatten()
+}
+
 pub(super) fn take(cap: usize) -> Taken {
     if cap > LARGEST {
         let cap = cap.next_multiple_of(BLOCK);
@@ -242,8 +246,7 @@ pub(super) fn take(cap: usize) -> Taken {
     }
     let cap = cap.max(BLOCK).next_power_of_two();
     let class = class_of(cap);
-    let mine = MINE.try_with(|mine| mine.borrow_mut().pop(class)).ok().flatten();
-    if let Some(Free(ptr)) = mine {
+    if let Some(Free(ptr)) = pop_mine(class) {
         return Taken { ptr, cap, used: true };
     }
     if cap < LARGE {
@@ -287,8 +290,7 @@ pub(super) unsafe fn give(ptr: NonNull<u8>, cap: usize, filled: usize) {
 
 /// A free slab with memory in it, which is to be moved elsewhere.
 fn take_slab() -> Option<Free> {
-    let mine = MINE.try_with(|mine| mine.borrow_mut().pop(SLAB_CLASS)).ok().flatten();
-    mine.or_else(|| SHARED.lock().unwrap_or_else(PoisonError::into_inner).filled.pop(SLAB_CLASS))
+    pop_mine(SLAB_CLASS).or_else(|| SHARED.lock().unwrap_or_else(PoisonError::into_inner).filled.pop(SLAB_CLASS))
 }
 
 /// The address for a slab whose memory comes from elsewhere; `None`: there is no room for more.
@@ -364,11 +366,16 @@ pub fn trim() {
 
 /// A fresh mapping of zeroes, without pages.
 fn map(bytes: usize) -> NonNull<u8> {
-    let (prot, flags) =
-        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
-    // SAFETY: a fresh private mapping.
-    let base = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
-    NonNull::new(base.cast()).filter(|_| base != libc::MAP_FAILED).unwrap_or_else(|| handle_alloc_error(layout(bytes)))
+    map_at(ptr::null_mut(), bytes, 0).unwrap_or_else(|| handle_alloc_error(layout(bytes)))
+}
+
+/// The same at an address, unless something is there (`MAP_FIXED_NOREPLACE`).
+fn map_at(address: *mut u8, bytes: usize, flags: libc::c_int) -> Option<NonNull<u8>> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh private mapping, in nobody's place: no caller says `MAP_FIXED`.
+    let base = unsafe { libc::mmap(address.cast(), bytes, prot, flags, -1, 0) };
+    NonNull::new(base.cast()).filter(|_| base != libc::MAP_FAILED)
 }
 
 /// The same for a slab, at its alignment.

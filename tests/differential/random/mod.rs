@@ -39,15 +39,21 @@ pub struct Generator {
     topics: BTreeSet<String>,
 }
 
+/// A member of a share group.
+struct Member {
+    /// The group and its own name.
+    who: [Option<String>; 2],
+    /// Topic and partition of all that it has named.
+    named: Vec<(String, String)>,
+}
+
 struct Series<'a> {
     out: Written,
     seed: u64,
     topics: &'a BTreeSet<String>,
     fresh: u32,
     /// Groups and members whose share sessions there may be, in the order of their connections.
-    members: Vec<[Option<String>; 2]>,
-    /// Topic and partition of what each of them has named, in that order.
-    named: Vec<Vec<(String, String)>>,
+    members: Vec<Member>,
     /// Who may be in a group, and is heard of no more when the series is over.
     joined: BTreeSet<String>,
 }
@@ -81,15 +87,8 @@ impl Generator {
     /// `count` requests, the same for the same seed (and the same scripts).
     pub fn script(&self, seed: u64, count: usize) -> (Script, String) {
         let out = Written::new("random", seed);
-        let mut series = Series {
-            out,
-            seed,
-            topics: &self.topics,
-            fresh: 0,
-            members: Vec::new(),
-            named: Vec::new(),
-            joined: BTreeSet::new(),
-        };
+        let mut series =
+            Series { out, seed, topics: &self.topics, fresh: 0, members: Vec::new(), joined: BTreeSet::new() };
         let topics: Vec<String> = ["a", "b", "c", "victim", "conf", "trim", "silent"]
             .iter()
             .map(|name| format!(r#"{{name="r{seed}-{name}", num_partitions=3, replication_factor=1}}"#))
@@ -215,9 +214,8 @@ impl Series<'_> {
 
     fn member(&mut self, body: &Expr) -> usize {
         let who = ["group_id", "member_id"].map(|name| field(body, name).map(show));
-        self.members.iter().position(|known| *known == who).unwrap_or_else(|| {
-            self.members.push(who);
-            self.named.push(Vec::new());
+        self.members.iter().position(|known| known.who == who).unwrap_or_else(|| {
+            self.members.push(Member { who, named: Vec::new() });
             self.members.len() - 1
         })
     }
@@ -240,7 +238,7 @@ impl Series<'_> {
     fn load(&mut self, body: &Expr) {
         let Some(Expr::List(topics)) = field(body, "topics") else { return };
         let member = self.member(body);
-        let known = &mut self.named[member];
+        let known = &mut self.members[member].named;
         for topic in topics {
             let (Some(id), Some(Expr::List(partitions))) = (field(topic, "topic_id"), field(topic, "partitions"))
             else {

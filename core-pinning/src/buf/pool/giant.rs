@@ -5,11 +5,10 @@
 //! no better. So free slabs of the lists are moved in as the buffer is filled (page tables only, a few microseconds each), and back
 //! when it ends, as far as the lists have room. Where they have none free, the kernel makes pages as they are touched.
 
-use super::{Free, SLAB, SLAB_CLASS, advise, give_back, keep_place, map_slab, place_for_slab, take_slab};
-use std::{
-    alloc::{Layout, handle_alloc_error},
-    ptr::NonNull,
+use super::{
+    Free, SLAB, SLAB_CLASS, advise, give_back, keep_place, layout, map_at, map_slab, place_for_slab, take_slab,
 };
+use std::{alloc::handle_alloc_error, io, ptr::NonNull};
 
 /// Address space for `bytes`, at a slab's alignment, without memory.
 pub(super) fn map(bytes: usize) -> NonNull<u8> {
@@ -67,17 +66,12 @@ fn move_slab(slab: &Free, place: &Free) -> bool {
     moved != libc::MAP_FAILED
 }
 
-/// A place that memory could not be moved to is one without memory: the kernel may have taken the mapping away.
+/// A place that memory could not be moved to is one without memory: the kernel may have taken the mapping away. If something is there,
+/// that is the mapping itself (another thread would have had to map its own at this address between the two calls).
 fn map_again(place: &Free) {
-    let (prot, flags) = (
-        libc::PROT_READ | libc::PROT_WRITE,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE,
-    );
-    // SAFETY: part of a buffer that nobody has written to, or nothing any more.
-    let base = unsafe { libc::mmap(place.0.as_ptr().cast(), SLAB, prot, flags, -1, 0) };
-    let errno = std::io::Error::last_os_error().raw_os_error();
-    if base == libc::MAP_FAILED && errno != Some(libc::EEXIST) {
-        handle_alloc_error(Layout::from_size_align(SLAB, SLAB).expect("a slab fits the address space"));
+    let again = map_at(place.0.as_ptr(), SLAB, libc::MAP_FIXED_NOREPLACE);
+    if again.is_none() && io::Error::last_os_error().raw_os_error() != Some(libc::EEXIST) {
+        handle_alloc_error(layout(SLAB));
     }
 }
 
